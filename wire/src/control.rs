@@ -1,0 +1,135 @@
+//! The control envelope: everything servers say to each other beside the frozen query and echo.
+//!
+//! ```text
+//!  0-3 "PXMC" | 4 version, 1 | 5 kind | 6-7 flags, 0 | 8-23 sender id | 24-27 boot epoch | 28-31 key epoch, 0
+//! 32-39 sequence | 40-41 payload length m | 42.. payload, m bytes
+//! ```
+//! All fields in network byte order. Key epoch 0 means *unsigned*; a signed envelope has its tag after the
+//! payload and is refused by servers that do not know it.
+
+use bytes::BufMut;
+
+use crate::configure::{Ack, Configure, Delete, Nak, Superseded};
+use crate::error::{DecodeError, DecodeErrorKind};
+use crate::hold::Hold;
+use crate::ids::{BootEpoch, ServerId};
+use crate::octets::Reader;
+
+/// First bytes of every envelope.
+pub const MAGIC: [u8; 4] = *b"PXMC";
+/// The only version there is.
+pub const VERSION: u8 = 1;
+/// Bytes before the payload.
+pub const HEADER_LEN: usize = 42;
+/// Longest envelope we send or accept, in bytes: one Ethernet frame.
+pub const PACKET_LEN_MAX: usize = 1400;
+
+/// One message between servers, with who sent it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// Who sent it: references are keyed by this, never by address.
+    pub sender: ServerId,
+    /// The sender's boot epoch.
+    pub boot_epoch: BootEpoch,
+    /// Rises by one with every envelope of this sender in this boot epoch.
+    pub sequence: u64,
+    /// What it says.
+    pub message: Message,
+}
+
+/// The kinds of message, with their code on the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// 1: BINLD → MTFTP server.
+    Configure(Configure),
+    /// 2: MTFTP server → BINLD.
+    Ack(Ack),
+    /// 3: MTFTP server → BINLD.
+    Nak(Nak),
+    /// 4: BINLD → MTFTP server.
+    Delete(Delete),
+    /// 5: MTFTP server → BINLD.
+    Superseded(Superseded),
+    /// 6: any holder → whoever asks for or claims the same address.
+    Hold(Hold),
+}
+
+impl Message {
+    const fn kind(&self) -> u8 {
+        match self {
+            Self::Configure(_) => 1,
+            Self::Ack(_) => 2,
+            Self::Nak(_) => 3,
+            Self::Delete(_) => 4,
+            Self::Superseded(_) => 5,
+            Self::Hold(_) => 6,
+        }
+    }
+}
+
+impl Envelope {
+    /// Writes the datagram.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut payload = Vec::new();
+        match &self.message {
+            Message::Configure(message) => message.put(&mut payload),
+            Message::Ack(message) => message.put(&mut payload),
+            Message::Nak(message) => message.put(&mut payload),
+            Message::Delete(message) => message.put(&mut payload),
+            Message::Superseded(message) => message.put(&mut payload),
+            Message::Hold(message) => message.put(&mut payload),
+        }
+        let mut out = Vec::with_capacity(HEADER_LEN + payload.len());
+        out.put_slice(&MAGIC);
+        out.put_u8(VERSION);
+        out.put_u8(self.message.kind());
+        out.put_u16(0);
+        out.put_slice(&self.sender.0);
+        out.put_u32(self.boot_epoch.0);
+        out.put_u32(0);
+        out.put_u64(self.sequence);
+        // The longest payload holds two names of 255 bytes: far below u16::MAX.
+        out.put_u16(u16::try_from(payload.len()).unwrap_or(u16::MAX));
+        out.put_slice(&payload);
+        out
+    }
+
+    /// Reads a datagram.
+    ///
+    /// # Errors
+    /// The first field that is wrong; a payload that does not fill its length exactly is wrong.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        if reader.array::<4>("magic")? != MAGIC {
+            return Err(DecodeError { what: "magic", offset: 0, kind: DecodeErrorKind::Code });
+        }
+        if reader.u8("version")? != VERSION {
+            return Err(DecodeError { what: "version", offset: 4, kind: DecodeErrorKind::Code });
+        }
+        let kind = reader.u8("message kind")?;
+        if reader.u16("flags")? != 0 {
+            return Err(DecodeError { what: "flags", offset: 6, kind: DecodeErrorKind::Value });
+        }
+        let sender = ServerId(reader.array("sender")?);
+        let boot_epoch = BootEpoch(reader.u32("boot epoch")?);
+        if reader.u32("key epoch")? != 0 {
+            return Err(DecodeError { what: "key epoch", offset: 28, kind: DecodeErrorKind::Value });
+        }
+        let sequence = reader.u64("sequence")?;
+        if usize::from(reader.u16("payload length")?) != reader.rest_len() {
+            return Err(DecodeError { what: "payload length", offset: 40, kind: DecodeErrorKind::Length });
+        }
+        let message = match kind {
+            1 => Message::Configure(Configure::read(&mut reader)?),
+            2 => Message::Ack(Ack::read(&mut reader)?),
+            3 => Message::Nak(Nak::read(&mut reader)?),
+            4 => Message::Delete(Delete::read(&mut reader)?),
+            5 => Message::Superseded(Superseded::read(&mut reader)?),
+            6 => Message::Hold(Hold::read(&mut reader)?),
+            _ => return Err(DecodeError { what: "message kind", offset: 5, kind: DecodeErrorKind::Code }),
+        };
+        reader.finish("payload")?;
+        Ok(Self { sender, boot_epoch, sequence, message })
+    }
+}

@@ -1,0 +1,247 @@
+//! The part of DHCP that boot server discovery uses: the request a client sends to port 4011 (PXE 2.1 § 2.2.1 step 5)
+//! and the ACK a boot server gives (table 2-5), over `dhcproto`.
+//!
+//! Requests are read through `dhcproto`'s borrowed view, because its owned decoder trusts `hlen` and the lengths of
+//! typed options.
+
+use std::net::Ipv4Addr;
+
+use dhcproto::v4::borrowed::Message as View;
+use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode, UnknownOption};
+use dhcproto::{Encodable, Encoder};
+
+use crate::error::{DecodeError, DecodeErrorKind, EncodeError};
+use crate::ids::{FileName, Mac, Uuid};
+use crate::pxe::VendorOptions;
+
+/// Longest datagram a PXE client takes, in bytes: iPXE and EDK2 announce 1472 in option 57.
+pub const REPLY_LEN_MAX: usize = 1472;
+/// Shortest message old BOOTP code takes, in bytes (RFC 1542 § 2.1).
+const REPLY_LEN_MIN: usize = 300;
+/// The option in which the URI of the multicast file reaches an iPXE script, as `${pxebs/224:string}`.
+pub const OPTION_MULTICAST_URI: u8 = 224;
+/// Longest value of one DHCP option, in bytes.
+const OPTION_LEN_MAX: usize = 255;
+/// Longest boot file name in the header's `file` field, in bytes; longer ones go into option 67.
+const FILE_FIELD_LEN_MAX: usize = 127;
+
+const HEADER_LEN: usize = 236;
+const COOKIE: [u8; 4] = [99, 130, 83, 99];
+
+/// Which of the two requests it is (PXE 2.1 § 2.2.1: a server must take both).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestKind {
+    /// DHCPREQUEST.
+    Request,
+    /// DHCPINFORM.
+    Inform,
+}
+
+/// A client asks a boot server what to load.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootRequest {
+    /// Message type, option 53.
+    pub kind: RequestKind,
+    /// Transaction id: must be repeated in the answer, and identifies nobody (iPXE's is always 0).
+    pub xid: u32,
+    /// Flags; repeated in the answer.
+    pub flags: u16,
+    /// The client's address.
+    pub ciaddr: Ipv4Addr,
+    /// The relay's address, or 0.0.0.0.
+    pub giaddr: Ipv4Addr,
+    /// The client's Ethernet address.
+    pub mac: Mac,
+    /// Architectures, option 93; the first is the one that counts.
+    pub architectures: Vec<u16>,
+    /// Machine identifier, option 97.
+    pub uuid: Option<Uuid>,
+    /// User class, option 77, raw.
+    pub user_class: Vec<u8>,
+    /// Option 43; `None` when absent, and then it is no boot server request.
+    pub vendor: Option<VendorOptions>,
+}
+
+impl BootRequest {
+    /// Reads a request of a PXE client.
+    ///
+    /// # Errors
+    /// Anything but a DHCPREQUEST or DHCPINFORM of an Ethernet client whose option 60 begins with `PXEClient`.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let wrong = |what, offset, kind| Err(DecodeError { what, offset, kind });
+        let Ok(view) = View::new(bytes) else {
+            return wrong("DHCP header", bytes.len(), DecodeErrorKind::Truncated);
+        };
+        if view.opcode() != Opcode::BootRequest {
+            return wrong("BOOTP opcode", 0, DecodeErrorKind::Code);
+        }
+        if (u8::from(view.htype()), view.hlen()) != (1, 6) {
+            return wrong("hardware type", 1, DecodeErrorKind::Value);
+        }
+        if bytes.get(HEADER_LEN..HEADER_LEN + 4) != Some(COOKIE.as_slice()) {
+            return wrong("magic cookie", HEADER_LEN, DecodeErrorKind::Code);
+        }
+        let Ok(mac) = <[u8; 6]>::try_from(view.chaddr()) else {
+            return wrong("hardware address", 28, DecodeErrorKind::Length);
+        };
+        let options = Options::read(&view)?;
+        let Some(kind) = options.kind else {
+            return wrong("DHCP message type", HEADER_LEN, DecodeErrorKind::Code);
+        };
+        if !options.pxe_client {
+            return wrong("vendor class", HEADER_LEN, DecodeErrorKind::Value);
+        }
+        Ok(Self {
+            kind,
+            xid: view.xid(),
+            flags: view.flags().into(),
+            ciaddr: view.ciaddr(),
+            giaddr: view.giaddr(),
+            mac: Mac(mac),
+            architectures: options.architectures,
+            uuid: options.uuid,
+            user_class: options.user_class,
+            vendor: options.vendor,
+        })
+    }
+
+    /// Whether option 77 names `class`, as RFC 3004 writes it or raw, as iPXE does.
+    #[must_use]
+    pub fn has_user_class(&self, class: &[u8]) -> bool {
+        if self.user_class == class {
+            return true;
+        }
+        let mut rest = self.user_class.as_slice();
+        while let Some((&count, tail)) = rest.split_first() {
+            let Some((instance, tail)) = tail.split_at_checked(usize::from(count)) else { return false };
+            if instance == class {
+                return true;
+            }
+            rest = tail;
+        }
+        false
+    }
+}
+
+/// The options of a request that we look at.
+#[derive(Default)]
+struct Options {
+    kind: Option<RequestKind>,
+    pxe_client: bool,
+    architectures: Vec<u16>,
+    uuid: Option<Uuid>,
+    user_class: Vec<u8>,
+    vendor: Option<VendorOptions>,
+}
+
+impl Options {
+    fn read(view: &View<'_>) -> Result<Self, DecodeError> {
+        let mut options = Self::default();
+        for option in view.opts() {
+            let data = option.data();
+            match u8::from(option.code()) {
+                43 => options.vendor = Some(VendorOptions::decode(data)?),
+                53 => {
+                    options.kind = match data {
+                        [3] => Some(RequestKind::Request),
+                        [8] => Some(RequestKind::Inform),
+                        _ => None,
+                    }
+                }
+                60 => options.pxe_client = data.starts_with(b"PXEClient"),
+                77 => options.user_class = data.to_vec(),
+                93 => {
+                    options.architectures = data
+                        .chunks_exact(2)
+                        .map(|pair| pair.iter().fold(0, |value, &byte| value << 8 | u16::from(byte)))
+                        .collect();
+                }
+                97 => {
+                    // Type 0 and 16 bytes (RFC 4578 § 2.3); any other form identifies nobody.
+                    options.uuid = match data.split_first() {
+                        Some((0, uuid)) => uuid.try_into().ok().map(Uuid),
+                        Some(_) | None => None,
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// A boot server's answer: DHCPACK in the form every known client accepts (pxe.md, consequences 4–8).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootReply {
+    /// Transaction id of the request.
+    pub xid: u32,
+    /// Flags of the request.
+    pub flags: u16,
+    /// The client's address.
+    pub yiaddr: Ipv4Addr,
+    /// The relay's address of the request.
+    pub giaddr: Ipv4Addr,
+    /// The file server (header field siaddr).
+    pub file_server: Ipv4Addr,
+    /// The client's Ethernet address.
+    pub mac: Mac,
+    /// The boot file.
+    pub file: FileName,
+    /// This boot server (option 54).
+    pub boot_server: Ipv4Addr,
+    /// Machine identifier of the request, repeated.
+    pub uuid: Option<Uuid>,
+    /// Option 43.
+    pub vendor: VendorOptions,
+    /// Option 224: where an iPXE script finds its multicast file.
+    pub multicast_uri: Option<String>,
+}
+
+impl BootReply {
+    /// Writes the datagram, 300 to [`REPLY_LEN_MAX`] bytes.
+    ///
+    /// # Errors
+    /// The URI, or the whole, is too long.
+    pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+        let too_long = |what, size, size_max| Err(EncodeError { what, size, size_max });
+        let mut message = Message::new_with_id(
+            self.xid,
+            Ipv4Addr::UNSPECIFIED,
+            self.yiaddr,
+            self.file_server,
+            self.giaddr,
+            &self.mac.0,
+        );
+        message.set_opcode(Opcode::BootReply).set_flags(Flags::from(self.flags));
+        let file = self.file.as_bytes();
+        if file.len() <= FILE_FIELD_LEN_MAX {
+            message.set_fname(file);
+        }
+        let options = message.opts_mut();
+        if file.len() > FILE_FIELD_LEN_MAX {
+            options.insert(DhcpOption::BootfileName(file.to_vec()));
+        }
+        options.insert(DhcpOption::VendorExtensions(self.vendor.encode()));
+        options.insert(DhcpOption::MessageType(MessageType::Ack));
+        options.insert(DhcpOption::ServerIdentifier(self.boot_server));
+        options.insert(DhcpOption::ClassIdentifier(b"PXEClient".to_vec()));
+        if let Some(uuid) = self.uuid {
+            let mut value = vec![0];
+            value.extend_from_slice(&uuid.0);
+            options.insert(DhcpOption::ClientMachineIdentifier(value));
+        }
+        if let Some(uri) = &self.multicast_uri {
+            if uri.len() > OPTION_LEN_MAX {
+                return too_long("multicast URI", uri.len(), OPTION_LEN_MAX);
+            }
+            let code = OptionCode::from(OPTION_MULTICAST_URI);
+            options.insert(DhcpOption::Unknown(UnknownOption::new(code, uri.as_bytes().to_vec())));
+        }
+        let mut out = Vec::with_capacity(REPLY_LEN_MIN);
+        if message.encode(&mut Encoder::new(&mut out)).is_err() || out.len() > REPLY_LEN_MAX {
+            return too_long("boot server reply", out.len(), REPLY_LEN_MAX);
+        }
+        out.resize(out.len().max(REPLY_LEN_MIN), 0);
+        Ok(out)
+    }
+}

@@ -1,0 +1,34 @@
+//! The datagrams of pxemc: bytes to types and back, nothing else.
+//!
+//! No I/O, no time, no state. `PROTOCOL.md` beside this crate draws every packet.
+//!
+//! | module | format |
+//! |---|---|
+//! | [`query`] | the frozen query and echo of the clearing protocol (R003.9, R003.10) |
+//! | [`control`] | the control envelope that carries everything else between servers |
+//! | [`configure`] | configure, ACK, NAK, delete (R003.15–R003.20) |
+//! | [`hold`] | what a holder says about an address it defends |
+//! | [`dhcp`] | the part of DHCP that boot server discovery uses |
+//! | [`pxe`] | the sub-options of DHCP option 43 |
+//! | [`tftp`] | TFTP and PXE-MTFTP packets and options |
+//!
+//! # Panics
+//! Decoding never panics, whatever the bytes. Encoding never panics: what would not fit is an
+//! [`EncodeError`] or cannot be built in the first place.
+#![warn(clippy::indexing_slicing)]
+
+pub mod configure;
+pub mod control;
+pub mod dhcp;
+mod error;
+pub mod hold;
+pub mod ids;
+mod octets;
+pub mod pxe;
+pub mod query;
+pub mod tftp;
+
+pub use error::{DecodeError, DecodeErrorKind, EncodeError};
+pub use ids::{
+    BootEpoch, Content, FileName, GroupAddr, Layer, Mac, Serial, ServerId, ServerType, Stamp, Uuid,
+};

@@ -1,0 +1,113 @@
+//! Reading and writing fields in network byte order.
+
+use std::net::Ipv4Addr;
+
+use bytes::BufMut;
+use nom::Parser;
+use nom::bytes::complete::take;
+use nom::error::Error as NomError;
+use nom::number::complete::{be_u8, be_u16, be_u32, be_u64};
+
+use crate::error::{DecodeError, DecodeErrorKind};
+use crate::ids::FileName;
+
+/// Reads fields off the front of a datagram and knows how far it got.
+#[derive(Debug, Clone)]
+pub(crate) struct Reader<'a> {
+    whole_len: usize,
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { whole_len: bytes.len(), rest: bytes }
+    }
+
+    pub(crate) fn offset(&self) -> usize {
+        self.whole_len.saturating_sub(self.rest.len())
+    }
+
+    pub(crate) fn rest_len(&self) -> usize {
+        self.rest.len()
+    }
+
+    pub(crate) fn error(&self, what: &'static str, kind: DecodeErrorKind) -> DecodeError {
+        DecodeError { what, offset: self.offset(), kind }
+    }
+
+    fn parse<O, P>(&mut self, what: &'static str, mut parser: P) -> Result<O, DecodeError>
+    where
+        P: Parser<&'a [u8], Output = O, Error = NomError<&'a [u8]>>,
+    {
+        match parser.parse(self.rest) {
+            Ok((rest, value)) => {
+                self.rest = rest;
+                Ok(value)
+            }
+            Err(_) => Err(self.error(what, DecodeErrorKind::Truncated)),
+        }
+    }
+
+    pub(crate) fn u8(&mut self, what: &'static str) -> Result<u8, DecodeError> {
+        self.parse(what, be_u8)
+    }
+
+    pub(crate) fn u16(&mut self, what: &'static str) -> Result<u16, DecodeError> {
+        self.parse(what, be_u16)
+    }
+
+    pub(crate) fn u32(&mut self, what: &'static str) -> Result<u32, DecodeError> {
+        self.parse(what, be_u32)
+    }
+
+    pub(crate) fn u64(&mut self, what: &'static str) -> Result<u64, DecodeError> {
+        self.parse(what, be_u64)
+    }
+
+    pub(crate) fn ipv4(&mut self, what: &'static str) -> Result<Ipv4Addr, DecodeError> {
+        self.u32(what).map(Ipv4Addr::from)
+    }
+
+    pub(crate) fn take(&mut self, what: &'static str, count: usize) -> Result<&'a [u8], DecodeError> {
+        self.parse(what, take(count))
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], DecodeError> {
+        let offset = self.offset();
+        let bytes = self.take(what, N)?;
+        bytes.try_into().map_err(|_| DecodeError { what, offset, kind: DecodeErrorKind::Truncated })
+    }
+
+    /// A name with its length in one byte before it.
+    pub(crate) fn name(&mut self, what: &'static str) -> Result<FileName, DecodeError> {
+        let count = usize::from(self.u8(what)?);
+        let offset = self.offset();
+        let bytes = self.take(what, count)?;
+        FileName::new(bytes).ok_or(DecodeError { what, offset, kind: DecodeErrorKind::Text })
+    }
+
+    /// Everything that is left.
+    pub(crate) fn remainder(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.rest)
+    }
+
+    /// The bytes up to the next NUL, which is consumed; without a NUL it is malformed.
+    pub(crate) fn text(&mut self, what: &'static str) -> Result<&'a [u8], DecodeError> {
+        let Some(end) = self.rest.iter().position(|&byte| byte == 0) else {
+            return Err(self.error(what, DecodeErrorKind::Text));
+        };
+        let text = self.take(what, end)?;
+        self.u8(what)?;
+        Ok(text)
+    }
+
+    pub(crate) fn finish(self, what: &'static str) -> Result<(), DecodeError> {
+        if self.rest.is_empty() { Ok(()) } else { Err(self.error(what, DecodeErrorKind::Trailing)) }
+    }
+}
+
+/// Writes `name` behind its length in one byte.
+pub(crate) fn put_name(out: &mut impl BufMut, name: &FileName) {
+    out.put_u8(name.len_octet());
+    out.put_slice(name.as_bytes());
+}
