@@ -1,0 +1,355 @@
+//! The boot server without I/O: datagrams and time in, datagrams, store changes and news out.
+//!
+//! One input, then [`Engine::poll_action`] until it is empty, then [`Engine::next_deadline`]: the contract of the
+//! `driver` crate. The parts, each in its file:
+//!
+//! * [`discovery`] clients ask, wait and are answered; [`answer`] what exactly they are told;
+//! * [`claims`] the table of our addresses; `life` moves each through its states; [`clearing`], [`choose`] and
+//!   [`predicate`] are its rules; [`marks`] what others use;
+//! * `coordination` what other servers say to us: queries, echoes, statements;
+//! * `configuring` what we say to MTFTP servers; [`requests`] until they answer; [`files`] what they have.
+
+pub mod answer;
+pub mod catalog;
+pub mod choose;
+pub mod claims;
+pub mod clearing;
+mod configuring;
+mod coordination;
+mod counters;
+pub mod discovery;
+pub mod event;
+pub mod files;
+mod life;
+pub mod marks;
+pub mod predicate;
+pub mod requests;
+mod sources;
+pub mod status;
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use driver::{Arrival, Deadline, Deadlines, Draw, Outbox, Role, Time, Transmit, Wall};
+use wire::configure::Ports;
+use wire::control::{Envelope, Message};
+use wire::pxe::BootItem;
+use wire::{BootEpoch, Content, GroupAddr, ServerId, Stamp};
+
+use catalog::Catalog;
+use choose::Pool;
+use claims::{ClaimKey, ClaimTable, Placement, StateName};
+pub use counters::Counters;
+use discovery::{ClientKey, Clients};
+use event::Event;
+use files::Files;
+use marks::Marks;
+use requests::{Requests, Subject};
+use sources::Sources;
+
+use crate::limits::{ALIVE_INTERVAL, FILE_RETRY};
+
+/// What the engine must know of its host and its site.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Our address: where clients and servers find us.
+    pub address: Ipv4Addr,
+    /// Length of the interface's network prefix: clients outside it are off the link.
+    pub prefix_len: u8,
+    /// Group and port of the query.
+    pub query: SocketAddrV4,
+    /// Control port of boot servers.
+    pub control_port: u16,
+    /// Where dynamic addresses come from.
+    pub pool: Pool,
+    /// Ports of dynamic claims.
+    pub dynamic_ports: Ports,
+    /// The one tuple that iPXE hears.
+    pub pinned: Placement,
+    /// What clients may ask for.
+    pub catalog: Catalog,
+}
+
+/// Who we are, in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Our name, from the store.
+    pub server: ServerId,
+    /// Our boot epoch.
+    pub boot_epoch: BootEpoch,
+}
+
+/// Names one [`Action::Persist`]; the store's answer repeats it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// A claim as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimRecord {
+    /// Content, and whether pinned.
+    pub key: ClaimKey,
+    /// Address and ports.
+    pub at: Placement,
+    /// The boot item in queries.
+    pub boot_item: BootItem,
+    /// The boot item's name.
+    pub item: String,
+    /// The state; from recording on.
+    pub state: StateName,
+    /// When it was committed.
+    pub stamp: Stamp,
+    /// Since when it is in that state.
+    pub since: Wall,
+}
+
+/// One durable fact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Writes a claim in place of what was on its address.
+    PutClaim(ClaimRecord),
+    /// Forgets our claim on that address.
+    DropClaim(GroupAddr),
+    /// Notes that an address is in use by somebody.
+    PutMark(GroupAddr, Wall, &'static str),
+    /// Notes that an address rests.
+    PutRest(GroupAddr, Content, Stamp, Wall),
+    /// The address may be used again.
+    DropRest(GroupAddr),
+    /// We are alive at this time (Y7).
+    Alive(Wall),
+}
+
+/// What a store gives back at start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Journal {
+    /// Our claims.
+    pub claims: Vec<ClaimRecord>,
+    /// Marks with their end.
+    pub marks: Vec<(GroupAddr, Wall)>,
+    /// Addresses that rest; they start over in full.
+    pub rests: Vec<(GroupAddr, Content, Stamp)>,
+    /// When the former process was last known to be alive; 0 for never.
+    pub last_alive: Wall,
+}
+
+/// What the engine wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Send a datagram.
+    Send(Transmit),
+    /// Write these changes in one transaction, then call [`Engine::on_stored`].
+    Persist(Ticket, Vec<Change>),
+    /// News for the log.
+    Tell(Event),
+}
+
+/// Why the engine wants to be called.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Claim(ClaimKey),
+    Request(Subject),
+    File(Content),
+    Client(ClientKey),
+    Rest(GroupAddr),
+    Delete(ClaimKey, GroupAddr),
+    Alive,
+}
+
+/// The boot server.
+#[derive(Debug)]
+pub struct Engine {
+    config: EngineConfig,
+    identity: Identity,
+    draw: Draw,
+    /// What the wall clock showed at which instant.
+    wall: (Time, Wall),
+    /// The greatest stamp heard or given.
+    stamp_millis: u64,
+    sequence: u64,
+    last_ticket: u64,
+    claims: ClaimTable,
+    marks: Marks,
+    requests: Requests,
+    files: Files,
+    clients: Clients,
+    sources: Sources,
+    timers: Deadlines<Timer>,
+    counters: Counters,
+    out: Outbox<Action>,
+}
+
+impl Engine {
+    /// Starts with what the store had; an empty [`Journal`] is a first start.
+    #[must_use]
+    pub fn recover(
+        config: EngineConfig,
+        identity: Identity,
+        draw: Draw,
+        journal: Journal,
+        now: Time,
+        wall: Wall,
+    ) -> Self {
+        let mut engine = Self {
+            config,
+            identity,
+            draw,
+            wall: (now, wall),
+            stamp_millis: 0,
+            sequence: 0,
+            last_ticket: 0,
+            claims: ClaimTable::default(),
+            marks: Marks::default(),
+            requests: Requests::default(),
+            files: Files::default(),
+            clients: Clients::default(),
+            sources: Sources::default(),
+            timers: Deadlines::default(),
+            counters: Counters::default(),
+            out: Outbox::default(),
+        };
+        engine.restore(now, journal);
+        engine.watch_files(now);
+        engine.on_alive(now);
+        engine
+    }
+
+    /// Takes a datagram. Never fails: what is not for us is dropped and counted.
+    pub fn on_datagram(&mut self, now: Time, arrival: &Arrival<'_>) {
+        debug_assert!(self.out.is_empty(), "the driver must take every action before the next input");
+        match arrival.role {
+            Role::Discovery | Role::Broadcast => self.on_discovery(now, arrival),
+            Role::Query => self.on_query_port(now, arrival),
+            Role::Control => self.on_control_port(now, arrival),
+            Role::Tftp | Role::Transfer | Role::Mtftp(_) => self.counters.add("dropped.wrong_door"),
+        }
+    }
+
+    /// Time has passed. Early, late and repeated calls are harmless.
+    pub fn on_timeout(&mut self, now: Time) {
+        debug_assert!(self.out.is_empty(), "the driver must take every action before the next input");
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Claim(key) => self.on_claim_due(now, &key),
+                Timer::Request(subject) => self.on_request_due(now, &subject),
+                Timer::File(content) => self.ask_file(now, &content),
+                Timer::Client(key) => self.on_patience_over(now, &key),
+                Timer::Rest(group) => self.on_rest_over(now, group),
+                Timer::Delete(key, group) => self.delete_reference(now, &key, group),
+                Timer::Alive => self.on_alive(now),
+            }
+        }
+    }
+
+    /// The store's answer to [`Action::Persist`].
+    pub fn on_stored(&mut self, now: Time, ticket: Ticket, stored: bool) {
+        if !stored {
+            self.counters.add("store.failed");
+            self.tell(Event::StoreFailed);
+        }
+        self.on_recorded(now, ticket, stored);
+    }
+
+    /// What the wall clock shows; the engine goes on from there until told again.
+    pub fn on_wall(&mut self, now: Time, wall: Wall) {
+        self.wall = (now, wall);
+    }
+
+    /// A new catalog: items that are gone drain, new ones are cleared.
+    pub fn on_reload(&mut self, now: Time, catalog: Catalog) {
+        self.config.catalog = catalog;
+        self.watch_files(now);
+        self.reconcile(now);
+    }
+
+    /// The process ends: claims and references stay; only the time of death is noted.
+    pub fn on_stop(&mut self, now: Time) {
+        self.on_alive(now);
+    }
+
+    /// Takes the oldest action.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.out.pop()
+    }
+
+    /// When [`Self::on_timeout`] is wanted next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Deadline> {
+        self.timers.next()
+    }
+
+    /// The counters, by name.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn wall_at(&self, now: Time) -> Wall {
+        let (then, wall) = self.wall;
+        Wall(wall.0.saturating_add(u64::try_from(now.since(then).as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.out.push(Action::Tell(event));
+    }
+
+    fn draw_ticket(&mut self) -> Ticket {
+        self.last_ticket += 1;
+        Ticket(self.last_ticket)
+    }
+
+    fn persist(&mut self, changes: Vec<Change>) {
+        let ticket = self.draw_ticket();
+        self.out.push(Action::Persist(ticket, changes));
+    }
+
+    fn send(&mut self, role: Role, to: SocketAddrV4, bytes: Vec<u8>) {
+        self.out.push(Action::Send(Transmit { role, to, bytes }));
+    }
+
+    fn send_control(&mut self, to: SocketAddrV4, message: Message) {
+        self.sequence += 1;
+        let envelope = Envelope {
+            sender: self.identity.server,
+            boot_epoch: self.identity.boot_epoch,
+            sequence: self.sequence,
+            message,
+        };
+        self.send(Role::Control, to, envelope.encode());
+    }
+
+    fn on_alive(&mut self, now: Time) {
+        let wall = self.wall_at(now);
+        self.persist(vec![Change::Alive(wall)]);
+        self.timers.arm(Timer::Alive, now + ALIVE_INTERVAL, "alive note due");
+    }
+
+    /// Asks for every file that the catalog needs, and forgets those it does not.
+    fn watch_files(&mut self, now: Time) {
+        let wanted = self.config.catalog.plain_files();
+        let gone: Vec<Content> = self
+            .files
+            .iter()
+            .map(|(content, _)| content.clone())
+            .filter(|file| !wanted.contains(file))
+            .collect();
+        for content in gone {
+            self.timers.disarm(&Timer::File(content.clone()));
+            self.end_request(&Subject::File(content));
+        }
+        self.files.keep(&wanted);
+        for content in wanted {
+            if self.files.of(&content) == Some(files::Knowledge::Unknown) {
+                self.timers.arm(Timer::File(content), now, "file unknown");
+            }
+        }
+    }
+
+    fn end_request(&mut self, subject: &Subject) {
+        self.requests.forget(subject);
+        self.timers.disarm(&Timer::Request(subject.clone()));
+    }
+
+    /// Another server's file is asked for soon again.
+    fn retry_file(&mut self, now: Time, content: Content) {
+        self.timers.arm(Timer::File(content), now + FILE_RETRY, "file to be asked for again");
+    }
+}

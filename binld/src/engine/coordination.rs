@@ -1,0 +1,173 @@
+//! What other servers say: queries, echoes and statements (Y1–Y3, R003.7–R003.13).
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use driver::{Arrival, Role, Time};
+use wire::control::{Envelope, Message};
+use wire::hold::{Hold, HoldState};
+use wire::query::{Opcode, Query};
+use wire::{Content, Stamp};
+
+use super::claims::{ClaimKey, State};
+use super::event::Event;
+use super::predicate::{Standing, Verdict, conflicts, judge};
+use super::{Engine, Timer};
+use crate::limits::{ANNOUNCE_AFTER_QUERY, HANDOUT_LIFETIME};
+
+impl Engine {
+    /// A datagram on the query port. Own ones come back by multicast loop and from switches (G8).
+    pub(super) fn on_query_port(&mut self, now: Time, arrival: &Arrival<'_>) {
+        if *arrival.from.ip() == self.config.address {
+            return self.counters.add("query.own");
+        }
+        if !self.sources.allow(now, *arrival.from.ip()) {
+            return self.counters.add("dropped.query.rate");
+        }
+        match Query::decode(arrival.bytes) {
+            Err(error) => self.counters.add_kind("dropped.query", error.kind.name()),
+            Ok((Opcode::Query, query)) => self.on_query(now, arrival, &query),
+            Ok((Opcode::Echo, query)) => self.on_echo(now, *arrival.from.ip(), &query),
+        }
+    }
+
+    fn on_query(&mut self, now: Time, arrival: &Arrival<'_>, query: &Query) {
+        self.counters.add("query.heard");
+        if let Some(rest) = self.claims.rest(query.group)
+            && judge(Standing::Leaving, &rest.content, query) == Verdict::Defend
+        {
+            self.echo(arrival, query);
+        }
+        let Some(claim) = self.claims.on(query.group) else { return };
+        let (key, Some(standing)) = (claim.key.clone(), claim.state.standing()) else { return };
+        match judge(standing, &key.content, query) {
+            Verdict::Silent => {}
+            Verdict::Defend => {
+                self.echo(arrival, query);
+                self.tell_defended(&key.content, arrival, query);
+            }
+            Verdict::DefendLoudly => {
+                self.echo(arrival, query);
+                self.say_hold(now, &key, *arrival.from.ip());
+                self.announce_soon(now, &key);
+                self.tell_defended(&key.content, arrival, query);
+            }
+            Verdict::Yield => {
+                self.counters.add("clearing.yielded");
+                self.on_refused(now, &key, *arrival.from.ip(), false);
+            }
+        }
+    }
+
+    fn tell_defended(&mut self, content: &Content, arrival: &Arrival<'_>, query: &Query) {
+        let against = *arrival.from.ip();
+        self.tell(Event::Defended { group: query.group, content: content.clone(), against });
+    }
+
+    /// The same bytes with opcode 1, to where the query came from (R003.10).
+    fn echo(&mut self, arrival: &Arrival<'_>, query: &Query) {
+        self.counters.add("echo.sent");
+        self.send(Role::Query, arrival.from, query.encode(Opcode::Echo));
+    }
+
+    /// Says what a frozen packet cannot say, to the querier's control port (Y3, Y4).
+    fn say_hold(&mut self, now: Time, key: &ClaimKey, to: Ipv4Addr) {
+        let Some(claim) = self.claims.get(key) else { return };
+        let Some(commitment) = claim.state.commitment().copied() else { return };
+        let in_use = claim.told_at.is_some_and(|told_at| now.since(told_at) < HANDOUT_LIFETIME);
+        let hold = Hold {
+            group: commitment.at.group,
+            content: key.content.clone(),
+            stamp: commitment.stamp,
+            state: HoldState::Committed,
+            in_use,
+            nonce: self.draw.bits(),
+        };
+        let to = SocketAddrV4::new(to, self.config.control_port);
+        self.send_control(to, Message::Hold(hold));
+    }
+
+    /// Y3: a holder that was asked announces again after 200 ms.
+    fn announce_soon(&mut self, now: Time, key: &ClaimKey) {
+        let Some(claim) = self.claims.get_mut(key) else { return };
+        if let Some(commitment) = claim.state.commitment_mut() {
+            commitment.announce_at = commitment.announce_at.min(now + ANNOUNCE_AFTER_QUERY);
+        }
+        let (at, why) = claim.state.due_at();
+        self.timers.arm(Timer::Claim(key.clone()), at, why);
+    }
+
+    /// An echo takes a pending claim's address away if it is the pending query, byte for byte (Y2, Y3, G8).
+    fn on_echo(&mut self, now: Time, from: Ipv4Addr, echoed: &Query) {
+        self.counters.add("echo.heard");
+        let Some(claim) = self.claims.on(echoed.group) else {
+            return self.counters.add("dropped.echo.nothing_asked");
+        };
+        let (key, standing) = (claim.key.clone(), claim.state.standing());
+        if self.query_of(claim).as_ref() != Some(echoed) {
+            return self.counters.add("dropped.echo.not_ours");
+        }
+        let asked = claim.state.clearing().is_none_or(|clearing| clearing.sent() > 0);
+        match (standing, &claim.state) {
+            _ if !asked => self.counters.add("dropped.echo.nothing_asked"),
+            (Some(Standing::Pending), _) | (_, State::Rechecking { .. }) => {
+                self.on_refused(now, &key, from, false);
+            }
+            // From the end of the window on an echo alone takes nothing from a holder (Y3); Y4 settles it.
+            (Some(Standing::Committed), _) => {
+                self.counters.add("conflict.late");
+                self.tell(Event::LateConflict { group: echoed.group, content: key.content, by: from });
+            }
+            (Some(Standing::Leaving) | None, _) => self.counters.add("dropped.echo.leaving"),
+        }
+    }
+
+    /// A datagram on the control port.
+    pub(super) fn on_control_port(&mut self, now: Time, arrival: &Arrival<'_>) {
+        if *arrival.from.ip() == self.config.address && arrival.from.port() == self.config.control_port {
+            return self.counters.add("control.own");
+        }
+        let envelope = match Envelope::decode(arrival.bytes) {
+            Ok(envelope) => envelope,
+            Err(error) => return self.counters.add_kind("dropped.control", error.kind.name()),
+        };
+        match &envelope.message {
+            Message::Ack(ack) => self.on_ack(now, arrival.from, ack),
+            Message::Nak(nak) => self.on_nak(now, arrival.from, nak),
+            Message::Superseded(answer) => self.on_superseded(now, arrival.from, answer),
+            Message::Hold(hold) => self.on_hold(now, *arrival.from.ip(), hold),
+            Message::Configure(_) | Message::Delete(_) => {
+                self.counters.add("dropped.control.not_an_mtftp_server");
+            }
+        }
+    }
+
+    /// A holder's statement confirms what an echo said: the address is marked for long, not for short.
+    fn on_hold(&mut self, now: Time, from: Ipv4Addr, hold: &Hold) {
+        self.counters.add("hold.heard");
+        self.hear_stamp(hold.stamp);
+        if let Some(claim) = self.claims.on(hold.group) {
+            let key = claim.key.clone();
+            let as_query = self.query_of(claim);
+            let differs = as_query.is_some_and(|query| conflicts(&hold.content, &query));
+            match claim.state.standing() {
+                Some(Standing::Pending) if differs => self.on_refused(now, &key, from, true),
+                Some(Standing::Committed) if differs => {
+                    self.counters.add("conflict.late");
+                    self.tell(Event::LateConflict { group: hold.group, content: key.content, by: from });
+                }
+                _ => {}
+            }
+        } else if self.marks.is_marked(now, hold.group) {
+            self.mark(now, hold.group, true);
+        }
+    }
+
+    /// Stamps rise above every stamp heard; a clock far in the future must not drag ours along for ever.
+    fn hear_stamp(&mut self, stamp: Stamp) {
+        const AHEAD_MAX_MS: u64 = 60_000;
+        let (_, wall) = self.wall;
+        if stamp.millis <= wall.0.saturating_add(AHEAD_MAX_MS) {
+            self.stamp_millis = self.stamp_millis.max(stamp.millis);
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! Clients ask what to load; each is answered once its answer is true (R003.2, R003.21).
+//!
+//! ```text
+//!            answer ready                       answered
+//! asked ──────────────────────────────────────────►
+//!   │ an address is being cleared, a file asked for   ▲
+//!   ▼                                                 │ ready, or patience over and plain TFTP will do
+//! waiting ── a repeat replaces the request ──► waiting┘
+//!   │ patience over and no server has the file
+//!   ▼ silence
+//! ```
+//! Waiting is silence: PXE has no reply that says *wait* (pxe.md A.7).
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use driver::{Arrival, Role, Time};
+use wire::dhcp::BootRequest;
+use wire::pxe::BootItem;
+use wire::{Content, GroupAddr, Layer, Mac, ServerType, Uuid};
+
+use super::answer::{Answer, MulticastOffer};
+use super::catalog::{Boot, Found, Item, Profile};
+use super::claims::{ClaimKey, State};
+use super::event::{Event, Offer, WhyPlain, WhySilent};
+use super::files::Knowledge;
+use super::{Engine, Timer};
+use crate::limits::{CLIENT_PATIENCE, CLIENTS_WAITING_MAX, FILE_ACK_MAX};
+
+/// Who asks for what. Never the transaction id: iPXE's is always 0, others change it (pxe.md A.8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClientKey {
+    mac: Mac,
+    uuid: Option<Uuid>,
+    server_type: ServerType,
+    layer: Layer,
+}
+
+/// A client that waits, with its newest request.
+#[derive(Debug, Clone)]
+struct Waiting {
+    request: BootRequest,
+    wanted: BootItem,
+    from: SocketAddrV4,
+    role: Role,
+    first_at: Time,
+}
+
+/// The clients that wait.
+#[derive(Debug, Default)]
+pub struct Clients(BTreeMap<ClientKey, Waiting>);
+
+impl Clients {
+    /// How many wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// What a request comes to, as things stand.
+enum Decision {
+    Answer(Box<Ready>),
+    Wait,
+    Silence(WhySilent),
+}
+
+struct Ready {
+    answer: Answer,
+    offer: Offer,
+    claim: Option<ClaimKey>,
+}
+
+/// How the multicast file of an answer stands.
+enum Multicast {
+    Held(ClaimKey, MulticastOffer, GroupAddr),
+    Soon,
+    Not(WhyPlain),
+}
+
+impl Engine {
+    pub(super) fn on_discovery(&mut self, now: Time, arrival: &Arrival<'_>) {
+        let source = *arrival.from.ip();
+        if source.is_unspecified()
+            || source.is_multicast()
+            || source.is_broadcast()
+            || arrival.from.port() == 0
+        {
+            return self.counters.add("dropped.discovery.source");
+        }
+        let request = match BootRequest::decode(arrival.bytes) {
+            Ok(request) => request,
+            Err(error) => return self.counters.add_kind("dropped.discovery", error.kind.name()),
+        };
+        self.counters.add("discovery.heard");
+        // Without option 43 it is meant for a proxy DHCP server (pxe.md H); without tag 71 it is type 0, layer 0.
+        let Some(vendor) = &request.vendor else { return self.counters.add("discovery.not_for_us") };
+        let nothing = BootItem { server_type: ServerType(0), layer: Layer(0) };
+        let wanted = vendor.boot_item.unwrap_or(nothing);
+        let Some(found) = self.config.catalog.find(&request, wanted) else {
+            return self.counters.add("discovery.unmatched");
+        };
+        let item = found.item.name.clone();
+        let uuid = request.uuid.filter(|uuid| !uuid.identifies_nobody());
+        let key = ClientKey { mac: request.mac, uuid, server_type: wanted.server_type, layer: wanted.layer };
+        let first_at = match self.clients.0.get(&key) {
+            Some(waiting) => {
+                self.counters.add("discovery.repeated");
+                waiting.first_at
+            }
+            None if self.clients.0.len() >= CLIENTS_WAITING_MAX => {
+                return self.counters.add("dropped.discovery.too_many");
+            }
+            None => {
+                self.tell(Event::Asked { mac: request.mac, client: source, item });
+                now
+            }
+        };
+        let waiting = Waiting { request, wanted, from: arrival.from, role: arrival.role, first_at };
+        self.serve(now, key, waiting, true);
+    }
+
+    /// Answers, or keeps the client waiting.
+    fn serve(&mut self, now: Time, key: ClientKey, waiting: Waiting, may_wait: bool) {
+        match self.decide(now, &waiting, may_wait) {
+            Decision::Answer(ready) => {
+                self.forget_client(&key);
+                self.reply(now, &waiting, *ready);
+            }
+            Decision::Wait => {
+                let until = waiting.first_at + CLIENT_PATIENCE;
+                self.timers.arm(Timer::Client(key), until, "a client's patience ends");
+                self.clients.0.insert(key, waiting);
+            }
+            Decision::Silence(why) => {
+                self.forget_client(&key);
+                let found = self.config.catalog.find(&waiting.request, waiting.wanted);
+                let item = found.map(|found| found.item.name.clone()).unwrap_or_default();
+                self.counters.add("discovery.unanswered");
+                self.tell(Event::Unanswered { mac: waiting.request.mac, item, why });
+            }
+        }
+    }
+
+    fn forget_client(&mut self, key: &ClientKey) {
+        self.clients.0.remove(key);
+        self.timers.disarm(&Timer::Client(*key));
+    }
+
+    /// Something changed that clients may wait for.
+    pub(super) fn serve_waiting_clients(&mut self, now: Time) {
+        let keys: Vec<ClientKey> = self.clients.0.keys().copied().collect();
+        for key in keys {
+            if let Some(waiting) = self.clients.0.get(&key).cloned() {
+                self.serve(now, key, waiting, true);
+            }
+        }
+    }
+
+    pub(super) fn on_patience_over(&mut self, now: Time, key: &ClientKey) {
+        if let Some(waiting) = self.clients.0.remove(key) {
+            self.serve(now, *key, waiting, false);
+        }
+    }
+
+    fn decide(&mut self, now: Time, waiting: &Waiting, may_wait: bool) -> Decision {
+        let catalog = std::mem::take(&mut self.config.catalog);
+        let found = catalog.find(&waiting.request, waiting.wanted).map(|found| {
+            let Found { item, boot, profile } = found;
+            (item.clone(), boot.clone(), profile)
+        });
+        self.config.catalog = catalog;
+        let Some((item, boot, profile)) = found else { return Decision::Silence(WhySilent::NoServer) };
+        let Some(server) = self.choose(now, &boot) else {
+            self.hurry_files(now, &boot);
+            let hope = may_wait && !self.is_hopeless(&boot);
+            return if hope { Decision::Wait } else { Decision::Silence(WhySilent::NoServer) };
+        };
+        let (multicast, offer, claim) = match self.multicast(now, waiting, &item, &boot, profile, server) {
+            Multicast::Held(key, multicast, group) => (Some(multicast), Offer::Multicast(group), Some(key)),
+            Multicast::Soon if may_wait => return Decision::Wait,
+            Multicast::Soon => {
+                (self.plain_file(now, &boot, server), Offer::PlainTftp(WhyPlain::NotHeldInTime), None)
+            }
+            Multicast::Not(why) => (self.plain_file(now, &boot, server), Offer::PlainTftp(why), None),
+        };
+        let answer = Answer {
+            boot_server: self.config.address,
+            file_server: server,
+            boot_item: BootItem { server_type: waiting.wanted.server_type, layer: item.boot_item.layer },
+            file: boot.file.clone(),
+            profile,
+            multicast,
+        };
+        Decision::Answer(Box::new(Ready { answer, offer, claim }))
+    }
+
+    /// How the client can have the multicast file; asks for its claim where there is none.
+    fn multicast(
+        &mut self,
+        now: Time,
+        waiting: &Waiting,
+        item: &Item,
+        boot: &Boot,
+        profile: Profile,
+        server: Ipv4Addr,
+    ) -> Multicast {
+        let usable = match (boot.multicast.is_some(), profile) {
+            (false, _) | (_, Profile::Tftp) => Err(WhyPlain::ByProfile),
+            (true, Profile::Ipxe) if !boot.pinned => Err(WhyPlain::ByProfile),
+            (true, Profile::PxeRom) if boot.profile != Profile::PxeRom || boot.pinned => {
+                Err(WhyPlain::ByProfile)
+            }
+            // Intel's client takes the sender of the answer for its file server (pxe.md A.8).
+            (true, Profile::PxeRom) if server != self.config.address => Err(WhyPlain::FileElsewhere),
+            (true, _) if !self.is_on_link(waiting) => Err(WhyPlain::OffLink),
+            (true, _) => Ok(()),
+        };
+        if let Err(why) = usable {
+            return Multicast::Not(why);
+        }
+        let Some(wanted) = self.wanted_of(now, item, boot, server) else {
+            return Multicast::Not(WhyPlain::NoMulticastFile);
+        };
+        self.want(now, &wanted, true);
+        let key = wanted.key;
+        match self.claims.get(&key).map(|claim| &claim.state) {
+            Some(State::Held { commitment, acked_at, .. }) if now.since(*acked_at) < FILE_ACK_MAX => {
+                let at = commitment.at;
+                let offer = MulticastOffer::Held { file: key.content.file.clone(), at };
+                Multicast::Held(key, offer, at.group)
+            }
+            Some(State::Waiting { .. }) | None => Multicast::Not(WhyPlain::Refused),
+            Some(State::Held { .. } | State::Draining { .. }) => Multicast::Not(WhyPlain::NotHeldInTime),
+            Some(
+                State::Clearing { .. }
+                | State::Rechecking { .. }
+                | State::Recording { .. }
+                | State::Configuring { .. },
+            ) => Multicast::Soon,
+        }
+    }
+
+    /// The multicast file by plain TFTP, if the server has it.
+    fn plain_file(&self, now: Time, boot: &Boot, server: Ipv4Addr) -> Option<MulticastOffer> {
+        let file = boot.multicast.clone()?;
+        let content = Content { server, file };
+        self.files.is_fresh(now, &content).then_some(MulticastOffer::Plain { file: content.file })
+    }
+
+    /// Relayed clients, and those with an address outside our prefix, hear no multicast of TTL 1.
+    fn is_on_link(&self, waiting: &Waiting) -> bool {
+        let mask = u32::MAX.checked_shl(32 - u32::from(self.config.prefix_len.min(32))).unwrap_or(0);
+        let client = client_address(waiting);
+        let same = (client.to_bits() ^ self.config.address.to_bits()) & mask == 0;
+        same && waiting.request.giaddr.is_unspecified()
+    }
+
+    /// Files nobody has acknowledged lately are asked for at once, not at their next turn.
+    fn hurry_files(&mut self, now: Time, boot: &Boot) {
+        for server in &boot.servers {
+            for file in boot.files() {
+                let content = Content { server: *server, file: file.clone() };
+                if !self.files.is_fresh(now, &content) {
+                    self.ask_file(now, &content);
+                }
+            }
+        }
+    }
+
+    /// Every server has refused a file the client needs: waiting will not help.
+    fn is_hopeless(&self, boot: &Boot) -> bool {
+        boot.servers.iter().all(|server| {
+            boot.files().any(|file| {
+                let content = Content { server: *server, file: file.clone() };
+                self.files.of(&content) == Some(Knowledge::Refused)
+            })
+        })
+    }
+
+    fn reply(&mut self, now: Time, waiting: &Waiting, ready: Ready) {
+        let Ready { answer, offer, claim } = ready;
+        let mac = waiting.request.mac;
+        let found = self.config.catalog.find(&waiting.request, waiting.wanted);
+        let item = found.map(|found| found.item.name.clone()).unwrap_or_default();
+        match answer.to_reply(&waiting.request, client_address(waiting)).encode() {
+            Ok(bytes) => self.send(waiting.role, waiting.from, bytes),
+            Err(_) => {
+                self.counters.add("discovery.unanswered");
+                return self.tell(Event::Unanswered { mac, item, why: WhySilent::TooLong });
+            }
+        }
+        if let Some(claim) = claim.and_then(|key| self.claims.get_mut(&key)) {
+            claim.told_at = Some(now);
+        }
+        self.counters.add(match offer {
+            Offer::Multicast(_) => "discovery.answered.multicast",
+            Offer::PlainTftp(_) => "discovery.answered.plain",
+        });
+        let waited = now.since(waiting.first_at);
+        self.tell(Event::Answered { mac, item, file_server: answer.file_server, offer, waited });
+    }
+}
+
+/// The client's address: it must stand in ciaddr; a client that leaves it out is known by its source.
+fn client_address(waiting: &Waiting) -> Ipv4Addr {
+    let ciaddr = waiting.request.ciaddr;
+    if ciaddr.is_unspecified() { *waiting.from.ip() } else { ciaddr }
+}

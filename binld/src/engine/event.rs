@@ -1,0 +1,161 @@
+//! News for the operator's log. The engine tells what happened; the shell decides how loudly.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use wire::{Content, GroupAddr, Mac};
+
+/// What a client was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// The multicast file on this address.
+    Multicast(GroupAddr),
+    /// Everything by plain TFTP, for this reason.
+    PlainTftp(WhyPlain),
+}
+
+/// Why a client was told plain TFTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhyPlain {
+    /// The boot item has nothing for this client's way of loading.
+    ByProfile,
+    /// The client is not on our link.
+    OffLink,
+    /// The address is not held yet, and the client cannot wait longer.
+    NotHeldInTime,
+    /// Somebody else has the pinned tuple, or every candidate was refused.
+    Refused,
+    /// No server that has the other files has acknowledged the multicast file.
+    NoMulticastFile,
+    /// A boot ROM takes the sender of the answer for its file server, and the file lies elsewhere.
+    FileElsewhere,
+}
+
+/// Why a client was not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhySilent {
+    /// No server has acknowledged the file.
+    NoServer,
+    /// The answer does not fit into a datagram.
+    TooLong,
+}
+
+/// Something happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A client's request was matched to a boot item.
+    Asked {
+        /// Who.
+        mac: Mac,
+        /// Its address.
+        client: Ipv4Addr,
+        /// For what.
+        item: String,
+    },
+    /// A client was answered.
+    Answered {
+        /// Who.
+        mac: Mac,
+        /// With what.
+        item: String,
+        /// Where the files are.
+        file_server: Ipv4Addr,
+        /// How.
+        offer: Offer,
+        /// From its first request to the answer.
+        waited: Duration,
+    },
+    /// A client was not answered, and will hear nothing.
+    Unanswered {
+        /// Who.
+        mac: Mac,
+        /// What it asked for.
+        item: String,
+        /// Why.
+        why: WhySilent,
+    },
+    /// Clearing of an address began.
+    Clearing {
+        /// The address.
+        group: GroupAddr,
+        /// What it shall carry.
+        content: Content,
+    },
+    /// The address belongs to somebody else.
+    Contested {
+        /// The address.
+        group: GroupAddr,
+        /// What it should have carried.
+        content: Content,
+        /// Who said so.
+        by: Ipv4Addr,
+    },
+    /// Every candidate was refused: the alarm of G22.
+    Exhausted {
+        /// What got no address.
+        content: Content,
+    },
+    /// Nobody objected: the claim is ours.
+    Committed {
+        /// The address.
+        group: GroupAddr,
+        /// What it will carry.
+        content: Content,
+    },
+    /// The MTFTP server is ready.
+    Held {
+        /// The address.
+        group: GroupAddr,
+        /// What it carries.
+        content: Content,
+    },
+    /// The MTFTP server does not answer.
+    ServerSilent {
+        /// The server.
+        server: Ipv4Addr,
+    },
+    /// The MTFTP server answers again.
+    ServerBack {
+        /// The server.
+        server: Ipv4Addr,
+    },
+    /// The MTFTP server does not have a file.
+    NoSuchFile {
+        /// Which.
+        content: Content,
+    },
+    /// An address of ours was defended.
+    Defended {
+        /// The address.
+        group: GroupAddr,
+        /// What it carries.
+        content: Content,
+        /// Who asked.
+        against: Ipv4Addr,
+    },
+    /// Somebody claims an address that is committed here.
+    LateConflict {
+        /// The address.
+        group: GroupAddr,
+        /// What it carries here.
+        content: Content,
+        /// Who said so.
+        by: Ipv4Addr,
+    },
+    /// No client is told the address any more.
+    Draining {
+        /// The address.
+        group: GroupAddr,
+        /// What it carried.
+        content: Content,
+    },
+    /// The reference is deleted; the address rests.
+    Released {
+        /// The address.
+        group: GroupAddr,
+        /// What it carried.
+        content: Content,
+    },
+    /// The store did not take a change.
+    StoreFailed,
+}

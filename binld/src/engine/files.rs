@@ -1,0 +1,107 @@
+//! Which MTFTP server has acknowledged which file, and when: no answer names a server that has not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use driver::Time;
+use wire::{Content, FileName};
+
+use super::catalog::Boot;
+use crate::limits::FILE_ACK_MAX;
+
+/// What is known of a file on a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Knowledge {
+    /// Not asked, or not answered, yet.
+    Unknown,
+    /// The server has it.
+    Acknowledged {
+        /// When it last said so.
+        at: Time,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// The server does not have it.
+    Refused,
+}
+
+/// The files that boot items need, and the servers that did not answer lately.
+#[derive(Debug, Default)]
+pub struct Files {
+    known: BTreeMap<Content, Knowledge>,
+    silent: BTreeSet<Ipv4Addr>,
+}
+
+impl Files {
+    /// Keeps only these files; new ones are unknown.
+    pub fn keep(&mut self, files: &BTreeSet<Content>) {
+        self.known.retain(|content, _| files.contains(content));
+        for content in files {
+            self.known.entry(content.clone()).or_insert(Knowledge::Unknown);
+        }
+    }
+
+    /// What is known of the file.
+    #[must_use]
+    pub fn of(&self, content: &Content) -> Option<Knowledge> {
+        self.known.get(content).copied()
+    }
+
+    /// The server answered: with the file's size, or `None` for *no such file*.
+    pub fn on_answer(&mut self, now: Time, content: &Content, size: Option<u64>) {
+        self.silent.remove(&content.server);
+        if let Some(known) = self.known.get_mut(content) {
+            *known = size.map_or(Knowledge::Refused, |size| Knowledge::Acknowledged { at: now, size });
+        }
+    }
+
+    /// The server did not answer a request, sendings and all.
+    pub fn on_silence(&mut self, server: Ipv4Addr) {
+        self.silent.insert(server);
+    }
+
+    /// Whether the server's last request stayed without an answer.
+    #[must_use]
+    pub fn is_silent(&self, server: Ipv4Addr) -> bool {
+        self.silent.contains(&server)
+    }
+
+    /// Whether an answer may name the server for the file.
+    #[must_use]
+    pub fn is_fresh(&self, now: Time, content: &Content) -> bool {
+        match self.known.get(content) {
+            Some(Knowledge::Acknowledged { at, .. }) => now.since(*at) < FILE_ACK_MAX,
+            Some(Knowledge::Unknown | Knowledge::Refused) | None => false,
+        }
+    }
+
+    fn has(&self, now: Time, server: Ipv4Addr, file: &FileName) -> bool {
+        self.is_fresh(now, &Content { server, file: file.clone() })
+    }
+
+    /// The server a client is sent to: it has every file the client is told; one that answers before one that is
+    /// silent, one that has the multicast file before one that has not, one that multicasts it already before one that
+    /// would begin, then by the order of the configuration.
+    #[must_use]
+    pub fn choose_server(
+        &self,
+        now: Time,
+        boot: &Boot,
+        multicasts: impl Fn(Ipv4Addr, &FileName) -> bool,
+    ) -> Option<Ipv4Addr> {
+        let able =
+            boot.servers.iter().filter(|server| boot.files().all(|file| self.has(now, **server, file)));
+        able.min_by_key(|server| {
+            let multicast = boot.multicast.as_ref();
+            let lacks = multicast.is_some_and(|file| !self.has(now, **server, file));
+            let begins = multicast.is_some_and(|file| !multicasts(**server, file));
+            (self.is_silent(**server), lacks, begins)
+        })
+        .copied()
+    }
+
+    /// In order of server and name.
+    pub fn iter(&self) -> impl Iterator<Item = (&Content, Knowledge)> {
+        self.known.iter().map(|(content, known)| (content, *known))
+    }
+}

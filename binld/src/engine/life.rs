@@ -1,0 +1,411 @@
+//! How a claim moves through its life. The states and their picture are in [`claims`](super::claims).
+
+use driver::{Role, Time, Wall};
+use wire::GroupAddr;
+use wire::Stamp;
+use wire::query::{Opcode, Query};
+
+use super::claims::{Claim, ClaimKey, Commitment, Placement, Rest, State};
+use super::clearing::{Clearing, Due, Schedule};
+use super::event::Event;
+use super::requests::Subject;
+use super::{Action, Change, ClaimRecord, Engine, Journal, Ticket, Timer};
+use crate::limits::{
+    ALIVE_RECENT_MS, ANNOUNCE_FIRST, ANNOUNCE_INTERVAL, ANNOUNCE_JITTER, CANDIDATES_MAX, EXHAUSTED_PAUSE,
+    HANDOUT_LIFETIME, PINNED_RETRIES, PINNED_RETRY_JITTER, REST, REST_PINNED, START_JITTER,
+};
+
+/// Candidates looked at for one pick. All but a crowded pool give one at once.
+const PICK_DRAWS_MAX: u32 = 4096;
+
+impl Engine {
+    /// Moves a claim and arms its timer.
+    pub(super) fn set_state(&mut self, now: Time, key: &ClaimKey, state: State) {
+        let (at, why) = state.due_at();
+        let wall = self.wall_at(now);
+        self.claims.set_state(key, state, wall);
+        self.timers.arm(Timer::Claim(key.clone()), at, why);
+    }
+
+    /// Makes sure that there is a claim for the content: share first, else begin (G9).
+    pub(super) fn want(&mut self, now: Time, wanted: &Wanted, urgent: bool) {
+        let key = &wanted.key;
+        if let Some(claim) = self.claims.get_mut(key) {
+            if urgent {
+                claim.asked_at = Some(now);
+            }
+            match &mut claim.state {
+                State::Clearing { clearing, .. } | State::Rechecking { clearing, .. } if urgent => {
+                    clearing.hurry();
+                }
+                State::Draining { .. } => return self.undrain(now, key),
+                State::Waiting { .. }
+                | State::Clearing { .. }
+                | State::Rechecking { .. }
+                | State::Recording { .. }
+                | State::Configuring { .. }
+                | State::Held { .. } => {}
+            }
+            let (at, why) = claim.state.due_at();
+            return self.timers.arm(Timer::Claim(key.clone()), at, why);
+        }
+        let claim = Claim {
+            key: key.clone(),
+            boot_item: wanted.boot_item,
+            item: wanted.item.clone(),
+            state: State::Waiting { until: now },
+            since: self.wall_at(now),
+            candidate: 0,
+            refusals: 0,
+            told_at: None,
+            asked_at: urgent.then_some(now),
+        };
+        self.claims.insert(claim);
+        self.begin_clearing(now, key, if urgent { Schedule::Foreground } else { Schedule::Background });
+    }
+
+    /// Clears the next candidate, or waits if there is none.
+    fn begin_clearing(&mut self, now: Time, key: &ClaimKey, schedule: Schedule) {
+        match self.pick(now, key) {
+            Some(at) => {
+                self.counters.add("clearing.started");
+                self.tell(Event::Clearing { group: at.group, content: key.content.clone() });
+                let start_at = now + self.draw.jitter(START_JITTER);
+                self.set_state(now, key, State::Clearing { at, clearing: Clearing::new(schedule, start_at) });
+            }
+            None => self.wait(now, key),
+        }
+    }
+
+    fn pick(&mut self, now: Time, key: &ClaimKey) -> Option<Placement> {
+        if key.pinned {
+            let at = self.config.pinned;
+            let rests = self.claims.rest(at.group).is_some_and(|rest| rest.content != key.content);
+            return (self.claims.on(at.group).is_none() && !rests).then_some(at);
+        }
+        let first = self.claims.get(key)?.candidate;
+        for number in first..first.saturating_add(PICK_DRAWS_MAX) {
+            let Some(group) = self.config.pool.candidate(&key.content, number) else { continue };
+            if self.marks.is_marked(now, group) || self.claims.is_near(group) {
+                continue;
+            }
+            if let Some(claim) = self.claims.get_mut(key) {
+                claim.candidate = number.saturating_add(1);
+            }
+            return Some(Placement { group, ports: self.config.dynamic_ports });
+        }
+        None
+    }
+
+    /// No address for now: P1 for the pinned tuple, a pause after too many refusals for the others (G22).
+    fn wait(&mut self, now: Time, key: &ClaimKey) {
+        let refusals = self.claims.get(key).map_or(0, |claim| claim.refusals);
+        let pause = if key.pinned {
+            let step = refusals.saturating_sub(1).min(PINNED_RETRIES.len() - 1);
+            let base = PINNED_RETRIES.get(step).copied().unwrap_or_default();
+            if step + 1 == PINNED_RETRIES.len() {
+                base.saturating_sub(PINNED_RETRY_JITTER) + self.draw.jitter(PINNED_RETRY_JITTER * 2)
+            } else {
+                base
+            }
+        } else {
+            EXHAUSTED_PAUSE
+        };
+        self.set_state(now, key, State::Waiting { until: now + pause });
+        self.serve_waiting_clients(now);
+    }
+
+    /// The claim's own time has come.
+    pub(super) fn on_claim_due(&mut self, now: Time, key: &ClaimKey) {
+        let Some(claim) = self.claims.get_mut(key) else { return };
+        match &mut claim.state {
+            State::Waiting { until } => {
+                let asked = claim.asked_at.is_some_and(|asked_at| asked_at + HANDOUT_LIFETIME > *until);
+                // P1: a refused claimant asks again while its clients ask; so does one that never asked yet.
+                if !key.pinned || asked || claim.refusals == 0 {
+                    if !key.pinned {
+                        claim.refusals = 0;
+                    }
+                    self.begin_clearing(now, key, Schedule::Background);
+                }
+            }
+            State::Clearing { at, clearing } => {
+                let (at, due) = (*at, clearing.poll(now));
+                match due {
+                    Due::Clear => self.commit(now, key, at),
+                    Due::Query => self.ask_peers(now, key),
+                    Due::Nothing => self.rearm(key),
+                }
+            }
+            State::Rechecking { commitment, clearing } => {
+                let (commitment, due) = (*commitment, clearing.poll(now));
+                match due {
+                    Due::Clear => self.configure(now, key, commitment),
+                    Due::Query => self.ask_peers(now, key),
+                    Due::Nothing => self.rearm(key),
+                }
+            }
+            State::Recording { .. } => self.announce_if_due(now, key),
+            State::Configuring { commitment, retry_at } => {
+                let (commitment, due) = (*commitment, *retry_at <= now);
+                if due {
+                    self.configure(now, key, commitment);
+                }
+                self.announce_if_due(now, key);
+            }
+            State::Held { commitment, renew_at, .. } => {
+                let (commitment, due) = (*commitment, *renew_at <= now);
+                if due {
+                    self.renew(now, key, commitment);
+                }
+                self.announce_if_due(now, key);
+            }
+            State::Draining { commitment, .. } => {
+                let group = commitment.at.group;
+                self.delete_reference(now, key, group);
+            }
+        }
+    }
+
+    fn rearm(&mut self, key: &ClaimKey) {
+        if let Some(claim) = self.claims.get(key) {
+            let (at, why) = claim.state.due_at();
+            self.timers.arm(Timer::Claim(key.clone()), at, why);
+        }
+    }
+
+    fn ask_peers(&mut self, _now: Time, key: &ClaimKey) {
+        self.counters.add("query.sent");
+        self.send_query(key);
+        self.rearm(key);
+    }
+
+    /// The query of a claim: asked while clearing, repeated as an announcement afterwards.
+    pub(super) fn query_of(&self, claim: &Claim) -> Option<Query> {
+        let at = claim.state.placement()?;
+        Some(Query {
+            content: claim.key.content.clone(),
+            server_type: claim.boot_item.server_type,
+            layer: claim.boot_item.layer,
+            group: at.group,
+            client_port: at.ports.client,
+        })
+    }
+
+    fn send_query(&mut self, key: &ClaimKey) {
+        let query = self.claims.get(key).and_then(|claim| self.query_of(claim));
+        if let Some(query) = query {
+            self.send(Role::Query, self.config.query, query.encode(Opcode::Query));
+        }
+    }
+
+    fn announce_if_due(&mut self, now: Time, key: &ClaimKey) {
+        let late = self.draw.jitter(ANNOUNCE_JITTER);
+        let Some(commitment) = self.claims.get_mut(key).and_then(|claim| claim.state.commitment_mut()) else {
+            return;
+        };
+        if commitment.announce_at <= now {
+            let step = ANNOUNCE_FIRST.windows(2).map(|pair| pair.last().zip(pair.first()));
+            let next = step.flatten().nth(commitment.announced).map(|(later, earlier)| *later - *earlier);
+            commitment.announced += 1;
+            commitment.announce_at = now + next.unwrap_or(ANNOUNCE_INTERVAL + late);
+            self.counters.add("announcement.sent");
+            self.send_query(key);
+        }
+        self.rearm(key);
+    }
+
+    /// Nobody objected: the claim is committed from now on, and goes to the store before anybody hears of it.
+    fn commit(&mut self, now: Time, key: &ClaimKey, at: Placement) {
+        let wall = self.wall_at(now);
+        self.stamp_millis = wall.0.max(self.stamp_millis.saturating_add(1));
+        let stamp = Stamp { millis: self.stamp_millis, sender: self.identity.server };
+        let [first, ..] = ANNOUNCE_FIRST;
+        let commitment = Commitment { at, stamp, announced: 0, announce_at: now + first };
+        let ticket = self.draw_ticket();
+        self.set_state(now, key, State::Recording { commitment, ticket });
+        if let Some(record) = self.record_of(key) {
+            self.out.push(Action::Persist(ticket, vec![Change::PutClaim(record)]));
+        }
+        self.counters.add("claim.committed");
+        self.tell(Event::Committed { group: at.group, content: key.content.clone() });
+    }
+
+    /// Writes the claim as it is now.
+    pub(super) fn record(&mut self, key: &ClaimKey) {
+        if let Some(record) = self.record_of(key) {
+            self.persist(vec![Change::PutClaim(record)]);
+        }
+    }
+
+    fn record_of(&self, key: &ClaimKey) -> Option<ClaimRecord> {
+        let claim = self.claims.get(key)?;
+        let commitment = claim.state.commitment()?;
+        Some(ClaimRecord {
+            key: key.clone(),
+            at: commitment.at,
+            boot_item: claim.boot_item,
+            item: claim.item.clone(),
+            state: claim.state.name(),
+            stamp: commitment.stamp,
+            since: claim.since,
+        })
+    }
+
+    /// The store answered; if it was asked to record a claim, that claim goes on.
+    pub(super) fn on_recorded(&mut self, now: Time, ticket: Ticket, stored: bool) {
+        let waits =
+            |claim: &&Claim| matches!(claim.state, State::Recording { ticket: own, .. } if own == ticket);
+        let recorded = self.claims.iter().find(waits).map(|claim| claim.key.clone());
+        let Some(key) = recorded else { return };
+        let Some(commitment) = self.claims.get(&key).and_then(|claim| claim.state.commitment().copied())
+        else {
+            return;
+        };
+        if stored {
+            self.configure(now, &key, commitment);
+        } else {
+            // Nothing was said to anybody: the address is free again, and the next attempt may find the disk mended.
+            self.wait(now, &key);
+        }
+    }
+
+    /// Somebody else has the address. `confirmed` if a statement said so and not an echo alone.
+    pub(super) fn on_refused(&mut self, now: Time, key: &ClaimKey, by: std::net::Ipv4Addr, confirmed: bool) {
+        let Some(claim) = self.claims.get_mut(key) else { return };
+        let Some(at) = claim.state.placement() else { return };
+        let recorded = claim.state.commitment().is_some();
+        claim.refusals += 1;
+        let refusals = claim.refusals;
+        let hurried = claim.asked_at.is_some_and(|asked_at| now.since(asked_at) < HANDOUT_LIFETIME);
+        self.counters.add("clearing.contested");
+        self.tell(Event::Contested { group: at.group, content: key.content.clone(), by });
+        self.end_request(&Subject::Configure(key.clone()));
+        if recorded {
+            // From before a restart: the MTFTP server may still keep our reference for the address.
+            self.persist(vec![Change::DropClaim(at.group)]);
+            self.delete_reference(now, key, at.group);
+        }
+        if key.pinned {
+            return self.wait(now, key);
+        }
+        self.mark(now, at.group, confirmed);
+        if refusals % usize::try_from(CANDIDATES_MAX).unwrap_or(1) == 0 {
+            self.counters.add("clearing.exhausted");
+            self.tell(Event::Exhausted { content: key.content.clone() });
+            return self.wait(now, key);
+        }
+        let schedule = if hurried { Schedule::Foreground } else { Schedule::Background };
+        self.begin_clearing(now, key, schedule);
+    }
+
+    pub(super) fn mark(&mut self, now: Time, group: GroupAddr, confirmed: bool) {
+        self.marks.expire(now);
+        let until = self.marks.refuse(now, group, confirmed);
+        let wall = Wall(self.wall_at(now).0 + u64::try_from(until.since(now).as_millis()).unwrap_or(0));
+        let why = if confirmed { "held by another server" } else { "echoed by another server" };
+        self.persist(vec![Change::PutMark(group, wall, why)]);
+    }
+
+    /// No boot item wants the claim any more.
+    pub(super) fn drain(&mut self, now: Time, key: &ClaimKey) {
+        let Some(claim) = self.claims.get(key) else { return };
+        let Some(commitment) = claim.state.commitment().copied() else {
+            self.claims.remove(key);
+            return self.timers.disarm(&Timer::Claim(key.clone()));
+        };
+        if matches!(claim.state, State::Draining { .. }) {
+            return;
+        }
+        let delete_at = claim.told_at.map_or(now, |told_at| (told_at + HANDOUT_LIFETIME).max(now));
+        self.end_request(&Subject::Configure(key.clone()));
+        self.set_state(now, key, State::Draining { commitment, delete_at });
+        self.record(key);
+        self.tell(Event::Draining { group: commitment.at.group, content: key.content.clone() });
+    }
+
+    /// Wanted again before it was deleted: the reference may still be there, so it is only renewed.
+    fn undrain(&mut self, now: Time, key: &ClaimKey) {
+        let commitment = self.claims.get(key).and_then(|claim| claim.state.commitment().copied());
+        if let Some(commitment) = commitment {
+            self.end_request(&Subject::Delete(key.clone(), commitment.at.group));
+            self.configure(now, key, commitment);
+        }
+    }
+
+    /// The reference is gone: the address rests.
+    pub(super) fn release(&mut self, now: Time, key: &ClaimKey, group: GroupAddr) {
+        let state = self.claims.get(key).map(|claim| &claim.state);
+        let Some(State::Draining { commitment, .. }) = state else { return };
+        let commitment = *commitment;
+        if commitment.at.group != group {
+            return;
+        }
+        self.claims.remove(key);
+        self.timers.disarm(&Timer::Claim(key.clone()));
+        let until = now + if key.pinned { REST_PINNED } else { REST };
+        let wall = self.wall_at(now);
+        self.persist(vec![
+            Change::DropClaim(group),
+            Change::PutRest(group, key.content.clone(), commitment.stamp, wall),
+        ]);
+        self.claims.put_rest(group, Rest { content: key.content.clone(), stamp: commitment.stamp, until });
+        self.timers.arm(Timer::Rest(group), until, "rest is over");
+        self.tell(Event::Released { group, content: key.content.clone() });
+    }
+
+    pub(super) fn on_rest_over(&mut self, now: Time, group: GroupAddr) {
+        self.claims.end_rest(group);
+        self.persist(vec![Change::DropRest(group)]);
+        self.reconcile(now);
+    }
+
+    /// Takes over what the store had (Y7, G24).
+    pub(super) fn restore(&mut self, now: Time, journal: Journal) {
+        let wall = self.wall_at(now);
+        let recent = wall.0.saturating_sub(journal.last_alive.0) < ALIVE_RECENT_MS;
+        for record in journal.claims {
+            self.stamp_millis = self.stamp_millis.max(record.stamp.millis);
+            let [first, ..] = ANNOUNCE_FIRST;
+            let commitment =
+                Commitment { at: record.at, stamp: record.stamp, announced: 0, announce_at: now + first };
+            let start_at = now + self.draw.jitter(START_JITTER);
+            let clearing = Clearing::new(Schedule::Background, start_at);
+            let state = if recent {
+                State::Rechecking { commitment, clearing }
+            } else {
+                State::Clearing { at: record.at, clearing }
+            };
+            let key = record.key.clone();
+            self.claims.insert(Claim {
+                key: record.key,
+                boot_item: record.boot_item,
+                item: record.item,
+                state: State::Waiting { until: now },
+                since: record.since,
+                candidate: 0,
+                refusals: 0,
+                told_at: recent.then_some(now),
+                asked_at: None,
+            });
+            self.set_state(now, &key, state);
+        }
+        for (group, until) in journal.marks {
+            let left = std::time::Duration::from_millis(until.0.saturating_sub(wall.0));
+            self.marks.restore(now, group, now + left);
+        }
+        for (group, content, stamp) in journal.rests {
+            let until = now + if group == self.config.pinned.group { REST_PINNED } else { REST };
+            self.claims.put_rest(group, Rest { content, stamp, until });
+            self.timers.arm(Timer::Rest(group), until, "rest is over");
+        }
+    }
+}
+
+/// A claim that some boot item needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) key: ClaimKey,
+    pub(super) boot_item: wire::pxe::BootItem,
+    pub(super) item: String,
+}

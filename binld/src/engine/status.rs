@@ -1,0 +1,103 @@
+//! What an operator may want to know of a running engine.
+
+use std::time::Duration;
+
+use driver::{Time, Wall};
+use wire::configure::Ports;
+use wire::{Content, GroupAddr, Stamp};
+
+use super::Engine;
+use super::claims::StateName;
+use super::files::Knowledge;
+
+/// A claim, as shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimStatus {
+    /// What it carries.
+    pub content: Content,
+    /// Whether it is the claim on the pinned tuple.
+    pub pinned: bool,
+    /// The boot item that wants it.
+    pub item: String,
+    /// Its address, if it has one.
+    pub group: Option<GroupAddr>,
+    /// Its ports.
+    pub ports: Option<Ports>,
+    /// Its state.
+    pub state: StateName,
+    /// Since when it is in that state.
+    pub since: Wall,
+    /// When it was committed.
+    pub stamp: Option<Stamp>,
+    /// Age of the MTFTP server's last ACK.
+    pub acked_ago: Option<Duration>,
+    /// How long ago a client was last told the address.
+    pub told_ago: Option<Duration>,
+    /// Refusals in a row.
+    pub refusals: usize,
+}
+
+/// A file on an MTFTP server, as shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileStatus {
+    /// Which.
+    pub content: Content,
+    /// Whether an answer may name the server for it now.
+    pub usable: bool,
+    /// What is known of it.
+    pub known: Knowledge,
+    /// Whether the server left the last request without an answer.
+    pub server_silent: bool,
+}
+
+/// Everything, at one instant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Claims in order of content.
+    pub claims: Vec<ClaimStatus>,
+    /// Files in order of server and name.
+    pub files: Vec<FileStatus>,
+    /// Addresses others use, with how long they are marked.
+    pub marks: Vec<(GroupAddr, Duration)>,
+    /// Addresses that rest, with what they carried and for how long.
+    pub rests: Vec<(GroupAddr, Content, Duration)>,
+    /// Clients that wait for an answer.
+    pub clients_waiting: usize,
+    /// Counters in order of name.
+    pub counters: Vec<(String, u64)>,
+}
+
+impl Engine {
+    /// Takes a picture; changes nothing.
+    #[must_use]
+    pub fn status(&self, now: Time) -> Status {
+        let claims = self.claims.iter().map(|claim| ClaimStatus {
+            content: claim.key.content.clone(),
+            pinned: claim.key.pinned,
+            item: claim.item.clone(),
+            group: claim.state.placement().map(|at| at.group),
+            ports: claim.state.placement().map(|at| at.ports),
+            state: claim.state.name(),
+            since: claim.since,
+            stamp: claim.state.commitment().map(|commitment| commitment.stamp),
+            acked_ago: claim.state.acked_at().map(|acked_at| now.since(acked_at)),
+            told_ago: claim.told_at.map(|told_at| now.since(told_at)),
+            refusals: claim.refusals,
+        });
+        let files = self.files.iter().map(|(content, known)| FileStatus {
+            content: content.clone(),
+            usable: self.files.is_fresh(now, content),
+            known,
+            server_silent: self.files.is_silent(content.server),
+        });
+        let rests = self.claims.rests();
+        Status {
+            claims: claims.collect(),
+            files: files.collect(),
+            marks: self.marks.iter(now).map(|(group, mark)| (group, mark.until.since(now))).collect(),
+            rests: rests.map(|(group, rest)| (group, rest.content.clone(), rest.until.since(now))).collect(),
+            clients_waiting: self.clients.len(),
+            counters: self.counters.iter().map(|(name, count)| (name.to_owned(), count)).collect(),
+        }
+    }
+}

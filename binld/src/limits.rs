@@ -1,0 +1,88 @@
+//! Every bound and every span of the boot server, with its unit and its reason.
+
+use std::time::Duration;
+
+/// Queries of one foreground clearing: 6e-12 duplicates at 1 % loss with passive learning (races.md T3, T4).
+pub const QUERY_COUNT: u8 = 4;
+/// Between two queries, and after the last one (decisions.md, Clearing): clear after 400 ms.
+pub const QUERY_INTERVAL: Duration = Duration::from_millis(100);
+/// When the queries of a background clearing go out, in ms after its start: outlives bursts of loss (races.md T7).
+pub const BACKGROUND_QUERIES_MS: [u64; 6] = [0, 100, 300, 700, 1500, 3100];
+/// Silence after the last query of a background clearing.
+pub const BACKGROUND_WAIT: Duration = Duration::from_millis(500);
+/// Clearings begin up to this much late, so that two servers do not march in step after a power cut.
+pub const START_JITTER: Duration = Duration::from_millis(20);
+
+/// First two announcements after a claim is held.
+pub const ANNOUNCE_FIRST: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
+/// Later announcements, each up to [`ANNOUNCE_JITTER`] late.
+pub const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(30);
+/// See [`ANNOUNCE_INTERVAL`].
+pub const ANNOUNCE_JITTER: Duration = Duration::from_secs(2);
+/// A holder that was asked announces again after this long (Y3).
+pub const ANNOUNCE_AFTER_QUERY: Duration = Duration::from_millis(200);
+
+/// Addresses tried for one content before its clients get plain TFTP and the operator an alarm (G22).
+pub const CANDIDATES_MAX: u32 = 16;
+/// How long no new attempt is made after [`CANDIDATES_MAX`] refusals.
+pub const EXHAUSTED_PAUSE: Duration = Duration::from_secs(30);
+/// How long an address found in use is not tried again.
+pub const MARK_SHORT: Duration = Duration::from_secs(5);
+/// The same when a `hold` statement or a second refusal confirms it.
+pub const MARK_LONG: Duration = Duration::from_secs(300);
+/// A refusal within this span of the first confirms it.
+pub const MARK_MEMORY: Duration = Duration::from_secs(300);
+/// Marks kept at most; beyond that the one that ends first is forgotten.
+pub const MARKS_MAX: usize = 4096;
+
+/// When a refused claimant of the pinned tuple asks again (P1); the last value repeats.
+pub const PINNED_RETRIES: [Duration; 4] =
+    [Duration::from_secs(5), Duration::from_secs(10), Duration::from_secs(20), Duration::from_secs(30)];
+/// The last of [`PINNED_RETRIES`] is up to this much earlier or later.
+pub const PINNED_RETRY_JITTER: Duration = Duration::from_secs(2);
+
+/// Waits after each sending of a request to an MTFTP server; after the last one it is given up (G17).
+pub const CONFIGURE_WAITS: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+];
+/// Between attempts to delete a reference at a server that does not answer.
+pub const DELETE_RETRY: Duration = Duration::from_secs(10);
+/// A held claim is configured again this often. Below [`FILE_ACK_MAX`], so that answers never wait for a renewal.
+pub const RENEW_INTERVAL: Duration = Duration::from_secs(45);
+/// An address is handed out only while its last ACK is younger than this.
+pub const CLAIM_ACK_MAX: Duration = Duration::from_secs(180);
+/// No answer names a server whose last ACK for the file is older than this.
+pub const FILE_ACK_MAX: Duration = Duration::from_secs(60);
+/// A file that was acknowledged is asked for again this often.
+pub const FILE_REFRESH: Duration = Duration::from_secs(30);
+/// A file that was refused, or whose server is silent, is asked for again this often.
+pub const FILE_RETRY: Duration = Duration::from_secs(2);
+
+/// A client that was told an address may open it for this long (P3).
+pub const HANDOUT_LIFETIME: Duration = Duration::from_secs(120);
+/// A released address is defended, and not used again, for this long (G15).
+pub const REST: Duration = Duration::from_secs(300);
+/// The same for the pinned tuple, which others wait for (P3).
+pub const REST_PINNED: Duration = Duration::from_secs(10);
+
+/// How long a client can be kept waiting: iPXE asks at 0 and 1.04 s and gives up at 3.05 s.
+pub const CLIENT_PATIENCE: Duration = Duration::from_millis(2500);
+/// Clients waiting for an answer, at most; beyond that a request is dropped and counted.
+pub const CLIENTS_WAITING_MAX: usize = 16_384;
+/// Datagrams of other servers that one source may send in a second before the rest is dropped and counted.
+pub const PEER_RATE: u32 = 50;
+/// Sources whose rate is watched at once, at most.
+pub const SOURCES_MAX: usize = 4096;
+
+/// The store is told this often that the server lives (Y7).
+pub const ALIVE_INTERVAL: Duration = Duration::from_secs(60);
+/// A server that was alive this recently still holds its claims after a restart (Y7).
+pub const ALIVE_RECENT_MS: u64 = 300_000;
+
+const _: () = assert!(RENEW_INTERVAL.as_millis() < FILE_ACK_MAX.as_millis());
+const _: () = assert!(FILE_REFRESH.as_millis() < FILE_ACK_MAX.as_millis());
+const _: () = assert!(FILE_ACK_MAX.as_millis() <= CLAIM_ACK_MAX.as_millis());
+const _: () = assert!(MARK_SHORT.as_millis() < MARK_LONG.as_millis());
