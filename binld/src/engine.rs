@@ -46,7 +46,7 @@ use marks::Marks;
 use requests::{Requests, Subject};
 use sources::Sources;
 
-use crate::limits::{ALIVE_INTERVAL, FILE_RETRY};
+use crate::limits::{ALIVE_INTERVAL, FILE_RETRY, FILE_SPACING};
 
 /// What the engine must know of its host and its site.
 #[derive(Debug, Clone)]
@@ -173,6 +173,7 @@ pub struct Engine {
     clients: Clients,
     sources: Sources,
     timers: Deadlines<Timer>,
+    unsettled: bool,
     counters: Counters,
     out: Outbox<Action>,
 }
@@ -203,12 +204,14 @@ impl Engine {
             clients: Clients::default(),
             sources: Sources::default(),
             timers: Deadlines::default(),
+            unsettled: false,
             counters: Counters::default(),
             out: Outbox::default(),
         };
         engine.restore(now, journal);
         engine.watch_files(now);
         engine.on_alive(now);
+        engine.reconcile(now);
         engine
     }
 
@@ -221,6 +224,7 @@ impl Engine {
             Role::Control => self.on_control_port(now, arrival),
             Role::Tftp | Role::Transfer | Role::Mtftp(_) => self.counters.add("dropped.wrong_door"),
         }
+        self.settle(now);
     }
 
     /// Time has passed. Early, late and repeated calls are harmless.
@@ -232,11 +236,12 @@ impl Engine {
                 Timer::Request(subject) => self.on_request_due(now, &subject),
                 Timer::File(content) => self.ask_file(now, &content),
                 Timer::Client(key) => self.on_patience_over(now, &key),
-                Timer::Rest(group) => self.on_rest_over(now, group),
+                Timer::Rest(group) => self.on_rest_over(group),
                 Timer::Delete(key, group) => self.delete_reference(now, &key, group),
                 Timer::Alive => self.on_alive(now),
             }
         }
+        self.settle(now);
     }
 
     /// The store's answer to [`Action::Persist`].
@@ -246,6 +251,7 @@ impl Engine {
             self.tell(Event::StoreFailed);
         }
         self.on_recorded(now, ticket, stored);
+        self.settle(now);
     }
 
     /// What the wall clock shows; the engine goes on from there until told again.
@@ -257,7 +263,8 @@ impl Engine {
     pub fn on_reload(&mut self, now: Time, catalog: Catalog) {
         self.config.catalog = catalog;
         self.watch_files(now);
-        self.reconcile(now);
+        self.unsettle();
+        self.settle(now);
     }
 
     /// The process ends: claims and references stay; only the time of death is noted.
@@ -289,6 +296,18 @@ impl Engine {
 
     fn tell(&mut self, event: Event) {
         self.out.push(Action::Tell(event));
+    }
+
+    /// Something changed that claims or clients may wait for: looked at once, at the end of the input.
+    fn unsettle(&mut self) {
+        self.unsettled = true;
+    }
+
+    fn settle(&mut self, now: Time) {
+        if std::mem::take(&mut self.unsettled) {
+            self.reconcile(now);
+            self.serve_waiting_clients(now);
+        }
     }
 
     fn draw_ticket(&mut self) -> Ticket {
@@ -336,9 +355,11 @@ impl Engine {
             self.end_request(&Subject::File(content));
         }
         self.files.keep(&wanted);
+        let mut ask_at = now;
         for content in wanted {
             if self.files.of(&content) == Some(files::Knowledge::Unknown) {
-                self.timers.arm(Timer::File(content), now, "file unknown");
+                self.timers.arm(Timer::File(content), ask_at, "file unknown");
+                ask_at = ask_at + FILE_SPACING;
             }
         }
     }
@@ -353,3 +374,6 @@ impl Engine {
         self.timers.arm(Timer::File(content), now + FILE_RETRY, "file to be asked for again");
     }
 }
+
+#[cfg(test)]
+mod tests;

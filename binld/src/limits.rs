@@ -50,6 +50,8 @@ pub const CONFIGURE_WAITS: [Duration; 4] = [
 ];
 /// Between attempts to delete a reference at a server that does not answer.
 pub const DELETE_RETRY: Duration = Duration::from_secs(10);
+/// After this long without an answer to a delete the address is no longer kept for it; the deletes go on.
+pub const DELETE_PATIENCE: Duration = Duration::from_secs(60);
 /// A held claim is configured again this often. Below [`FILE_ACK_MAX`], so that answers never wait for a renewal.
 pub const RENEW_INTERVAL: Duration = Duration::from_secs(45);
 /// An address is handed out only while its last ACK is younger than this.
@@ -58,6 +60,10 @@ pub const CLAIM_ACK_MAX: Duration = Duration::from_secs(180);
 pub const FILE_ACK_MAX: Duration = Duration::from_secs(60);
 /// A file that was acknowledged is asked for again this often.
 pub const FILE_REFRESH: Duration = Duration::from_secs(30);
+/// … and up to this much later, so that the questions of a long catalog spread out.
+pub const FILE_JITTER: Duration = Duration::from_secs(5);
+/// At start the questions go out this far apart.
+pub const FILE_SPACING: Duration = Duration::from_millis(2);
 /// A file that was refused, or whose server is silent, is asked for again this often.
 pub const FILE_RETRY: Duration = Duration::from_secs(2);
 
@@ -83,6 +89,6 @@ pub const ALIVE_INTERVAL: Duration = Duration::from_secs(60);
 pub const ALIVE_RECENT_MS: u64 = 300_000;
 
 const _: () = assert!(RENEW_INTERVAL.as_millis() < FILE_ACK_MAX.as_millis());
-const _: () = assert!(FILE_REFRESH.as_millis() < FILE_ACK_MAX.as_millis());
+const _: () = assert!(FILE_REFRESH.as_millis() + FILE_JITTER.as_millis() < FILE_ACK_MAX.as_millis());
 const _: () = assert!(FILE_ACK_MAX.as_millis() <= CLAIM_ACK_MAX.as_millis());
 const _: () = assert!(MARK_SHORT.as_millis() < MARK_LONG.as_millis());

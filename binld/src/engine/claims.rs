@@ -241,6 +241,8 @@ pub struct Claim {
     pub told_at: Option<Time>,
     /// When a client last asked for the content.
     pub asked_at: Option<Time>,
+    /// The address for which the MTFTP server may keep our reference.
+    pub referenced: Option<GroupAddr>,
 }
 
 /// A released address: defended, and not used again yet (G15).

@@ -1,20 +1,23 @@
 //! What we say to MTFTP servers, and what their answers mean for claims and files (R003.15–R003.20).
 
 use std::collections::BTreeSet;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use driver::Time;
-use wire::configure::{Ack, Configure, Delete, Nak, NakReason, Superseded, Target};
+use wire::configure::{Ack, Configure, Delete, Nak, NakReason, Ports, Superseded, Target};
 use wire::control::Message;
 use wire::{BootEpoch, Content, GroupAddr};
 
+use super::catalog::{Boot, Item};
 use super::claims::{ClaimKey, Commitment, State};
 use super::event::Event;
 use super::files::Knowledge;
 use super::life::Wanted;
 use super::requests::{Due, Subject};
 use super::{Engine, Timer};
-use crate::limits::{CLAIM_ACK_MAX, DELETE_RETRY, FILE_REFRESH, FILE_RETRY, RENEW_INTERVAL};
+use crate::limits::{
+    CLAIM_ACK_MAX, DELETE_PATIENCE, DELETE_RETRY, FILE_JITTER, FILE_REFRESH, FILE_RETRY, RENEW_INTERVAL,
+};
 
 impl Engine {
     fn begin_request(&mut self, now: Time, subject: &Subject, message: impl FnOnce(wire::Serial) -> Message) {
@@ -46,6 +49,11 @@ impl Engine {
             *renew_at = now + RENEW_INTERVAL;
         }
         let Commitment { at, stamp, .. } = commitment;
+        self.end_request(&Subject::Delete(key.clone(), at.group));
+        self.timers.disarm(&Timer::Delete(key.clone(), at.group));
+        if let Some(claim) = self.claims.get_mut(key) {
+            claim.referenced = Some(at.group);
+        }
         let file = key.content.file.clone();
         self.begin_request(now, &Subject::Configure(key.clone()), |serial| {
             let target = Target::Group { group: at.group, ports: at.ports, stamp };
@@ -103,7 +111,10 @@ impl Engine {
         self.files.on_silence(*to.ip());
         match subject {
             Subject::File(content) => self.retry_file(now, content.clone()),
-            Subject::Delete(key, group) => self.retry_delete(now, key, *group),
+            Subject::Delete(key, group) => {
+                self.retry_delete(now, key, *group);
+                self.release_if_long_silent(now, key, *group);
+            }
             Subject::Configure(key) => {
                 let retry = now + FILE_RETRY;
                 match self.claims.get_mut(key).map(|claim| &mut claim.state) {
@@ -117,8 +128,18 @@ impl Engine {
                 }
             }
         }
-        self.reconcile(now);
-        self.serve_waiting_clients(now);
+        self.unsettle();
+    }
+
+    /// A server that stays silent must not block an address for ever, least of all the pinned one. The delete goes on;
+    /// if the server lives after all, it defends the address itself when somebody clears it.
+    fn release_if_long_silent(&mut self, now: Time, key: &ClaimKey, group: GroupAddr) {
+        let state = self.claims.get(key).map(|claim| &claim.state);
+        if let Some(State::Draining { delete_at, .. }) = state
+            && now.since(*delete_at) >= DELETE_PATIENCE
+        {
+            self.release(now, key, group);
+        }
     }
 
     fn on_server_heard(&mut self, content: &Content) {
@@ -136,12 +157,8 @@ impl Engine {
             Subject::File(content) => {
                 self.on_server_heard(content);
                 self.files.on_answer(now, content, Some(ack.file_size));
-                self.timers.arm(
-                    Timer::File(content.clone()),
-                    now + FILE_REFRESH,
-                    "file to be asked for again",
-                );
-                self.reconcile(now);
+                let again = now + FILE_REFRESH + self.draw.jitter(FILE_JITTER);
+                self.timers.arm(Timer::File(content.clone()), again, "file to be asked for again");
             }
             Subject::Configure(key) => {
                 self.on_server_heard(&key.content);
@@ -150,7 +167,7 @@ impl Engine {
             }
             Subject::Delete(key, group) => self.release(now, key, *group),
         }
-        self.serve_waiting_clients(now);
+        self.unsettle();
     }
 
     fn on_configured(&mut self, now: Time, key: &ClaimKey, ack: &Ack) {
@@ -191,21 +208,31 @@ impl Engine {
                 self.drain(now, key);
             }
             (Subject::Configure(key), NakReason::InUse { ports, file }) if *file == key.content.file => {
-                // The same file on other ports: adopt them and configure again.
-                if let Some(commitment) =
-                    self.claims.get_mut(key).and_then(|claim| claim.state.commitment_mut())
-                {
-                    commitment.at.ports = *ports;
-                    let commitment = *commitment;
-                    self.configure(now, key, commitment);
-                }
+                self.on_other_ports(now, key, *from.ip(), *ports);
             }
-            // The MTFTP server's table is a free point of order: like an echo (G16).
-            (Subject::Configure(key), NakReason::InUse { .. }) => self.on_refused(now, key, *from.ip(), true),
+            (Subject::Configure(key), NakReason::InUse { .. }) => self.on_in_use(now, key, *from.ip()),
             (Subject::Delete(key, group), _) => self.retry_delete(now, key, *group),
         }
-        self.reconcile(now);
-        self.serve_waiting_clients(now);
+        self.unsettle();
+    }
+
+    /// The same file on other ports: adopt them and configure again (decisions.md, BINLD ↔ MTFTP).
+    fn on_other_ports(&mut self, now: Time, key: &ClaimKey, from: Ipv4Addr, ports: Ports) {
+        let commitment = self.claims.get_mut(key).and_then(|claim| claim.state.commitment_mut());
+        let Some(commitment) = commitment.filter(|commitment| commitment.at.ports != ports) else {
+            return self.on_in_use(now, key, from);
+        };
+        commitment.at.ports = ports;
+        let commitment = *commitment;
+        self.configure(now, key, commitment);
+    }
+
+    /// The MTFTP server's table is a free point of order: its *in use* is like an echo (G16). It keeps no reference.
+    fn on_in_use(&mut self, now: Time, key: &ClaimKey, from: Ipv4Addr) {
+        if let Some(claim) = self.claims.get_mut(key) {
+            claim.referenced = None;
+        }
+        self.on_refused(now, key, from, true);
     }
 
     fn on_no_such_file(&mut self, now: Time, content: &Content) {
@@ -286,13 +313,7 @@ impl Engine {
     }
 
     /// The claim that the boot needs on that server, if the server has the file.
-    pub(super) fn wanted_of(
-        &self,
-        now: Time,
-        item: &super::catalog::Item,
-        boot: &super::catalog::Boot,
-        server: std::net::Ipv4Addr,
-    ) -> Option<Wanted> {
+    pub(super) fn wanted_of(&self, now: Time, item: &Item, boot: &Boot, server: Ipv4Addr) -> Option<Wanted> {
         let content = Content { server, file: boot.multicast.clone()? };
         let has = self.files.is_fresh(now, &content);
         has.then(|| Wanted {
@@ -302,7 +323,7 @@ impl Engine {
         })
     }
 
-    pub(super) fn choose(&self, now: Time, boot: &super::catalog::Boot) -> Option<std::net::Ipv4Addr> {
+    pub(super) fn choose(&self, now: Time, boot: &Boot) -> Option<Ipv4Addr> {
         self.files.choose_server(now, boot, |server, file| {
             let key = ClaimKey { content: Content { server, file: file.clone() }, pinned: boot.pinned };
             self.claims.get(&key).is_some_and(|claim| matches!(claim.state, State::Held { .. }))

@@ -109,7 +109,7 @@ impl Engine {
         let item = found.item.name.clone();
         let uuid = request.uuid.filter(|uuid| !uuid.identifies_nobody());
         let key = ClientKey { mac: request.mac, uuid, server_type: wanted.server_type, layer: wanted.layer };
-        let first_at = match self.clients.0.get(&key) {
+        let first_at = match self.clients.0.remove(&key) {
             Some(waiting) => {
                 self.counters.add("discovery.repeated");
                 waiting.first_at

@@ -59,6 +59,7 @@ impl Engine {
             refusals: 0,
             told_at: None,
             asked_at: urgent.then_some(now),
+            referenced: None,
         };
         self.claims.insert(claim);
         self.begin_clearing(now, key, if urgent { Schedule::Foreground } else { Schedule::Background });
@@ -112,7 +113,7 @@ impl Engine {
             EXHAUSTED_PAUSE
         };
         self.set_state(now, key, State::Waiting { until: now + pause });
-        self.serve_waiting_clients(now);
+        self.unsettle();
     }
 
     /// The claim's own time has come.
@@ -227,6 +228,11 @@ impl Engine {
         if let Some(record) = self.record_of(key) {
             self.out.push(Action::Persist(ticket, vec![Change::PutClaim(record)]));
         }
+        if self.claims.rest(at.group).is_some() {
+            // The same content again, or it would not have been picked.
+            self.on_rest_over(at.group);
+            self.timers.disarm(&Timer::Rest(at.group));
+        }
         self.counters.add("claim.committed");
         self.tell(Event::Committed { group: at.group, content: key.content.clone() });
     }
@@ -274,7 +280,7 @@ impl Engine {
     pub(super) fn on_refused(&mut self, now: Time, key: &ClaimKey, by: std::net::Ipv4Addr, confirmed: bool) {
         let Some(claim) = self.claims.get_mut(key) else { return };
         let Some(at) = claim.state.placement() else { return };
-        let recorded = claim.state.commitment().is_some();
+        let recorded = claim.state.commitment().is_some() || claim.referenced == Some(at.group);
         claim.refusals += 1;
         let refusals = claim.refusals;
         let hurried = claim.asked_at.is_some_and(|asked_at| now.since(asked_at) < HANDOUT_LIFETIME);
@@ -282,10 +288,9 @@ impl Engine {
         self.tell(Event::Contested { group: at.group, content: key.content.clone(), by });
         self.end_request(&Subject::Configure(key.clone()));
         if recorded {
-            // From before a restart: the MTFTP server may still keep our reference for the address.
             self.persist(vec![Change::DropClaim(at.group)]);
-            self.delete_reference(now, key, at.group);
         }
+        self.abandon_reference(now, key);
         if key.pinned {
             return self.wait(now, key);
         }
@@ -311,6 +316,7 @@ impl Engine {
     pub(super) fn drain(&mut self, now: Time, key: &ClaimKey) {
         let Some(claim) = self.claims.get(key) else { return };
         let Some(commitment) = claim.state.commitment().copied() else {
+            self.abandon_reference(now, key);
             self.claims.remove(key);
             return self.timers.disarm(&Timer::Claim(key.clone()));
         };
@@ -322,6 +328,14 @@ impl Engine {
         self.set_state(now, key, State::Draining { commitment, delete_at });
         self.record(key);
         self.tell(Event::Draining { group: commitment.at.group, content: key.content.clone() });
+    }
+
+    /// The claim leaves an address at which the MTFTP server may keep our reference: from before a restart, say.
+    fn abandon_reference(&mut self, now: Time, key: &ClaimKey) {
+        let referenced = self.claims.get_mut(key).and_then(|claim| claim.referenced.take());
+        if let Some(group) = referenced {
+            self.delete_reference(now, key, group);
+        }
     }
 
     /// Wanted again before it was deleted: the reference may still be there, so it is only renewed.
@@ -354,10 +368,10 @@ impl Engine {
         self.tell(Event::Released { group, content: key.content.clone() });
     }
 
-    pub(super) fn on_rest_over(&mut self, now: Time, group: GroupAddr) {
+    pub(super) fn on_rest_over(&mut self, group: GroupAddr) {
         self.claims.end_rest(group);
         self.persist(vec![Change::DropRest(group)]);
-        self.reconcile(now);
+        self.unsettle();
     }
 
     /// Takes over what the store had (Y7, G24).
@@ -387,6 +401,7 @@ impl Engine {
                 refusals: 0,
                 told_at: recent.then_some(now),
                 asked_at: None,
+                referenced: Some(record.at.group),
             });
             self.set_state(now, &key, state);
         }
