@@ -11,3 +11,6 @@
 
 pub mod engine;
 pub mod limits;
+
+#[cfg(feature = "daemon")]
+pub mod config;

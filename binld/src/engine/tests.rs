@@ -86,6 +86,8 @@ struct Script {
     silent: BTreeSet<Ipv4Addr>,
     /// Addresses that are in use there for another file.
     in_use: BTreeSet<GroupAddr>,
+    /// Renewals and new claims stay without an answer; only files are answered for.
+    ignores_claims: bool,
     /// The store fails.
     store_fails: bool,
 }
@@ -164,6 +166,9 @@ impl Host {
                     serial: configure.serial,
                     group: configure.group(),
                 };
+                if self.script.ignores_claims && request.group.is_some() {
+                    return;
+                }
                 let content = Content { server, file: configure.file.clone() };
                 let ports = match configure.target {
                     Target::Group { ports, .. } => ports,
@@ -501,6 +506,67 @@ fn a_server_that_falls_silent_under_a_held_claim_is_left_for_another() {
     host.run_for(SETTLED);
     host.ask(3);
     assert_eq!(host.replies().last().unwrap().1, "mtftp://10.77.0.22:1759/initrd.img");
+}
+
+#[test]
+fn a_server_that_just_fell_silent_comes_after_one_that_answers_and_does_not_win_back() {
+    let mut host = Host::start(vec![item(ipxe_boot(true, &[21, 22]))], everywhere(&[21, 22]));
+    host.run_for(SETTLED);
+    host.script.silent.insert(server(21));
+    // Its files were acknowledged less than 60 s ago, but the last question stayed without an answer.
+    host.run_for(Duration::from_secs(35));
+    host.ask(1);
+    assert_eq!(host.replies().last().unwrap().1, "tftp://10.77.0.22/initrd.img");
+    host.run_for(Duration::from_secs(300));
+    host.ask(2);
+    host.run_for(SETTLED);
+    host.script.silent.clear();
+    host.run_for(SETTLED);
+    host.ask(3);
+    assert_eq!(host.replies().last().unwrap().1, "mtftp://10.77.0.22:1759/initrd.img");
+}
+
+#[test]
+fn a_server_that_has_the_multicast_file_is_preferred() {
+    let mut script = everywhere(&[21, 22]);
+    script.files.remove(&content(21, "initrd.img"));
+    let mut host = Host::start(vec![item(ipxe_boot(true, &[21, 22]))], script);
+    host.run_for(SETTLED);
+    host.ask(1);
+    assert_eq!(host.replies(), [(1, "mtftp://10.77.0.22:1759/initrd.img".to_owned())]);
+}
+
+#[test]
+fn no_answer_rests_on_an_ack_older_than_a_minute() {
+    // The whole server is silent: nobody may be sent there.
+    let mut host = settled(true);
+    host.script.silent.insert(server(21));
+    host.run_for(Duration::from_secs(70));
+    host.ask(1);
+    host.run_for(Duration::from_secs(5));
+    assert_eq!(host.replies(), []);
+    // Only the claim is not renewed: its address is not handed out, the files are.
+    let mut host = settled(true);
+    host.script.ignores_claims = true;
+    host.run_for(Duration::from_secs(70));
+    host.ask(1);
+    assert_eq!(host.replies(), [(1, "tftp://10.77.0.21/initrd.img".to_owned())]);
+}
+
+#[test]
+fn an_echo_must_be_the_outstanding_query_byte_for_byte() {
+    let mut host = Host::start(vec![item(ipxe_boot(true, &[21]))], everywhere(&[21]));
+    host.run_for(Duration::from_millis(200));
+    let (_, query) = host.queries()[0].clone();
+    for wrong in [
+        Query { layer: Layer(1), ..query.clone() },
+        Query { client_port: 1, ..query.clone() },
+        Query { content: content(21, "other"), ..query.clone() },
+    ] {
+        host.hear(Role::Query, SocketAddrV4::new(PEER, 4015), &wrong.encode(Opcode::Echo));
+    }
+    assert_eq!(host.states()[0].1, StateName::Clearing);
+    assert_eq!(host.engine.counters().get("dropped.echo.not_ours"), 3);
 }
 
 #[test]
