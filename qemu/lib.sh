@@ -1,0 +1,316 @@
+# shellcheck shell=bash
+# The parts of a boot lab: messages, a folder and processes that are cleaned up, hosts in network
+# namespaces round one bridge, our daemons, machines under QEMU, and what went over the wire.
+# A scenario sources this file, calls `lab_open`, then the rest in the order below.
+# Everything stays in namespaces of its own: nothing is added to the host's network.
+
+QEMU_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck disable=SC2034  # used by the files that source this one
+REPO=$(dirname "$QEMU_DIR")
+
+# Addresses of the lab's hosts, all in one /24.
+declare -Ar HOST_ADDRESS=([dhcp]=10.77.0.1 [binld1]=10.77.0.11 [binld2]=10.77.0.12 [mtftp1]=10.77.0.21)
+readonly POOL_FIRST=10.77.0.100 POOL_LAST=10.77.0.199
+readonly PINNED_GROUP=239.255.1.1 PINNED_PORT=3001
+
+# --- Messages -------------------------------------------------------------------------------------
+
+LAB_START=$EPOCHREALTIME
+
+# elapsed: seconds since the start, with one decimal.
+elapsed() {
+    awk -v a="$LAB_START" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }'
+}
+
+step() { printf '[%6s s] %s\n' "$(elapsed)" "$*"; }
+warn() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+die() {
+    warn "$*"
+    exit 1
+}
+
+# wait_until SECONDS COMMAND...: runs COMMAND every 0.1 s until it succeeds or the time is over.
+wait_until() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        [ "$SECONDS" -le "$end" ] || return 1
+        sleep 0.1
+    done
+}
+
+# --- The lab: a folder, and what is cleaned up with it ----------------------------------------------
+
+LAB_DIR=
+LAB_ID=
+LAB_KEEP=
+declare -A LAB_PID=()
+
+# lab_open: makes the lab's folder and with it the name that all its namespaces share. From here on
+# the end of the script, however it comes, cleans up, unless LAB_KEEP is set.
+lab_open() {
+    LAB_DIR=$(mktemp -d "${TMPDIR:-/tmp}/pxemc-XXXXXX")
+    LAB_ID=${LAB_DIR##*/pxemc-}
+    mkdir "$LAB_DIR"/{log,boot,conf,state,run,serial}
+    : >"$LAB_DIR/pids"
+    : >"$LAB_DIR/namespaces"
+    trap lab_end EXIT
+    # What a command says for itself may be little: name the place, too.
+    set -E
+    trap 'warn "stopped by a failure at ${BASH_SOURCE[0]##*/}:$LINENO: $BASH_COMMAND"' ERR
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+}
+
+lab_end() {
+    local status=$?
+    trap - EXIT ERR
+    trap '' INT TERM HUP
+    [ -n "$LAB_KEEP" ] || lab_clean "$LAB_DIR"
+    exit "$status"
+}
+
+# lab_down ID: cleans up a lab that was kept.
+lab_down() {
+    local dir=${TMPDIR:-/tmp}/pxemc-$1
+    if ! [[ $1 =~ ^[A-Za-z0-9]+$ && -f $dir/namespaces ]]; then
+        die "there is no lab '$1' in ${TMPDIR:-/tmp}."
+    fi
+    lab_clean "$dir"
+}
+
+# lab_clean FOLDER: ends the processes of a lab by their ids, removes its namespaces (with them go
+# bridge, cables and taps), then the folder.
+lab_clean() {
+    local dir=$1 pid start ns signal pids=()
+    while read -r pid start _; do
+        # The start time tells our process from a later one with the same id.
+        [ "$(start_time "$pid")" = "$start" ] && pids+=("$pid")
+    done <"$dir/pids"
+    for signal in TERM KILL; do
+        [ ${#pids[@]} -eq 0 ] || kill -"$signal" "${pids[@]}" 2>/dev/null || true
+        wait_until 4 all_gone "${pids[@]}" && break
+    done
+    while read -r ns; do
+        ip netns del "$ns" 2>/dev/null || true
+    done <"$dir/namespaces"
+    rm -rf "$dir"
+}
+
+# start_time PID: when that process started, in clock ticks since boot; nothing if there is none (or
+# only its remains, which wait for their parent).
+start_time() {
+    local line
+    { line=$(<"/proc/$1/stat"); } 2>/dev/null || return 0
+    line=${line##*) }
+    [ "${line%% *}" = Z ] || awk '{ print $20 }' <<<"$line"
+}
+
+all_gone() {
+    local pid
+    for pid in "$@"; do
+        [ -z "$(start_time "$pid")" ] || return 1
+    done
+}
+
+# spawn NAME HOST COMMAND...: starts COMMAND in the namespace of HOST, its output in log/NAME.log.
+spawn() {
+    local name=$1 host=$2 pid
+    shift 2
+    ip netns exec "$(namespace "$host")" "$@" </dev/null >"$LAB_DIR/log/$name.log" 2>&1 &
+    pid=$!
+    LAB_PID[$name]=$pid
+    printf '%s %s %s\n' "$pid" "$(start_time "$pid")" "$name" >>"$LAB_DIR/pids"
+}
+
+running() { [ -n "$(start_time "${LAB_PID[$1]}")" ]; }
+
+# stop NAME: ends a process that `spawn` started, and waits for it.
+stop() {
+    kill -TERM "${LAB_PID[$1]}" 2>/dev/null || true
+    wait_until 5 all_gone "${LAB_PID[$1]}" || kill -KILL "${LAB_PID[$1]}" 2>/dev/null || true
+}
+
+# show_logs [LINES]: the ends of all logs and consoles.
+show_logs() {
+    local file
+    for file in "$LAB_DIR"/log/*.log "$LAB_DIR"/serial/*; do
+        [ -s "$file" ] || continue
+        printf -- '--- end of %s\n' "${file#"$LAB_DIR"/}"
+        # Consoles redraw lines with escape sequences, which have no place on this terminal.
+        tail -n "${1:-15}" "$file" | plain_text
+    done
+}
+
+plain_text() { LC_ALL=C sed 's/\x1b\[[0-9;?]*[A-Za-z]//g; s/\x1bc//g; s/[^[:print:]\t]//g'; }
+
+# --- Network ----------------------------------------------------------------------------------------
+
+namespace() { printf 'pxemc-%s-%s\n' "$LAB_ID" "$1"; }
+
+make_namespace() {
+    local ns
+    ns=$(namespace "$1")
+    printf '%s\n' "$ns" >>"$LAB_DIR/namespaces"
+    ip netns add "$ns" ||
+        die "cannot make a network namespace: this needs a root that may (in a container: CAP_SYS_ADMIN, and /run writable)."
+    ip -n "$ns" link set lo up
+}
+
+# network_up: the bridge. It keeps the kernel's defaults but for spanning tree, so multicast snooping
+# is on; without a querier in the network it then passes all groups on to everybody.
+network_up() {
+    make_namespace bridge
+    ip -n "$(namespace bridge)" link add br0 type bridge stp_state 0 forward_delay 0
+    ip -n "$(namespace bridge)" link set br0 up
+}
+
+# host_up NAME: a host with `eth0` on a cable to the bridge; the bridge's end has the host's name.
+host_up() {
+    local ns bridge
+    make_namespace "$1"
+    ns=$(namespace "$1")
+    bridge=$(namespace bridge)
+    ip -n "$bridge" link add "$1" type veth peer name eth0 netns "$ns"
+    ip -n "$bridge" link set "$1" master br0 up
+    ip -n "$ns" address add "${HOST_ADDRESS[$1]}/24" brd + dev eth0
+    # No segmentation offload: every datagram is a packet of its own and can be counted on the cable.
+    ip -n "$ns" link set eth0 gso_max_segs 1 up
+}
+
+# dhcp_up: dnsmasq on the host `dhcp`.
+dhcp_up() {
+    ip -n "$(namespace dhcp)" address add fd77::1/64 dev eth0 nodad
+    fill_in dnsmasq.conf "$LAB_DIR/conf/dnsmasq.conf" \
+        "BINLD1_HEX=$(hex_address "${HOST_ADDRESS[binld1]}")" "BINLD2_HEX=$(hex_address "${HOST_ADDRESS[binld2]}")"
+    spawn dnsmasq dhcp dnsmasq --keep-in-foreground --conf-file="$LAB_DIR/conf/dnsmasq.conf" \
+        --user=root --log-facility=- --pid-file=
+    wait_until 10 bound dhcp 67 || die_with_logs "dnsmasq did not start within 10 s."
+}
+
+hex_address() {
+    local bytes
+    IFS=. read -r -a bytes <<<"$1"
+    printf '%02x:%02x:%02x:%02x' "${bytes[@]}"
+}
+
+# bound HOST PORT: whether somebody there listens on that UDP port.
+bound() { ip netns exec "$(namespace "$1")" ss -Hlun "sport = :$2" | grep -q .; }
+
+# fill_in TEMPLATE FILE NAME=VALUE...: writes FILE from files/TEMPLATE with each @NAME@ replaced.
+fill_in() {
+    local template=$QEMU_DIR/files/$1 file=$2 pair script=()
+    shift 2
+    for pair in "$@" "POOL_FIRST=$POOL_FIRST" "POOL_LAST=$POOL_LAST" "MTFTP1=${HOST_ADDRESS[mtftp1]}"; do
+        script+=(-e "s|@${pair%%=*}@|${pair#*=}|g")
+    done
+    sed "${script[@]}" "$template" >"$file"
+}
+
+die_with_logs() {
+    show_logs 30 >&2
+    die "$@"
+}
+
+# --- Daemons ----------------------------------------------------------------------------------------
+
+# daemon_up NAME HOST PROGRAM: starts `PROGRAM run` on HOST with files/NAME.toml, a store and a run
+# folder of its own, and waits until its control socket answers.
+daemon_up() {
+    local name=$1 host=$2 program=$3
+    mkdir -p "$LAB_DIR/state/$name" "$LAB_DIR/run/$name"
+    fill_in "$name.toml" "$LAB_DIR/conf/$name.toml" \
+        "STATE=$LAB_DIR/state/$name" "RUN=$LAB_DIR/run/$name" "BOOT=$LAB_DIR/boot"
+    printf '%s %s\n' "$host" "$program" >"$LAB_DIR/conf/$name.daemon"
+    spawn "$name" "$host" "$PXEMC_BIN/$program" run --config "$LAB_DIR/conf/$name.toml"
+    if ! wait_until "${DAEMON_TIMEOUT:-15}" daemon_settled "$name"; then
+        tail -n 30 "$LAB_DIR/log/$name.log" >&2
+        die "$name did not answer '$program status' within ${DAEMON_TIMEOUT:-15} s."
+    elif ! running "$name"; then
+        tail -n 30 "$LAB_DIR/log/$name.log" >&2
+        die "$name ended at its start; its last words are above."
+    fi
+}
+
+# daemon_settled NAME: whether it answers, or has ended and never will.
+daemon_settled() { ! running "$1" || daemon_status "$1" --json; }
+
+# daemon_status NAME [--json]: what the daemon says about itself.
+daemon_status() {
+    local host program
+    read -r host program <"$LAB_DIR/conf/$1.daemon"
+    timeout 5 ip netns exec "$(namespace "$host")" "$PXEMC_BIN/$program" status "${@:2}" --config "$LAB_DIR/conf/$1.toml"
+}
+
+# daemon_holds NAME: whether that BINLD holds the pinned tuple.
+daemon_holds() { daemon_status "$1" | grep -qiE "${PINNED_GROUP//./\\.}.*held"; }
+
+# dump NAME FILE: the records of a daemon's store.
+dump() { timeout 30 "$PXEMC_BIN/pxemc-db" dump "$LAB_DIR/state/$1/$2"; }
+
+# --- Machines ---------------------------------------------------------------------------------------
+
+# machine_on N [QEMU-ARGUMENT...]: powers on BIOS machine N on a tap of its own. Its network card has
+# Debian's stock iPXE ROM; its serial console (BIOS, iPXE and Linux) goes to serial/N.
+machine_on() {
+    local n=$1 bridge
+    shift
+    bridge=$(namespace bridge)
+    ip -n "$bridge" tuntap add dev "tap$n" mode tap
+    ip -n "$bridge" link set "tap$n" master br0 up
+    spawn "machine$n" bridge qemu-system-x86_64 \
+        -name "pxemc-$LAB_ID-machine$n" -machine pc,accel=tcg,graphics=off -cpu qemu64 -smp 1 -m 256 \
+        -nodefaults -no-user-config -display none -vga none -monitor none -no-reboot \
+        -serial "file:$LAB_DIR/serial/$n" -boot n -uuid "$(machine_uuid "$n")" \
+        -netdev "tap,id=net0,ifname=tap$n,script=no,downscript=no" \
+        -device "virtio-net-pci,netdev=net0,mac=$(machine_mac "$n")" "$@"
+}
+
+machine_mac() { printf '52:54:00:77:00:%02x' "$1"; }
+machine_uuid() { printf '7e577e57-0000-4000-8000-0000000000%02x' "$1"; }
+
+# markers N: the lines "PXEMC-WORD TEXT" on the console of machine N so far, as "WORD TEXT".
+markers() {
+    [ ! -f "$LAB_DIR/serial/$1" ] || plain_text <"$LAB_DIR/serial/$1" | sed -n 's/.*PXEMC-\([A-Z].*\)/\1/p'
+}
+
+# --- The wire ---------------------------------------------------------------------------------------
+
+# capture_up: records the pinned stream on the MTFTP server's cable (data.pcap) and everything that
+# leads to it on the bridge (talk.pcap).
+capture_up() {
+    spawn capture-data bridge tcpdump -i mtftp1 -n -U --immediate-mode -Z root -B 16384 -s 96 -w "$LAB_DIR/data.pcap" \
+        "udp and dst host $PINNED_GROUP and dst port $PINNED_PORT"
+    spawn capture-talk bridge tcpdump -i br0 -n -U --immediate-mode -Z root -B 8192 -s 1600 -w "$LAB_DIR/talk.pcap" \
+        "udp and (portrange 67-69 or portrange 4011-4017 or dst port 1759)"
+    local log
+    for log in capture-data capture-talk; do
+        wait_until 10 grep -q 'listening on' "$LAB_DIR/log/$log.log" || die_with_logs "tcpdump did not start within 10 s."
+    done
+}
+
+capture_down() {
+    stop capture-data
+    stop capture-talk
+}
+
+# capture_lost: packets that the kernel could not hand to tcpdump; a count is only right if this is 0.
+capture_lost() { sed -n 's/^\([0-9]*\) packets dropped by kernel.*/\1/p' "$LAB_DIR/log/capture-data.log"; }
+
+# stream_counts: "PACKETS BLOCKS SOURCES" of the MTFTP data packets on the pinned tuple: all of them,
+# different block numbers, different senders (address and port).
+stream_counts() {
+    tcpdump -r "$LAB_DIR/data.pcap" -n -x 'udp[8:2] = 3' 2>/dev/null | awk '
+        / > / { for (i = 1; i < NF; i++) if ($(i + 1) == ">") sources[$i] = 1 }
+        # The block number is in bytes 30 and 31 of an IP packet without options.
+        /0x0010:/ { packets++; blocks[$NF] = 1 }
+        END { printf "%d %d %d\n", packets, length(blocks), length(sources) }'
+}
+
+# talk_count FILTER: packets of talk.pcap that match.
+talk_count() { tcpdump -r "$LAB_DIR/talk.pcap" -n "$1" 2>/dev/null | wc -l; }
+
+# plain_requests FILE: how many read requests for FILE went to the plain TFTP port.
+plain_requests() {
+    tcpdump -r "$LAB_DIR/talk.pcap" -n -v 'udp dst port 69 and udp[8:2] = 1' 2>/dev/null | grep -c "\"$1\"\|RRQ $1\b" || true
+}

@@ -1,0 +1,49 @@
+# shellcheck shell=bash
+# Debian packages and Rust tools that the scripts need: looks what is there, installs what is not.
+# Sourced by qemu/netboot and tests/run. Needs lib.sh.
+
+# need_packages NAME...: installs those Debian packages that are missing.
+need_packages() {
+    local name missing=() log
+    for name in "$@"; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || missing+=("$name")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    command -v apt-get >/dev/null || die "these Debian packages are missing and there is no apt-get: ${missing[*]}"
+
+    step "installing Debian packages: ${missing[*]}"
+    log=$(mktemp)
+    # The package lists of a fresh machine are empty or old, so a first failure means "update and try again".
+    if ! apt_install "${missing[@]}" >"$log" 2>&1; then
+        if ! { timeout 300 apt-get update && apt_install "${missing[@]}"; } >"$log" 2>&1; then
+            tail -n 15 "$log" >&2
+            rm -f "$log"
+            die "apt could not install: ${missing[*]} (its last words are above). Install them by hand, or see whether this is Debian 12 with a working package source."
+        fi
+    fi
+    rm -f "$log"
+}
+
+apt_install() {
+    DEBIAN_FRONTEND=noninteractive timeout 900 apt-get install -y --no-install-recommends \
+        -o DPkg::Lock::Timeout=300 "$@" </dev/null
+}
+
+# need_cargo: cargo in PATH, and of a version that can build the workspace.
+need_cargo() {
+    local want have
+    if ! command -v cargo >/dev/null && [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then
+        PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+    fi
+    want=$(sed -n 's/^rust-version *= *"\(.*\)".*/\1/p' "$REPO/Cargo.toml")
+    command -v cargo >/dev/null ||
+        die "cargo is missing: Debian 12 packages a Rust that is too old, so install Rust $want or newer with rustup (https://rustup.rs), then run this again."
+    have=$(cd "$REPO" && cargo --version | awk '{print $2}')
+    [ "$(printf '%s\n%s\n' "$want" "$have" | sort -V | head -n 1)" = "$want" ] ||
+        die "cargo $have is too old: Rust $want or newer is needed ('rustup update stable')."
+}
+
+# need_root WHY
+need_root() {
+    [ "$(id -u)" -eq 0 ] || die "must run as root: $1."
+}
