@@ -26,6 +26,8 @@ pub mod control;
 #[cfg(feature = "io")]
 pub mod host;
 #[cfg(feature = "io")]
+pub mod quiet;
+#[cfg(feature = "io")]
 pub mod run;
 #[cfg(feature = "io")]
 pub mod udp;

@@ -1,0 +1,134 @@
+use std::net::Ipv4Addr;
+
+use wire::{BootEpoch, Content, FileName, Layer, Serial, ServerId, ServerType, Stamp};
+
+use crate::{Change, ClaimRow, ClaimState, Kind, ReferenceRow, SerialRow, Store};
+
+const US: ServerId = ServerId([1; 16]);
+const PEER: ServerId = ServerId([2; 16]);
+
+fn claim(second: u8, last: u8, name: &str) -> ClaimRow {
+    ClaimRow {
+        group: format!("239.{second}.0.{last}").parse().unwrap(),
+        content: Content {
+            server: Ipv4Addr::new(10, 0, 0, 3),
+            file: FileName::new(name.as_bytes()).unwrap(),
+        },
+        client_port: 3001,
+        server_port: 1760,
+        server_type: ServerType(0x8001),
+        layer: Layer(0),
+        item: "item".to_owned(),
+        pinned: false,
+        state: ClaimState::Held,
+        stamp: Stamp { millis: 1, sender: US },
+        owner: US,
+        since_ms: 1,
+    }
+}
+
+fn reference(last: u8, binld: ServerId, name: &str) -> ReferenceRow {
+    ReferenceRow {
+        group: format!("239.255.0.{last}").parse().unwrap(),
+        file: FileName::new(name.as_bytes()).unwrap(),
+        client_port: 3001,
+        server_port: 1760,
+        binld,
+        address: Ipv4Addr::new(10, 0, 0, 1),
+        epoch: BootEpoch(5),
+        serial: Serial(6),
+        stamp: Stamp { millis: 1, sender: binld },
+        since_ms: 1,
+        renewed_ms: 1,
+    }
+}
+
+fn kept(row: &ReferenceRow) -> SerialRow {
+    SerialRow { group: row.group, binld: row.binld, epoch: row.epoch, serial: row.serial }
+}
+
+fn found(kind: Kind, changes: &[Change]) -> Vec<String> {
+    let mut store = Store::in_memory(kind).unwrap();
+    store.boot(0, US).unwrap();
+    store.apply(changes).unwrap();
+    store.check().unwrap()
+}
+
+fn of_claims(rows: &[ClaimRow]) -> Vec<String> {
+    found(Kind::Binld, &rows.iter().cloned().map(Change::PutClaim).collect::<Vec<_>>())
+}
+
+/// With the highest serial of each.
+fn of_references(rows: &[ReferenceRow]) -> Vec<String> {
+    let put = |row: &ReferenceRow| [Change::PutReference(row.clone()), Change::PutSerial(kept(row))];
+    found(Kind::Mtftpd, &rows.iter().flat_map(put).collect::<Vec<_>>())
+}
+
+/// That one thing is wrong, and that the sentence names these.
+fn one(found: &[String], parts: &[&str]) {
+    assert_eq!(found.len(), 1, "{found:?}");
+    for part in parts {
+        assert!(found[0].contains(part), "{part} in {found:?}");
+    }
+}
+
+#[test]
+fn what_may_be_is_not_reported() {
+    let pinned = ClaimRow { pinned: true, ..claim(255, 2, "a") };
+    let peers = ClaimRow { owner: PEER, ..claim(255, 1, "a") };
+    let moving = ClaimRow { state: ClaimState::Draining, ..claim(255, 3, "a") };
+    let asking = ClaimRow { state: ClaimState::Clearing, owner: PEER, ..claim(255, 2, "b") };
+    let none: [String; 0] = [];
+    assert_eq!(of_claims(&[claim(255, 1, "a"), pinned, peers, moving, asking]), none);
+    assert_eq!(of_references(&[reference(1, US, "a"), reference(1, PEER, "a"), reference(2, US, "b")]), none);
+    assert_eq!(found(Kind::Binld, &[]), none);
+}
+
+#[test]
+fn one_address_with_two_contents_is_reported() {
+    let theirs = ClaimRow { owner: PEER, ..claim(255, 1, "b") };
+    one(&of_claims(&[claim(255, 1, "a"), theirs]), &["239.255.0.1", "10.0.0.3:a", "10.0.0.3:b"]);
+    one(&of_references(&[reference(1, US, "a"), reference(1, PEER, "b")]), &["239.255.0.1", "a, b"]);
+}
+
+#[test]
+fn one_content_with_two_addresses_of_a_kind_is_reported() {
+    one(&of_claims(&[claim(255, 1, "a"), claim(255, 2, "a")]), &["dynamic", "239.255.0.1, 239.255.0.2"]);
+    one(&of_references(&[reference(1, US, "a"), reference(2, US, "a")]), &["port 1760 and a", "239.255.0.2"]);
+}
+
+#[test]
+fn addresses_that_ethernet_cannot_tell_apart_are_reported() {
+    one(&of_claims(&[claim(255, 1, "a"), claim(127, 1, "b")]), &["239.127.0.1, 239.255.0.1", "7f0001"]);
+}
+
+#[test]
+fn ports_of_zero_and_differing_ports_are_reported() {
+    one(&of_claims(&[ClaimRow { client_port: 0, ..claim(255, 1, "a") }]), &["239.255.0.1", "port"]);
+    let other = ReferenceRow { client_port: 3002, ..reference(1, PEER, "a") };
+    one(&of_references(&[reference(1, US, "a"), other]), &["3001←1760, 3002←1760"]);
+}
+
+#[test]
+fn a_reference_without_its_highest_serial_is_reported() {
+    let row = reference(1, US, "a");
+    let alone = [Change::PutReference(row.clone())];
+    one(&found(Kind::Mtftpd, &alone), &["no highest serial"]);
+    let lower = SerialRow { epoch: BootEpoch(4), serial: Serial(99), ..kept(&row) };
+    one(&found(Kind::Mtftpd, &[Change::PutReference(row.clone()), Change::PutSerial(lower)]), &["above"]);
+    one(&of_references(&[ReferenceRow { since_ms: 2, ..row }]), &["renewed before"]);
+}
+
+#[test]
+fn records_of_the_other_daemon_are_reported() {
+    one(&found(Kind::Mtftpd, &[Change::PutClaim(claim(255, 1, "a"))]), &["store of mtftpd has 1 claims"]);
+    let row = kept(&reference(1, US, "a"));
+    one(&found(Kind::Binld, &[Change::PutSerial(row)]), &["store of binld has 1 serials"]);
+}
+
+#[test]
+fn records_without_a_start_are_reported() {
+    let mut store = Store::in_memory(Kind::Binld).unwrap();
+    store.apply(&[Change::PutClaim(claim(255, 1, "a"))]).unwrap();
+    one(&store.check().unwrap(), &["never started"]);
+}

@@ -1,0 +1,219 @@
+//! Rows to columns and back.
+
+use std::net::Ipv4Addr;
+
+use rusqlite::{Connection, Row, params};
+use wire::{BootEpoch, Content, FileName, GroupAddr, Layer, Serial, ServerId, ServerType, Stamp};
+
+use crate::row::{Change, ClaimRow, ClaimState, MarkRow, ReferenceRow, RestRow, Rows, SerialRow};
+
+/// Carries out one change inside a transaction.
+pub(crate) fn write(to: &Connection, change: &Change) -> rusqlite::Result<()> {
+    let key = |group: &GroupAddr| group.to_string();
+    match change {
+        Change::PutClaim(row) => put_claim(to, row),
+        Change::PutReference(row) => put_reference(to, row),
+        Change::PutMark(row) => {
+            let columns = params![key(&row.group), bits(row.until_ms), row.why];
+            execute(to, "INSERT OR REPLACE INTO mark (address, until_ms, why) VALUES (?, ?, ?)", columns)
+        }
+        Change::PutSerial(row) => {
+            let columns = params![key(&row.group), row.binld.0, row.epoch.0, row.serial.0];
+            let sql = "INSERT OR REPLACE INTO serial (address, binld, epoch, serial) VALUES (?, ?, ?, ?)";
+            execute(to, sql, columns)
+        }
+        Change::PutRest(row) => {
+            let stamp = (bits(row.stamp.millis), row.stamp.sender.0);
+            let columns = params![key(&row.group), row.file.as_bytes(), stamp.0, stamp.1, bits(row.since_ms)];
+            let sql = "INSERT OR REPLACE INTO rest (address, file, stamp_ms, stamp_sender, since_ms) \
+                       VALUES (?, ?, ?, ?, ?)";
+            execute(to, sql, columns)
+        }
+        Change::DeleteClaim { group, owner } => {
+            execute(to, "DELETE FROM claim WHERE address = ? AND owner = ?", params![key(group), owner.0])
+        }
+        Change::DeleteReference { group, binld } => {
+            execute(to, "DELETE FROM reference WHERE address = ? AND binld = ?", params![key(group), binld.0])
+        }
+        Change::DeleteSerial { group, binld } => {
+            execute(to, "DELETE FROM serial WHERE address = ? AND binld = ?", params![key(group), binld.0])
+        }
+        Change::DeleteMark(group) => execute(to, "DELETE FROM mark WHERE address = ?", params![key(group)]),
+        Change::DeleteRest(group) => execute(to, "DELETE FROM rest WHERE address = ?", params![key(group)]),
+        Change::Alive { wall_ms } => execute(to, "UPDATE server SET alive_ms = ?", params![bits(*wall_ms)]),
+    }
+}
+
+fn put_claim(to: &Connection, row: &ClaimRow) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO claim (address, owner, mtftp_server, file, client_port, server_port, \
+               server_type, layer, boot_item, pinned, state, stamp_ms, stamp_sender, since_ms) \
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let columns = params![
+        row.group.to_string(),
+        row.owner.0,
+        row.content.server.to_string(),
+        row.content.file.as_bytes(),
+        row.client_port,
+        row.server_port,
+        row.server_type.0,
+        row.layer.0,
+        row.item,
+        row.pinned,
+        row.state.name(),
+        bits(row.stamp.millis),
+        row.stamp.sender.0,
+        bits(row.since_ms),
+    ];
+    execute(to, sql, columns)
+}
+
+fn put_reference(to: &Connection, row: &ReferenceRow) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO reference (address, binld, binld_address, file, client_port, server_port, \
+               epoch, serial, stamp_ms, stamp_sender, since_ms, renewed_ms) \
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let columns = params![
+        row.group.to_string(),
+        row.binld.0,
+        row.address.to_string(),
+        row.file.as_bytes(),
+        row.client_port,
+        row.server_port,
+        row.epoch.0,
+        row.serial.0,
+        bits(row.stamp.millis),
+        row.stamp.sender.0,
+        bits(row.since_ms),
+        bits(row.renewed_ms),
+    ];
+    execute(to, sql, columns)
+}
+
+fn execute(to: &Connection, sql: &str, columns: impl rusqlite::Params) -> rusqlite::Result<()> {
+    to.prepare_cached(sql)?.execute(columns).map(drop)
+}
+
+/// 64 bits as SQLite keeps them: a stamp that a hostile peer pushed past 2⁶³ must come back as it was.
+fn bits(value: u64) -> i64 {
+    value.cast_signed()
+}
+
+/// All rows that make sense, sorted, and a sentence about each that does not.
+pub(crate) fn read(from: &Connection) -> rusqlite::Result<(Rows, Vec<String>)> {
+    let mut wrong = Vec::new();
+    let mut rows = Rows {
+        claims: table(from, "claim", claim, &mut wrong)?,
+        marks: table(from, "mark", mark, &mut wrong)?,
+        references: table(from, "reference", reference, &mut wrong)?,
+        serials: table(from, "serial", serial, &mut wrong)?,
+        rests: table(from, "rest", rest, &mut wrong)?,
+    };
+    rows.sort();
+    Ok((rows, wrong))
+}
+
+/// Why a row makes no sense.
+type Nonsense = String;
+
+fn table<T>(
+    from: &Connection,
+    name: &str,
+    decode: fn(&Row<'_>) -> Result<T, Nonsense>,
+    wrong: &mut Vec<String>,
+) -> rusqlite::Result<Vec<T>> {
+    let mut statement = from.prepare(&format!("SELECT * FROM {name} ORDER BY address"))?;
+    let mut found = statement.query([])?;
+    let mut rows = Vec::new();
+    while let Some(row) = found.next()? {
+        match decode(row) {
+            Ok(row) => rows.push(row),
+            Err(why) => {
+                let address = column::<String>(row, "address").unwrap_or_default();
+                wrong.push(format!("{name} of {}: {why}", address.escape_debug()));
+            }
+        }
+    }
+    Ok(rows)
+}
+
+fn column<T: rusqlite::types::FromSql>(row: &Row<'_>, name: &str) -> Result<T, Nonsense> {
+    row.get(name).map_err(|error| format!("{name}: {error}"))
+}
+
+fn group(row: &Row<'_>) -> Result<GroupAddr, Nonsense> {
+    column::<String>(row, "address")?.parse()
+}
+
+fn ip(row: &Row<'_>, name: &str) -> Result<Ipv4Addr, Nonsense> {
+    let text: String = column(row, name)?;
+    text.parse().map_err(|_| format!("{name}: {text:?} is not an IPv4 address"))
+}
+
+fn file(row: &Row<'_>) -> Result<FileName, Nonsense> {
+    let bytes: Vec<u8> = column(row, "file")?;
+    FileName::new(&bytes).ok_or_else(|| format!("file: \"{}\" is not a file name", bytes.escape_ascii()))
+}
+
+fn stamp(row: &Row<'_>) -> Result<Stamp, Nonsense> {
+    Ok(Stamp { millis: number(row, "stamp_ms")?, sender: ServerId(column(row, "stamp_sender")?) })
+}
+
+fn number(row: &Row<'_>, name: &str) -> Result<u64, Nonsense> {
+    Ok(column::<i64>(row, name)?.cast_unsigned())
+}
+
+fn claim(row: &Row<'_>) -> Result<ClaimRow, Nonsense> {
+    let state: String = column(row, "state")?;
+    let known = ClaimState::ALL.into_iter().find(|known| known.name() == state);
+    Ok(ClaimRow {
+        group: group(row)?,
+        content: Content { server: ip(row, "mtftp_server")?, file: file(row)? },
+        client_port: column(row, "client_port")?,
+        server_port: column(row, "server_port")?,
+        server_type: ServerType(column(row, "server_type")?),
+        layer: Layer(column(row, "layer")?),
+        item: column(row, "boot_item")?,
+        pinned: column(row, "pinned")?,
+        state: known.ok_or_else(|| format!("state: {state:?} is unknown"))?,
+        stamp: stamp(row)?,
+        owner: ServerId(column(row, "owner")?),
+        since_ms: number(row, "since_ms")?,
+    })
+}
+
+fn mark(row: &Row<'_>) -> Result<MarkRow, Nonsense> {
+    Ok(MarkRow { group: group(row)?, until_ms: number(row, "until_ms")?, why: column(row, "why")? })
+}
+
+fn reference(row: &Row<'_>) -> Result<ReferenceRow, Nonsense> {
+    Ok(ReferenceRow {
+        group: group(row)?,
+        file: file(row)?,
+        client_port: column(row, "client_port")?,
+        server_port: column(row, "server_port")?,
+        binld: ServerId(column(row, "binld")?),
+        address: ip(row, "binld_address")?,
+        epoch: BootEpoch(column(row, "epoch")?),
+        serial: Serial(column(row, "serial")?),
+        stamp: stamp(row)?,
+        since_ms: number(row, "since_ms")?,
+        renewed_ms: number(row, "renewed_ms")?,
+    })
+}
+
+fn serial(row: &Row<'_>) -> Result<SerialRow, Nonsense> {
+    Ok(SerialRow {
+        group: group(row)?,
+        binld: ServerId(column(row, "binld")?),
+        epoch: BootEpoch(column(row, "epoch")?),
+        serial: Serial(column(row, "serial")?),
+    })
+}
+
+fn rest(row: &Row<'_>) -> Result<RestRow, Nonsense> {
+    Ok(RestRow {
+        group: group(row)?,
+        file: file(row)?,
+        stamp: stamp(row)?,
+        since_ms: number(row, "since_ms")?,
+    })
+}

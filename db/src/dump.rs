@@ -1,0 +1,306 @@
+//! A store as an operator reads it: tables, or one JSON object a line. The order of the records is that of their
+//! keys, so two dumps can be compared line by line.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use comfy_table::{ContentArrangement, Table};
+use db::{ClaimRow, Header, MarkRow, ReferenceRow, RestRow, Rows, SerialRow};
+use serde_json::{Value, json};
+use wire::{GroupAddr, ServerId, Stamp};
+
+use crate::iso::iso;
+
+/// Tables for people. Times are UTC; file names show odd bytes escaped.
+pub(crate) fn text(out: &mut impl Write, header: &Header, rows: &Rows) -> io::Result<()> {
+    let server = header.server.map_or_else(|| "none yet".to_owned(), |server| server.to_string());
+    writeln!(out, "store of {}, schema {}", header.kind, header.schema)?;
+    writeln!(out, "server id   {server}")?;
+    writeln!(out, "boot epoch  {}", header.epoch.0)?;
+    writeln!(out, "last alive  {}", time_or(header.last_alive_ms, "never"))?;
+    match header.kind {
+        db::Kind::Binld => {
+            claims(out, header, &rows.claims)?;
+            marks(out, &rows.marks)?;
+        }
+        db::Kind::Mtftpd => {
+            references(out, &rows.references)?;
+            serials(out, &rows.serials)?;
+        }
+    }
+    rests(out, &rows.rests)?;
+    // What does not belong here is shown too: hiding it would help nobody.
+    match header.kind {
+        db::Kind::Binld if !rows.references.is_empty() => references(out, &rows.references),
+        db::Kind::Mtftpd if !rows.claims.is_empty() => claims(out, header, &rows.claims),
+        db::Kind::Binld | db::Kind::Mtftpd => Ok(()),
+    }
+}
+
+fn claims(out: &mut impl Write, header: &Header, rows: &[ClaimRow]) -> io::Result<()> {
+    let mut table = Tabular::new(&[
+        "ADDRESS",
+        "FILE",
+        "MTFTP SERVER",
+        "BOOT ITEM",
+        "TYPE",
+        "LAYER",
+        "STATE",
+        "SINCE",
+        "OWNER",
+        "SERVER→CLIENT PORT",
+        "KIND",
+        "COMMITTED",
+    ]);
+    for row in rows {
+        table.row(vec![
+            row.group.to_string(),
+            row.content.file.to_string(),
+            row.content.server.to_string(),
+            printable(&row.item),
+            row.server_type.0.to_string(),
+            row.layer.0.to_string(),
+            row.state.to_string(),
+            iso(row.since_ms),
+            if header.server == Some(row.owner) { "this server".to_owned() } else { row.owner.to_string() },
+            ports(row.server_port, row.client_port),
+            if row.pinned { "pinned" } else { "dynamic" }.to_owned(),
+            committed(row.stamp, Some(row.owner)),
+        ]);
+    }
+    table.print(out, &format!("claims: {}", rows.len()))
+}
+
+fn marks(out: &mut impl Write, rows: &[MarkRow]) -> io::Result<()> {
+    let mut table = Tabular::new(&["ADDRESS", "NOT TRIED UNTIL", "WHY"]);
+    for row in rows {
+        table.row(vec![row.group.to_string(), iso(row.until_ms), printable(&row.why)]);
+    }
+    table.print(out, &format!("marks: {}", rows.len()))
+}
+
+/// Per address the list of BINLDs: what they agree on stands in the first line only.
+fn references(out: &mut impl Write, rows: &[ReferenceRow]) -> io::Result<()> {
+    let mut table = Tabular::new(&[
+        "ADDRESS",
+        "FILE",
+        "SERVER→CLIENT PORT",
+        "BINLDS",
+        "BINLD ID",
+        "BINLD ADDRESS",
+        "SINCE",
+        "RENEWED",
+        "EPOCH",
+        "SERIAL",
+        "COMMITTED",
+    ]);
+    let mut by_address: BTreeMap<GroupAddr, Vec<&ReferenceRow>> = BTreeMap::new();
+    for row in rows {
+        by_address.entry(row.group).or_default().push(row);
+    }
+    for (group, list) in &by_address {
+        let mut above = [String::new(), String::new(), String::new()];
+        for (number, row) in list.iter().enumerate() {
+            let shared = [group.to_string(), row.file.to_string(), ports(row.server_port, row.client_port)];
+            let mut cells: Vec<String> =
+                if shared == above { vec![String::new(); 3] } else { shared.to_vec() };
+            cells.extend([
+                format!("{} of {}", number + 1, list.len()),
+                row.binld.to_string(),
+                row.address.to_string(),
+                iso(row.since_ms),
+                iso(row.renewed_ms),
+                row.epoch.0.to_string(),
+                row.serial.0.to_string(),
+                committed(row.stamp, Some(row.binld)),
+            ]);
+            table.row(cells);
+            above = shared;
+        }
+    }
+    table.print(out, &format!("references: {}, addresses: {}", rows.len(), by_address.len()))
+}
+
+fn serials(out: &mut impl Write, rows: &[SerialRow]) -> io::Result<()> {
+    let mut table = Tabular::new(&["ADDRESS", "BINLD ID", "EPOCH", "SERIAL"]);
+    for row in rows {
+        let (epoch, serial) = (row.epoch.0.to_string(), row.serial.0.to_string());
+        table.row(vec![row.group.to_string(), row.binld.to_string(), epoch, serial]);
+    }
+    table.print(out, &format!("highest serials: {}", rows.len()))
+}
+
+fn rests(out: &mut impl Write, rows: &[RestRow]) -> io::Result<()> {
+    let mut table = Tabular::new(&["ADDRESS", "FILE", "RELEASED", "COMMITTED"]);
+    for row in rows {
+        table.row(vec![
+            row.group.to_string(),
+            row.file.to_string(),
+            iso(row.since_ms),
+            committed(row.stamp, None),
+        ]);
+    }
+    table.print(out, &format!("rests: {}", rows.len()))
+}
+
+/// One JSON object a line: the store first, then its records. `…_at` are texts in UTC, `…_ms` the same instants as
+/// numbers.
+pub(crate) fn json(out: &mut impl Write, header: &Header, rows: &Rows) -> io::Result<()> {
+    let store = json!({
+        "record": "store",
+        "kind": header.kind.name(),
+        "schema": header.schema,
+        "server": header.server.map(|server| server.to_string()),
+        "boot_epoch": header.epoch.0,
+        "last_alive_ms": header.last_alive_ms,
+        "last_alive_at": time_or(header.last_alive_ms, "never"),
+    });
+    let records = std::iter::once(store)
+        .chain(rows.claims.iter().map(claim_json))
+        .chain(rows.marks.iter().map(mark_json))
+        .chain(rows.references.iter().map(reference_json))
+        .chain(rows.serials.iter().map(serial_json))
+        .chain(rows.rests.iter().map(rest_json));
+    for record in records {
+        writeln!(out, "{record}")?;
+    }
+    Ok(())
+}
+
+fn claim_json(row: &ClaimRow) -> Value {
+    json!({
+        "record": "claim",
+        "address": row.group.to_string(),
+        "file": row.content.file.to_string(),
+        "mtftp_server": row.content.server.to_string(),
+        "boot_item": row.item,
+        "server_type": row.server_type.0,
+        "layer": row.layer.0,
+        "state": row.state.name(),
+        "since_ms": row.since_ms,
+        "since_at": iso(row.since_ms),
+        "owner": row.owner.to_string(),
+        "server_port": row.server_port,
+        "client_port": row.client_port,
+        "pinned": row.pinned,
+        "stamp": stamp_json(row.stamp),
+    })
+}
+
+fn mark_json(row: &MarkRow) -> Value {
+    json!({
+        "record": "mark",
+        "address": row.group.to_string(),
+        "until_ms": row.until_ms,
+        "until_at": iso(row.until_ms),
+        "why": row.why,
+    })
+}
+
+fn reference_json(row: &ReferenceRow) -> Value {
+    json!({
+        "record": "reference",
+        "address": row.group.to_string(),
+        "file": row.file.to_string(),
+        "server_port": row.server_port,
+        "client_port": row.client_port,
+        "binld": row.binld.to_string(),
+        "binld_address": row.address.to_string(),
+        "since_ms": row.since_ms,
+        "since_at": iso(row.since_ms),
+        "renewed_ms": row.renewed_ms,
+        "renewed_at": iso(row.renewed_ms),
+        "epoch": row.epoch.0,
+        "serial": row.serial.0,
+        "stamp": stamp_json(row.stamp),
+    })
+}
+
+fn serial_json(row: &SerialRow) -> Value {
+    json!({
+        "record": "serial",
+        "address": row.group.to_string(),
+        "binld": row.binld.to_string(),
+        "epoch": row.epoch.0,
+        "serial": row.serial.0,
+    })
+}
+
+fn rest_json(row: &RestRow) -> Value {
+    json!({
+        "record": "rest",
+        "address": row.group.to_string(),
+        "file": row.file.to_string(),
+        "released_ms": row.since_ms,
+        "released_at": iso(row.since_ms),
+        "stamp": stamp_json(row.stamp),
+    })
+}
+
+fn stamp_json(stamp: Stamp) -> Value {
+    json!({ "ms": stamp.millis, "at": iso(stamp.millis), "sender": stamp.sender.to_string() })
+}
+
+/// When, and by whom if not by the one whose record it is.
+fn committed(stamp: Stamp, by: Option<ServerId>) -> String {
+    let at = iso(stamp.millis);
+    if by == Some(stamp.sender) { at } else { format!("{at} by {}", stamp.sender) }
+}
+
+/// Server port, then the client port that it sends to.
+fn ports(server_port: u16, client_port: u16) -> String {
+    format!("{server_port}→{client_port}")
+}
+
+fn time_or(wall_ms: u64, none: &str) -> String {
+    if wall_ms == 0 { none.to_owned() } else { iso(wall_ms) }
+}
+
+/// Names and reasons come from files and from the network: none may write on a terminal.
+fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for one in text.chars() {
+        if one.is_control() {
+            shown.extend(one.escape_default());
+        } else {
+            shown.push(one);
+        }
+    }
+    shown
+}
+
+/// A table without lines, which `awk` and `sort` can take.
+struct Tabular {
+    table: Table,
+    rows: usize,
+}
+
+impl Tabular {
+    fn new(columns: &[&str]) -> Self {
+        let mut table = Table::new();
+        table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(columns);
+        Self { table, rows: 0 }
+    }
+
+    fn row(&mut self, cells: Vec<String>) {
+        self.table.add_row(cells);
+        self.rows += 1;
+    }
+
+    /// An empty line, the title, and the table unless it is empty.
+    fn print(self, out: &mut impl Write, title: &str) -> io::Result<()> {
+        writeln!(out, "\n{title}")?;
+        if self.rows == 0 {
+            return Ok(());
+        }
+        for line in self.table.lines() {
+            // Without the padding before the first column.
+            writeln!(out, "{}", line.strip_prefix(' ').unwrap_or(&line).trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

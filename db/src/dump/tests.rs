@@ -1,0 +1,146 @@
+use std::net::Ipv4Addr;
+
+use db::{ClaimState, Kind};
+use wire::{BootEpoch, Content, FileName, Layer, Serial, ServerId, ServerType};
+
+use super::*;
+
+const US: ServerId = ServerId([0xaa; 16]);
+const PEER: ServerId = ServerId([0xbb; 16]);
+const T: u64 = 1_795_931_111_000;
+
+fn header(kind: Kind) -> Header {
+    Header { kind, server: Some(US), epoch: BootEpoch(1_795_931_000), last_alive_ms: T + 5, schema: 1 }
+}
+
+fn claim(address: &str, file: &[u8], item: &str) -> ClaimRow {
+    ClaimRow {
+        group: address.parse().unwrap(),
+        content: Content { server: Ipv4Addr::new(10, 0, 0, 3), file: FileName::new(file).unwrap() },
+        client_port: 3001,
+        server_port: 1759,
+        server_type: ServerType(32769),
+        layer: Layer(0),
+        item: item.to_owned(),
+        pinned: true,
+        state: ClaimState::Held,
+        stamp: Stamp { millis: T, sender: US },
+        owner: US,
+        since_ms: T + 500,
+    }
+}
+
+fn reference(address: &str, binld: ServerId, from: u8) -> ReferenceRow {
+    ReferenceRow {
+        group: address.parse().unwrap(),
+        file: FileName::new(b"debian/initrd.img").unwrap(),
+        client_port: 3001,
+        server_port: 1759,
+        binld,
+        address: Ipv4Addr::new(10, 0, 0, from),
+        epoch: BootEpoch(8),
+        serial: Serial(4),
+        stamp: Stamp { millis: T, sender: PEER },
+        since_ms: T,
+        renewed_ms: T + 60_000,
+    }
+}
+
+fn printed(header: &Header, rows: &Rows) -> String {
+    let mut out = Vec::new();
+    text(&mut out, header, rows).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_binlds_store_says_who_carries_what_since_when() {
+    let draining = ClaimRow {
+        state: ClaimState::Draining,
+        pinned: false,
+        server_port: 1760,
+        owner: PEER,
+        ..claim("239.255.7.200", b"odd\x1b\xff", "old\x1bitem")
+    };
+    let rows = Rows {
+        claims: vec![claim("239.255.1.1", b"debian/initrd.img", "Debian stable"), draining],
+        marks: vec![MarkRow {
+            group: "239.255.3.4".parse().unwrap(),
+            until_ms: T + 5_000,
+            why: "echo from 10.0.0.2".to_owned(),
+        }],
+        ..Rows::default()
+    };
+    assert_eq!(printed(&header(Kind::Binld), &rows), include_str!("binld.txt"));
+}
+
+#[test]
+fn an_mtftp_servers_store_lists_the_binlds_of_each_address() {
+    let rows = Rows {
+        references: vec![
+            reference("239.255.1.1", US, 1),
+            reference("239.255.1.1", PEER, 2),
+            ReferenceRow {
+                file: FileName::new(b"memtest").unwrap(),
+                server_port: 1760,
+                ..reference("239.255.3.4", PEER, 2)
+            },
+        ],
+        serials: vec![SerialRow {
+            group: "239.255.1.1".parse().unwrap(),
+            binld: US,
+            epoch: BootEpoch(8),
+            serial: Serial(4),
+        }],
+        rests: vec![RestRow {
+            group: "239.255.9.9".parse().unwrap(),
+            file: FileName::new(b"gone").unwrap(),
+            stamp: Stamp { millis: T, sender: PEER },
+            since_ms: T,
+        }],
+        ..Rows::default()
+    };
+    assert_eq!(printed(&header(Kind::Mtftpd), &rows), include_str!("mtftpd.txt"));
+}
+
+#[test]
+fn an_empty_store_is_shown_as_such() {
+    let header = Header { server: None, epoch: BootEpoch(0), last_alive_ms: 0, ..header(Kind::Binld) };
+    let text = printed(&header, &Rows::default());
+    for line in ["server id   none yet", "last alive  never", "claims: 0", "marks: 0", "rests: 0"] {
+        assert!(text.lines().any(|one| one == line), "{line} in\n{text}");
+    }
+}
+
+#[test]
+fn records_of_the_other_daemon_are_not_hidden() {
+    let rows = Rows { claims: vec![claim("239.255.1.1", b"a", "b")], ..Rows::default() };
+    assert!(printed(&header(Kind::Mtftpd), &rows).contains("claims: 1"));
+    let rows = Rows { references: vec![reference("239.255.1.1", US, 1)], ..Rows::default() };
+    assert!(printed(&header(Kind::Binld), &rows).contains("references: 1"));
+}
+
+#[test]
+fn json_lines_hold_every_record_with_numbers_and_texts() {
+    let rows = Rows {
+        claims: vec![claim("239.255.1.1", b"a\xff", "item \"x\"\n")],
+        references: vec![reference("239.255.1.1", PEER, 2)],
+        ..Rows::default()
+    };
+    let mut out = Vec::new();
+    json(&mut out, &header(Kind::Binld), &rows).unwrap();
+    let lines: Vec<Value> =
+        String::from_utf8(out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        lines.iter().map(|line| line["record"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["store", "claim", "reference"]
+    );
+    assert_eq!(lines[0]["server"], "aa".repeat(16));
+    assert_eq!(lines[0]["boot_epoch"], 1_795_931_000);
+    assert_eq!(lines[1]["file"], "a\\xff");
+    assert_eq!(lines[1]["boot_item"], "item \"x\"\n");
+    assert_eq!(lines[1]["since_ms"], T + 500);
+    assert_eq!(lines[1]["since_at"], "2026-11-29T05:45:11.500Z");
+    assert_eq!(lines[1]["stamp"]["sender"], "aa".repeat(16));
+    assert_eq!(lines[2]["binld_address"], "10.0.0.2");
+    assert_eq!(lines[2]["renewed_at"], "2026-11-29T05:46:11.000Z");
+}

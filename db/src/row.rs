@@ -1,0 +1,215 @@
+//! What a store holds, without SQL.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use wire::{BootEpoch, Content, FileName, GroupAddr, Layer, Serial, ServerId, ServerType, Stamp};
+
+/// How far a claim has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ClaimState {
+    /// Asking whether the address is free: no promise yet.
+    Clearing,
+    /// Committed, on its way to disk.
+    Recording,
+    /// On disk; the MTFTP server has not acknowledged it yet.
+    Configuring,
+    /// Handed out and defended.
+    Held,
+    /// Served and defended, not handed out any more.
+    Draining,
+}
+
+impl ClaimState {
+    /// Every state, in the order of a claim's life.
+    pub const ALL: [Self; 5] =
+        [Self::Clearing, Self::Recording, Self::Configuring, Self::Held, Self::Draining];
+
+    /// As it stands in the store and in the dump.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Clearing => "clearing",
+            Self::Recording => "recording",
+            Self::Configuring => "configuring",
+            Self::Held => "held",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// Whether the address was promised: a statement to others rests on it.
+    #[must_use]
+    pub const fn is_committed(self) -> bool {
+        !matches!(self, Self::Clearing)
+    }
+}
+
+impl fmt::Display for ClaimState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A claim of a BINLD. Key: `group` and `owner`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimRow {
+    /// The address that is claimed.
+    pub group: GroupAddr,
+    /// What it carries.
+    pub content: Content,
+    /// Port that clients listen on.
+    pub client_port: u16,
+    /// Port that the MTFTP server sends from and is asked on.
+    pub server_port: u16,
+    /// First half of the boot item, as queries name it.
+    pub server_type: ServerType,
+    /// Second half of the boot item, as queries name it.
+    pub layer: Layer,
+    /// Name of the boot item in the configuration.
+    pub item: String,
+    /// Whether it is the claim to the pinned tuple.
+    pub pinned: bool,
+    /// How far it has come.
+    pub state: ClaimState,
+    /// When it was committed: the older claim stays (Y4).
+    pub stamp: Stamp,
+    /// Whose claim it is.
+    pub owner: ServerId,
+    /// Since when it is in this state: wall clock, milliseconds.
+    pub since_ms: u64,
+}
+
+/// A note that somebody else uses an address. Key: `group`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MarkRow {
+    /// The address.
+    pub group: GroupAddr,
+    /// Until when it is not tried: wall clock, milliseconds.
+    pub until_ms: u64,
+    /// Who said so, for people.
+    pub why: String,
+}
+
+/// One BINLD's entry in the list of an address at an MTFTP server. Key: `group` and `binld`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReferenceRow {
+    /// The address.
+    pub group: GroupAddr,
+    /// The file it carries.
+    pub file: FileName,
+    /// Port that clients listen on.
+    pub client_port: u16,
+    /// Port that we send from and are asked on.
+    pub server_port: u16,
+    /// Who made the reference: by its id, never by its address.
+    pub binld: ServerId,
+    /// The address it was last heard from.
+    pub address: Ipv4Addr,
+    /// Its boot epoch when it last configured.
+    pub epoch: BootEpoch,
+    /// Its serial when it last configured.
+    pub serial: Serial,
+    /// Stamp of its claim.
+    pub stamp: Stamp,
+    /// First configure: wall clock, milliseconds.
+    pub since_ms: u64,
+    /// Last configure: wall clock, milliseconds.
+    pub renewed_ms: u64,
+}
+
+/// The highest number of a BINLD's requests about an address; it outlives the reference. Key: `group`, `binld`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SerialRow {
+    /// The address.
+    pub group: GroupAddr,
+    /// The BINLD.
+    pub binld: ServerId,
+    /// First half of the number.
+    pub epoch: BootEpoch,
+    /// Second half of the number.
+    pub serial: Serial,
+}
+
+/// A released address that rests before it is used again. Key: `group`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestRow {
+    /// The address.
+    pub group: GroupAddr,
+    /// The file it carried.
+    pub file: FileName,
+    /// Stamp of the claim that it was.
+    pub stamp: Stamp,
+    /// When it was released: wall clock, milliseconds.
+    pub since_ms: u64,
+}
+
+/// All that a store holds, each kind sorted by its key.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rows {
+    /// Claims.
+    pub claims: Vec<ClaimRow>,
+    /// Marks.
+    pub marks: Vec<MarkRow>,
+    /// References.
+    pub references: Vec<ReferenceRow>,
+    /// Highest serials.
+    pub serials: Vec<SerialRow>,
+    /// Rests.
+    pub rests: Vec<RestRow>,
+}
+
+impl Rows {
+    /// Sorts each kind by its key: addresses by number, not by text.
+    pub(crate) fn sort(&mut self) {
+        self.claims.sort_by_key(|row| (row.group, row.owner));
+        self.marks.sort_by_key(|row| row.group);
+        self.references.sort_by_key(|row| (row.group, row.binld));
+        self.serials.sort_by_key(|row| (row.group, row.binld));
+        self.rests.sort_by_key(|row| row.group);
+    }
+}
+
+/// One durable fact. A put replaces what has the same key; a delete of what is not there changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Writes a claim.
+    PutClaim(ClaimRow),
+    /// Forgets a claim.
+    DeleteClaim {
+        /// Its address.
+        group: GroupAddr,
+        /// Its owner.
+        owner: ServerId,
+    },
+    /// Writes a mark.
+    PutMark(MarkRow),
+    /// Forgets the mark of an address.
+    DeleteMark(GroupAddr),
+    /// Writes a reference.
+    PutReference(ReferenceRow),
+    /// Forgets a reference.
+    DeleteReference {
+        /// Its address.
+        group: GroupAddr,
+        /// Its BINLD.
+        binld: ServerId,
+    },
+    /// Writes a highest serial.
+    PutSerial(SerialRow),
+    /// Forgets a highest serial.
+    DeleteSerial {
+        /// Its address.
+        group: GroupAddr,
+        /// Its BINLD.
+        binld: ServerId,
+    },
+    /// Writes a rest.
+    PutRest(RestRow),
+    /// Forgets the rest of an address.
+    DeleteRest(GroupAddr),
+    /// Says that the daemon was alive at this time.
+    Alive {
+        /// Wall clock, milliseconds.
+        wall_ms: u64,
+    },
+}

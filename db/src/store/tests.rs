@@ -1,0 +1,199 @@
+use std::net::Ipv4Addr;
+
+use wire::{Content, FileName, GroupAddr, Layer, Serial, ServerType, Stamp};
+
+use super::*;
+use crate::row::{ClaimRow, ClaimState, MarkRow, ReferenceRow, RestRow, SerialRow};
+
+const US: ServerId = ServerId([0xaa; 16]);
+const PEER: ServerId = ServerId([0xbb; 16]);
+
+fn group(third: u8, last: u8) -> GroupAddr {
+    GroupAddr::new(Ipv4Addr::new(239, 255, third, last)).unwrap()
+}
+
+fn stamp(millis: u64) -> Stamp {
+    Stamp { millis, sender: PEER }
+}
+
+fn file(name: &[u8]) -> FileName {
+    FileName::new(name).unwrap()
+}
+
+fn claim(address: GroupAddr, state: ClaimState) -> ClaimRow {
+    ClaimRow {
+        group: address,
+        content: Content { server: Ipv4Addr::new(10, 0, 0, 3), file: file(b"deb\\ian/\xffinitrd\n") },
+        client_port: 3001,
+        server_port: 1759,
+        server_type: ServerType(0x8001),
+        layer: Layer(7),
+        item: "Debian, \"stable\"".to_owned(),
+        pinned: true,
+        state,
+        stamp: stamp(u64::MAX),
+        owner: US,
+        since_ms: 1_795_931_111_123,
+    }
+}
+
+fn reference(address: GroupAddr, binld: ServerId) -> ReferenceRow {
+    ReferenceRow {
+        group: address,
+        file: file(b"payload"),
+        client_port: 3001,
+        server_port: 1760,
+        binld,
+        address: Ipv4Addr::new(10, 0, 0, 1),
+        epoch: BootEpoch(u32::MAX),
+        serial: Serial(u32::MAX),
+        stamp: stamp(1 << 63),
+        since_ms: 5,
+        renewed_ms: 6,
+    }
+}
+
+fn mark(address: GroupAddr) -> MarkRow {
+    MarkRow { group: address, until_ms: 9, why: "echo from 10.0.0.2".to_owned() }
+}
+
+fn serial(address: GroupAddr, binld: ServerId) -> SerialRow {
+    SerialRow { group: address, binld, epoch: BootEpoch(3), serial: Serial(4) }
+}
+
+fn rest(address: GroupAddr) -> RestRow {
+    RestRow { group: address, file: file(b"old"), stamp: stamp(0), since_ms: 11 }
+}
+
+/// Something of every kind.
+fn everything() -> (Vec<Change>, Rows) {
+    let (a, b) = (group(1, 2), group(1, 10));
+    let rows = Rows {
+        claims: vec![claim(a, ClaimState::Held), ClaimRow { owner: PEER, ..claim(a, ClaimState::Clearing) }],
+        // By number, not by text.
+        marks: vec![mark(a), mark(b)],
+        references: vec![reference(a, US), reference(a, PEER), reference(b, US)],
+        serials: vec![serial(a, US), serial(b, PEER)],
+        rests: vec![rest(a), rest(b)],
+    };
+    let mut changes: Vec<Change> = rows.claims.iter().cloned().map(Change::PutClaim).collect();
+    changes.extend(rows.marks.iter().cloned().map(Change::PutMark));
+    changes.extend(rows.references.iter().cloned().map(Change::PutReference));
+    changes.extend(rows.serials.iter().cloned().map(Change::PutSerial));
+    changes.extend(rows.rests.iter().cloned().map(Change::PutRest));
+    changes.reverse();
+    (changes, rows)
+}
+
+#[test]
+fn every_field_of_every_kind_comes_back_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("binld.db");
+    let (changes, rows) = everything();
+    let mut store = Store::open(&path, Kind::Binld).unwrap();
+    assert_eq!(store.load().unwrap(), Rows::default());
+    store.apply(&changes).unwrap();
+    store.apply(&[]).unwrap();
+    assert_eq!(store.load().unwrap(), rows);
+    drop(store);
+    assert_eq!(Store::open(&path, Kind::Binld).unwrap().load().unwrap(), rows);
+}
+
+#[test]
+fn puts_replace_by_key_and_deletes_take_just_their_key() {
+    let mut store = Store::in_memory(Kind::Mtftpd).unwrap();
+    let (changes, mut rows) = everything();
+    store.apply(&changes).unwrap();
+    let (a, b) = (group(1, 2), group(1, 10));
+    let drained = ClaimRow { since_ms: 99, ..claim(a, ClaimState::Draining) };
+    store
+        .apply(&[
+            Change::PutClaim(drained.clone()),
+            Change::DeleteClaim { group: a, owner: PEER },
+            Change::DeleteMark(b),
+            Change::DeleteReference { group: a, binld: US },
+            Change::DeleteSerial { group: b, binld: PEER },
+            Change::DeleteRest(a),
+            // What is not there.
+            Change::DeleteRest(group(7, 7)),
+            Change::DeleteSerial { group: b, binld: US },
+        ])
+        .unwrap();
+    rows.claims = vec![drained];
+    rows.marks = vec![mark(a)];
+    rows.references = vec![reference(a, PEER), reference(b, US)];
+    rows.serials = vec![serial(a, US)];
+    rows.rests = vec![rest(b)];
+    assert_eq!(store.load().unwrap(), rows);
+    // In order: the last word counts.
+    store.apply(&[Change::PutMark(mark(b)), Change::DeleteMark(b)]).unwrap();
+    store.apply(&[Change::DeleteMark(a), Change::PutMark(mark(a))]).unwrap();
+    assert_eq!(store.load().unwrap(), rows);
+}
+
+#[test]
+fn all_states_come_back() {
+    let mut store = Store::in_memory(Kind::Binld).unwrap();
+    for state in ClaimState::ALL {
+        store.apply(&[Change::PutClaim(claim(group(1, 1), state))]).unwrap();
+        assert_eq!(store.load().unwrap().claims, [claim(group(1, 1), state)]);
+    }
+}
+
+#[test]
+fn the_boot_epoch_always_grows_and_the_name_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mtftpd.db");
+    let boot = |wall_ms, fresh| {
+        let mut store = Store::open(&path, Kind::Mtftpd).unwrap();
+        let boot = store.boot(wall_ms, fresh).unwrap();
+        store.apply(&[Change::Alive { wall_ms: wall_ms + 1 }]).unwrap();
+        boot
+    };
+    assert_eq!(boot(5_000_999, US), Boot { server: US, epoch: BootEpoch(5000), last_alive_ms: 0 });
+    // The clock stands, goes back, goes on, and is out of its mind.
+    assert_eq!(boot(5_000_999, PEER), Boot { server: US, epoch: BootEpoch(5001), last_alive_ms: 5_001_000 });
+    assert_eq!(boot(1_000, PEER).epoch, BootEpoch(5002));
+    assert_eq!(boot(9_000_000, PEER), Boot { server: US, epoch: BootEpoch(9000), last_alive_ms: 1_001 });
+    assert_eq!(boot(u64::MAX - 1, PEER).epoch, BootEpoch(9001));
+    assert_eq!(boot(0, PEER), Boot { server: US, epoch: BootEpoch(9002), last_alive_ms: u64::MAX });
+    let header = Store::open_read_only(&path).unwrap().header().unwrap();
+    assert_eq!((header.kind, header.server, header.epoch), (Kind::Mtftpd, Some(US), BootEpoch(9002)));
+}
+
+#[test]
+fn a_failed_change_takes_its_whole_batch_with_it() {
+    let mut store = Store::in_memory(Kind::Binld).unwrap();
+    store.apply(&[Change::PutMark(mark(group(1, 1)))]).unwrap();
+    // Room for a few pages more only.
+    let pages: i64 = store.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    let limit = format!("PRAGMA max_page_count = {}", pages + 3);
+    store.connection.query_row(&limit, [], |_| Ok(())).unwrap();
+    let flood = |last| Change::PutMark(MarkRow { why: "x".repeat(500), ..mark(group(2, last)) });
+    let error = store.apply(&(0..200).map(flood).collect::<Vec<_>>()).unwrap_err();
+    assert!(matches!(error, StoreError::Full { .. }), "{error}");
+    assert_eq!(store.load().unwrap().marks, [mark(group(1, 1))]);
+    // And it goes on as soon as there is room.
+    store.connection.query_row("PRAGMA max_page_count = 10000", [], |_| Ok(())).unwrap();
+    store.apply(&[Change::PutMark(mark(group(1, 2)))]).unwrap();
+    assert_eq!(store.load().unwrap().marks.len(), 2);
+}
+
+#[test]
+fn commits_are_synced() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("binld.db"), Kind::Binld).unwrap();
+    let text = |sql: &str| store.connection.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+    let number = |sql: &str| store.connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(text("PRAGMA journal_mode"), "wal");
+    assert_eq!(number("PRAGMA synchronous"), 2, "2 is FULL");
+}
+
+#[test]
+fn a_row_of_nonsense_is_named() {
+    let store = Store::in_memory(Kind::Binld).unwrap();
+    let insert = "INSERT INTO mark (address, until_ms, why) VALUES ('10.1.2.3', 1, 'by hand')";
+    store.connection.execute(insert, []).unwrap();
+    let error = store.load().unwrap_err().to_string();
+    assert!(error.contains("mark of 10.1.2.3") && error.contains("not a multicast address"), "{error}");
+}

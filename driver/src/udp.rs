@@ -1,0 +1,211 @@
+//! The sockets of a daemon: the only place that opens, reads or writes one for UDP.
+//!
+//! Each address that datagrams are sent to has a socket of its own, bound to just that address, so the socket
+//! itself tells where a datagram was sent to:
+//!
+//! | socket | bound to | shared | receives |
+//! |---|---|---|---|
+//! | host | (own address, port) | no: a second daemon fails at start | unicast; and sends all that the role sends |
+//! | group | (group, port), joined on the interface | with `SO_REUSEADDR`: both daemons of a host hear the group | that group, from that interface |
+//! | broadcast | (255.255.255.255, port), bound to the interface | with `SO_REUSEADDR` | broadcasts |
+//!
+//! A role without a host socket (`mtftpd` hears the query group, `binld` owns the port) sends from its group socket,
+//! with our own address put in as the source: same port, right address.
+
+mod counters;
+mod interface;
+mod open;
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use nix::libc;
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg};
+
+pub use interface::Interface;
+
+use crate::{Role, Transmit};
+use counters::Counts;
+
+/// Longest datagram taken, in bytes: the wire formats end far below. Longer ones are counted and dropped.
+pub const DATAGRAM_BYTES_MAX: usize = 2048;
+
+/// Receive buffer asked for, in bytes: 4 MiB, some thousand datagrams that come while the machine is busy.
+pub const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+
+/// What a role needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoorSpec {
+    /// Which role.
+    pub role: Role,
+    /// Our own address: of the host socket, and the source of what is sent.
+    pub address: Ipv4Addr,
+    /// The port of all its sockets; 0 lets the kernel choose one, which needs `own`.
+    pub port: u16,
+    /// Multicast addresses to hear.
+    pub groups: Vec<Ipv4Addr>,
+    /// Whether to hear broadcasts to 255.255.255.255.
+    pub broadcast: bool,
+    /// Whether to open a host socket, exclusively.
+    pub own: bool,
+}
+
+/// One open socket.
+#[derive(Debug)]
+pub(crate) struct Door {
+    /// Whose it is.
+    pub(crate) role: Role,
+    /// What it is bound to: the destination of all that comes through it.
+    pub(crate) bound: SocketAddrV4,
+    /// Our address, whatever the socket is bound to.
+    own: Ipv4Addr,
+    pub(crate) socket: UdpSocket,
+    counts: Arc<Counts>,
+}
+
+/// All sockets of a daemon. They do not block. A clone is the same sockets: they close with the last of them.
+#[derive(Debug, Clone)]
+pub struct Doors {
+    doors: Arc<[Door]>,
+}
+
+/// What a read of a door gave.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Received {
+    /// A datagram of this many bytes, from there.
+    Datagram(usize, SocketAddrV4),
+    /// Something that was counted and dropped; there may be more.
+    Dropped,
+    /// Nothing more for now.
+    Empty,
+}
+
+impl Doors {
+    /// Opens every socket of `specs` on `interface`. What is sent to groups leaves by that interface with `ttl`
+    /// (1 does not leave the link) and is heard on this host too.
+    ///
+    /// # Errors
+    /// If one cannot be had; the text names role, address and port and what to do. None stays open then.
+    pub fn open(interface: &Interface, specs: &[DoorSpec], ttl: u32) -> anyhow::Result<Self> {
+        let mut doors = Vec::new();
+        for spec in specs {
+            doors.extend(open::open(interface, spec, ttl)?);
+        }
+        Ok(Self { doors: doors.into() })
+    }
+
+    /// Address and port of the role's host socket, if it has one.
+    #[must_use]
+    pub fn local(&self, role: Role) -> Option<SocketAddrV4> {
+        self.of(role).find(|door| door.is_host()).map(|door| door.bound)
+    }
+
+    /// Sends; see [`Self::send_to`].
+    pub fn send(&self, transmit: &Transmit) -> bool {
+        self.send_to(transmit.role, transmit.to, &transmit.bytes)
+    }
+
+    /// Sends a datagram from the role's socket, never blocks. True if the kernel took it. Else it is lost, as
+    /// datagrams may be: counted, and logged at the 1st, 2nd, 4th, 8th … time.
+    pub fn send_to(&self, role: Role, to: SocketAddrV4, bytes: &[u8]) -> bool {
+        let Some(door) = self.of(role).next() else {
+            tracing::error!(?role, %to, "nothing can be sent for a role without a socket");
+            return false;
+        };
+        let counts = &door.counts;
+        match door.send(to, bytes) {
+            Ok(_) => {
+                counts.sent.add();
+                return true;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                if counts.send_full.add() {
+                    tracing::debug!(?role, %to, count = counts.send_full.get(), "the send buffer is full");
+                }
+            }
+            Err(error) => {
+                if counts.send_failed.add() {
+                    tracing::debug!(?role, %to, %error, count = counts.send_failed.get(), "cannot send");
+                }
+            }
+        }
+        false
+    }
+
+    /// Every count of every role, by name: `udp.<role>.<what>`. `kernel_dropped` are datagrams that came while a
+    /// socket's buffer was full (of the sockets now open): our silence about them was no evidence.
+    #[must_use]
+    pub fn counters(&self) -> Vec<(String, u64)> {
+        let drops = counters::kernel_drops(&std::fs::read_to_string("/proc/net/udp").unwrap_or_default());
+        let mut list = Vec::new();
+        let mut roles: Vec<&Door> = self.doors.iter().collect();
+        roles.sort_by_key(|door| door.role);
+        roles.dedup_by_key(|door| door.role);
+        for first in roles {
+            first.counts.list(first.role, &mut list);
+            let inodes = self.of(first.role).filter_map(|door| rustix::fs::fstat(&door.socket).ok());
+            let dropped = inodes.filter_map(|stat| drops.get(&stat.st_ino)).sum();
+            list.push((format!("udp.{}.kernel_dropped", counters::role_name(first.role)), dropped));
+        }
+        list
+    }
+
+    /// Every socket, for the loop.
+    pub(crate) fn all(&self) -> &[Door] {
+        &self.doors
+    }
+
+    /// The sockets of a role, the one that sends first.
+    fn of(&self, role: Role) -> impl Iterator<Item = &Door> {
+        self.doors.iter().filter(move |door| door.role == role)
+    }
+}
+
+impl Door {
+    /// Reads one datagram into `buffer`, which has room for one byte more than [`DATAGRAM_BYTES_MAX`].
+    pub(crate) fn receive(&self, buffer: &mut [u8; DATAGRAM_BYTES_MAX + 1]) -> Received {
+        match self.socket.recv_from(buffer) {
+            Ok((len, SocketAddr::V4(from))) if len <= DATAGRAM_BYTES_MAX => {
+                self.counts.received.add();
+                Received::Datagram(len, from)
+            }
+            Ok((_, from)) => {
+                if self.counts.oversize.add() {
+                    tracing::debug!(role = ?self.role, %from, "a datagram longer than any of ours was dropped");
+                }
+                Received::Dropped
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Received::Empty,
+            Err(error) => {
+                if self.counts.receive_failed.add() {
+                    tracing::debug!(role = ?self.role, %error, "cannot read a datagram");
+                }
+                Received::Dropped
+            }
+        }
+    }
+
+    fn is_host(&self) -> bool {
+        *self.bound.ip() == self.own
+    }
+
+    fn send(&self, to: SocketAddrV4, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_host() {
+            return self.socket.send_to(bytes, to);
+        }
+        // A socket bound to a group would leave the choice of the source address to the routing table.
+        let source = libc::in_pktinfo {
+            ipi_ifindex: 0,
+            ipi_spec_dst: libc::in_addr { s_addr: u32::from_ne_bytes(self.own.octets()) },
+            ipi_addr: libc::in_addr { s_addr: 0 },
+        };
+        let source = [ControlMessage::Ipv4PacketInfo(&source)];
+        let (fd, bytes) = (self.socket.as_raw_fd(), [IoSlice::new(bytes)]);
+        Ok(sendmsg(fd, &bytes, &source, MsgFlags::empty(), Some(&SockaddrIn::from(to)))?)
+    }
+}
+
+#[cfg(test)]
+mod tests;
