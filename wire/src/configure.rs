@@ -12,6 +12,7 @@
 //! delete     0-3 serial | 4-7 group address | 8 n | 9.. file
 //! superseded 0-3 boot epoch | 4-7 serial | 8-11 group address | 12-15 known boot epoch | 16-19 known serial
 //! ```
+//! For plain TFTP, ports and stamp of a configure are sent as zero and not looked at; no NAK says *in use* of it.
 //! Answers repeat boot epoch, serial, group address and file of the request they answer.
 
 use std::net::Ipv4Addr;
@@ -265,6 +266,9 @@ impl Nak {
         let code = reader.u8("reason")?;
         let file = reader.name("file")?;
         let reason = match code {
+            1 if request.group.is_none() => {
+                return Err(DecodeError { what: "reason", offset, kind: DecodeErrorKind::Value });
+            }
             1 => NakReason::InUse { ports: read_ports(reader)?, file: reader.name("file that is there")? },
             2 => NakReason::NoSuchFile,
             _ => return Err(DecodeError { what: "reason", offset, kind: DecodeErrorKind::Code }),

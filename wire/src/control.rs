@@ -98,9 +98,13 @@ impl Envelope {
     /// Reads a datagram.
     ///
     /// # Errors
-    /// The first field that is wrong; a payload that does not fill its length exactly is wrong.
+    /// The first field that is wrong; a payload that does not fill its length exactly is wrong, and so is a datagram
+    /// longer than [`PACKET_LEN_MAX`].
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
+        if bytes.len() > PACKET_LEN_MAX {
+            return Err(reader.error("envelope", DecodeErrorKind::Length));
+        }
         if reader.array::<4>("magic")? != MAGIC {
             return Err(DecodeError { what: "magic", offset: 0, kind: DecodeErrorKind::Code });
         }

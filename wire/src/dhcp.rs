@@ -12,6 +12,7 @@ use dhcproto::{Encodable, Encoder};
 
 use crate::error::{DecodeError, DecodeErrorKind, EncodeError};
 use crate::ids::{FileName, Mac, Uuid};
+use crate::octets::Reader;
 use crate::pxe::VendorOptions;
 
 /// Longest datagram a PXE client takes, in bytes: iPXE and EDK2 announce 1472 in option 57.
@@ -27,6 +28,9 @@ const FILE_FIELD_LEN_MAX: usize = 127;
 
 const HEADER_LEN: usize = 236;
 const COOKIE: [u8; 4] = [99, 130, 83, 99];
+const OPTION_PAD: u8 = 0;
+const OPTION_VENDOR: u8 = 43;
+const OPTION_END: u8 = 255;
 
 /// Which of the two requests it is (PXE 2.1 § 2.2.1: a server must take both).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +70,8 @@ impl BootRequest {
     /// Reads a request of a PXE client.
     ///
     /// # Errors
-    /// Anything but a DHCPREQUEST or DHCPINFORM of an Ethernet client whose option 60 begins with `PXEClient`.
+    /// Anything but a DHCPREQUEST or DHCPINFORM of an Ethernet client whose option 60 begins with `PXEClient`; options
+    /// that are cut short or have no end option; a malformed option 43.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let wrong = |what, offset, kind| Err(DecodeError { what, offset, kind });
         let Ok(view) = View::new(bytes) else {
@@ -84,7 +89,8 @@ impl BootRequest {
         let Ok(mac) = <[u8; 6]>::try_from(view.chaddr()) else {
             return wrong("hardware address", 28, DecodeErrorKind::Length);
         };
-        let options = Options::read(&view)?;
+        let vendor_offset = check_options(bytes)?;
+        let options = Options::read(&view, vendor_offset)?;
         let Some(kind) = options.kind else {
             return wrong("DHCP message type", HEADER_LEN, DecodeErrorKind::Code);
         };
@@ -123,7 +129,30 @@ impl BootRequest {
     }
 }
 
-/// The options of a request that we look at.
+/// Every option fits into the datagram and the end option is there (RFC 2131 § 4.1): `dhcproto`'s iterator would take
+/// the whole options of a cut datagram for all there are. What follows the end option is padding and ignored.
+/// Gives the offset of the value of the first option 43, or 0.
+fn check_options(bytes: &[u8]) -> Result<usize, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let mut vendor_offset = 0;
+    reader.take("DHCP header", HEADER_LEN + COOKIE.len())?;
+    loop {
+        match reader.u8("DHCP option")? {
+            OPTION_END => return Ok(vendor_offset),
+            OPTION_PAD => {}
+            code => {
+                let count = usize::from(reader.u8("DHCP option length")?);
+                if code == OPTION_VENDOR && vendor_offset == 0 {
+                    vendor_offset = reader.offset();
+                }
+                reader.take("DHCP option value", count)?;
+            }
+        }
+    }
+}
+
+/// The options of a request that we look at. Those in `sname` and `file` (option 52) are not: no PXE client has so
+/// many that it needs the room.
 #[derive(Default)]
 struct Options {
     kind: Option<RequestKind>,
@@ -135,12 +164,14 @@ struct Options {
 }
 
 impl Options {
-    fn read(view: &View<'_>) -> Result<Self, DecodeError> {
+    fn read(view: &View<'_>, vendor_offset: usize) -> Result<Self, DecodeError> {
         let mut options = Self::default();
+        // Parts of one option 43, which need not stand side by side (RFC 3396 § 5).
+        let mut vendor: Option<Vec<u8>> = None;
         for option in view.opts() {
             let data = option.data();
             match u8::from(option.code()) {
-                43 => options.vendor = Some(VendorOptions::decode(data)?),
+                OPTION_VENDOR => vendor.get_or_insert_default().extend_from_slice(data),
                 53 => {
                     options.kind = match data {
                         [3] => Some(RequestKind::Request),
@@ -166,6 +197,8 @@ impl Options {
                 _ => {}
             }
         }
+        let read = |value: Vec<u8>| VendorOptions::read(Reader::new_at(&value, vendor_offset));
+        options.vendor = vendor.map(read).transpose()?;
         Ok(options)
     }
 }

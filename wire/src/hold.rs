@@ -59,7 +59,7 @@ impl Hold {
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let group = read_multicast(reader)?;
-        let server = reader.ipv4("MTFTP server")?;
+        let server = reader.unicast("MTFTP server")?;
         let stamp = read_stamp(reader)?;
         let offset = reader.offset();
         let state = match reader.u8("state")? {

@@ -54,6 +54,13 @@ fn hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
 }
 
+/// Two hexadecimal digits, nothing else (`from_str_radix` would take `+f`).
+fn hex_octet(digits: &[u8]) -> Option<u8> {
+    let &[high, low] = digits else { return None };
+    let value = char::from(high).to_digit(16)? << 4 | char::from(low).to_digit(16)?;
+    u8::try_from(value).ok()
+}
+
 /// A server's random 128-bit name, drawn once and kept in its store.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerId(pub [u8; 16]);
@@ -131,8 +138,8 @@ impl FromStr for Mac {
         let mut octets = [0; 6];
         let mut parts = text.split([':', '-']);
         for octet in &mut octets {
-            let part = parts.next().filter(|part| part.len() == 2).ok_or_else(wrong)?;
-            *octet = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
+            let part = parts.next().ok_or_else(wrong)?;
+            *octet = hex_octet(part.as_bytes()).ok_or_else(wrong)?;
         }
         if parts.next().is_some() { Err(wrong()) } else { Ok(Self(octets)) }
     }
@@ -180,8 +187,7 @@ impl FromStr for Uuid {
             return Err(wrong());
         }
         for (octet, pair) in octets.iter_mut().zip(digits.chunks_exact(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| wrong())?;
-            *octet = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
+            *octet = hex_octet(pair).ok_or_else(wrong)?;
         }
         Ok(Self(octets))
     }

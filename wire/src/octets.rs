@@ -14,17 +14,23 @@ use crate::ids::FileName;
 /// Reads fields off the front of a datagram and knows how far it got.
 #[derive(Debug, Clone)]
 pub(crate) struct Reader<'a> {
-    whole_len: usize,
+    /// Offset of the end of what is read.
+    end: usize,
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { whole_len: bytes.len(), rest: bytes }
+        Self::new_at(bytes, 0)
+    }
+
+    /// A reader of `bytes` that stand at `offset` of the datagram.
+    pub(crate) fn new_at(bytes: &'a [u8], offset: usize) -> Self {
+        Self { end: offset.saturating_add(bytes.len()), rest: bytes }
     }
 
     pub(crate) fn offset(&self) -> usize {
-        self.whole_len.saturating_sub(self.rest.len())
+        self.end.saturating_sub(self.rest.len())
     }
 
     pub(crate) fn rest_len(&self) -> usize {
@@ -68,8 +74,24 @@ impl<'a> Reader<'a> {
         self.u32(what).map(Ipv4Addr::from)
     }
 
+    /// The address of a host: not multicast, broadcast or 0.0.0.0.
+    pub(crate) fn unicast(&mut self, what: &'static str) -> Result<Ipv4Addr, DecodeError> {
+        let offset = self.offset();
+        let address = self.ipv4(what)?;
+        if address.is_multicast() || address.is_broadcast() || address.is_unspecified() {
+            return Err(DecodeError { what, offset, kind: DecodeErrorKind::Address });
+        }
+        Ok(address)
+    }
+
     pub(crate) fn take(&mut self, what: &'static str, count: usize) -> Result<&'a [u8], DecodeError> {
         self.parse(what, take(count))
+    }
+
+    /// The next `count` bytes, to be read on their own.
+    pub(crate) fn part(&mut self, what: &'static str, count: usize) -> Result<Self, DecodeError> {
+        let offset = self.offset();
+        Ok(Self::new_at(self.take(what, count)?, offset))
     }
 
     pub(crate) fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], DecodeError> {
@@ -84,6 +106,16 @@ impl<'a> Reader<'a> {
         let offset = self.offset();
         let bytes = self.take(what, count)?;
         FileName::new(bytes).ok_or(DecodeError { what, offset, kind: DecodeErrorKind::Text })
+    }
+
+    /// Reads to the end, where nothing but NULs may stand.
+    pub(crate) fn only_nuls(&mut self, what: &'static str) -> Result<(), DecodeError> {
+        let offset = self.offset();
+        if self.remainder().iter().all(|&byte| byte == 0) {
+            Ok(())
+        } else {
+            Err(DecodeError { what, offset, kind: DecodeErrorKind::Text })
+        }
     }
 
     /// Everything that is left.

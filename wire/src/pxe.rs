@@ -67,12 +67,17 @@ pub struct VendorOptions {
 }
 
 impl VendorOptions {
-    /// Reads the value of option 43. Unknown tags are skipped; a missing end tag is accepted, as firmware does.
+    /// Reads the value of option 43. Unknown tags are skipped; a missing end tag is accepted, as firmware does; what
+    /// follows the end tag is ignored; of a tag that stands twice the last counts. Tags 1–5 with one missing, or with
+    /// a tag 1 that is not class D, are as if absent.
     ///
     /// # Errors
-    /// A tag that is cut short, or one of ours with the wrong length or value.
+    /// A tag that is cut short, or one of ours with the wrong length. Offsets count from the start of `bytes`.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(bytes);
+        Self::read(Reader::new(bytes))
+    }
+
+    pub(crate) fn read(mut reader: Reader<'_>) -> Result<Self, DecodeError> {
         let mut options = Self::default();
         let mut multicast = PartialMulticast::default();
         while reader.rest_len() > 0 {
@@ -83,7 +88,7 @@ impl VendorOptions {
                 _ => {}
             }
             let count = usize::from(reader.u8("tag length")?);
-            let mut value = Reader::new(reader.take("tag value", count)?);
+            let mut value = reader.part("tag value", count)?;
             match tag {
                 TAG_MTFTP_IP => multicast.group = GroupAddr::new(value.ipv4("MTFTP_IP")?),
                 TAG_MTFTP_CPORT => multicast.client_port = Some(value.u16("MTFTP_CPORT")?.swap_bytes()),

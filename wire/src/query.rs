@@ -77,10 +77,7 @@ impl Query {
         if usize::from(reader.u16("packet length")?) != bytes.len() {
             return Err(DecodeError { what: "packet length", offset: 1, kind: DecodeErrorKind::Length });
         }
-        let server = reader.ipv4("MTFTP server")?;
-        if server.is_multicast() || server.is_unspecified() || server.is_broadcast() {
-            return Err(DecodeError { what: "MTFTP server", offset: 3, kind: DecodeErrorKind::Address });
-        }
+        let server = reader.unicast("MTFTP server")?;
         let server_type = ServerType(reader.u16("boot server type")?);
         let layer = Layer(reader.u16("layer")?);
         let group = GroupAddr::new(reader.ipv4("group address")?).ok_or(DecodeError {

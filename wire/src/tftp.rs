@@ -108,7 +108,8 @@ impl<'a> Packet<'a> {
     ///
     /// # Errors
     /// The first field that is wrong. A request over 512 bytes is wrong, an ACK with bytes after it too; an ERROR
-    /// whose text has no NUL is accepted, because clients in the field send such.
+    /// whose text has no NUL is accepted, because clients in the field send such. What follows the NUL of an ERROR,
+    /// and NULs behind the last option, are ignored; of an option that stands twice the last counts.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let packet = match reader.u16("opcode")? {
@@ -199,10 +200,14 @@ impl Options {
         *self == Self::default()
     }
 
+    /// NULs may fill the packet up: nothing forbids it, and servers of RFC 1350 never looked there.
     fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut options = Self::default();
         while reader.rest_len() > 0 {
             let name = reader.text("option name")?.to_ascii_lowercase();
+            if name.is_empty() {
+                return reader.only_nuls("padding").map(|()| options);
+            }
             let value = reader.text("option value")?;
             match name.as_slice() {
                 b"blksize" => options.block_size = number(value).filter(|size| (8..=65464).contains(size)),
