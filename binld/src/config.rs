@@ -22,6 +22,7 @@ use crate::engine::catalog::{ClientName, Profile};
 
 /// Where the configuration lies unless the command line names another file.
 pub const FILE: &str = "/etc/pxemc/binld.toml";
+const SOCKET: &str = "binld.sock";
 
 /// The configuration, as it stands in the file, with defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -304,6 +305,21 @@ fn checked((mut config, document): (Config, Document)) -> Result<Parsed, ConfigE
     Ok(Parsed { config, document, warnings })
 }
 
+/// Where the daemon of the configuration in `file` is asked. Whatever else is wrong in there does not matter: an operator
+/// who has just broken the file must still see what the daemon does.
+///
+/// # Errors
+/// If the file cannot be read, or is not TOML.
+pub fn socket_of(file: &Path) -> Result<PathBuf, ConfigError> {
+    #[derive(Deserialize)]
+    struct Place {
+        #[serde(default = "run_dir")]
+        run_dir: PathBuf,
+    }
+    let Place { run_dir } = driver::config::read(file)?;
+    Ok(run_dir.join(SOCKET))
+}
+
 /// A configuration that fits this host.
 #[derive(Debug, Clone)]
 pub struct Loaded {
@@ -346,7 +362,7 @@ impl Config {
     /// The control socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
-        self.run_dir.join("binld.sock")
+        self.run_dir.join(SOCKET)
     }
 
     /// The store.
@@ -389,8 +405,12 @@ impl fmt::Display for Config {
     /// TOML that [`parse`] reads back.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = toml::to_string(self).map_err(|_| fmt::Error)?;
+        // Server types are known in hexadecimal; TOML's serializer has only decimal numbers. A string of several lines
+        // might hold such a line: then they stay decimal.
+        if text.contains("\"\"\"") || text.contains("'''") {
+            return f.write_str(&text);
+        }
         for line in text.lines() {
-            // Server types are known in hexadecimal; TOML's serializer has only decimal numbers.
             match line.strip_prefix("type = ").and_then(|number| number.parse::<u16>().ok()) {
                 Some(number) => writeln!(f, "type = {number:#06x}")?,
                 None => writeln!(f, "{line}")?,

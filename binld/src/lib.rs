@@ -13,4 +13,10 @@ pub mod engine;
 pub mod limits;
 
 #[cfg(feature = "daemon")]
+pub mod cli;
+#[cfg(feature = "daemon")]
 pub mod config;
+#[cfg(feature = "store")]
+pub mod rows;
+#[cfg(feature = "daemon")]
+pub mod shell;

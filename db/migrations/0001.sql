@@ -67,6 +67,7 @@ CREATE TABLE serial (
 -- Released addresses that are not used again yet.
 CREATE TABLE rest (
     address      TEXT    NOT NULL PRIMARY KEY,
+    mtftp_server TEXT, -- NULL in the store of that server itself
     file         BLOB    NOT NULL CHECK (length(file) BETWEEN 1 AND 255),
     stamp_ms     INTEGER NOT NULL,
     stamp_sender BLOB    NOT NULL CHECK (length(stamp_sender) = 16),

@@ -24,9 +24,10 @@ pub(crate) fn write(to: &Connection, change: &Change) -> rusqlite::Result<()> {
         }
         Change::PutRest(row) => {
             let stamp = (bits(row.stamp.millis), row.stamp.sender.0);
-            let columns = params![key(&row.group), row.file.as_bytes(), stamp.0, stamp.1, bits(row.since_ms)];
-            let sql = "INSERT OR REPLACE INTO rest (address, file, stamp_ms, stamp_sender, since_ms) \
-                       VALUES (?, ?, ?, ?, ?)";
+            let (server, since) = (row.server.map(|server| server.to_string()), bits(row.since_ms));
+            let columns = params![key(&row.group), server, row.file.as_bytes(), stamp.0, stamp.1, since];
+            let sql = "INSERT OR REPLACE INTO rest (address, mtftp_server, file, stamp_ms, stamp_sender, since_ms) \
+                       VALUES (?, ?, ?, ?, ?, ?)";
             execute(to, sql, columns)
         }
         Change::DeleteClaim { group, owner } => {
@@ -210,8 +211,10 @@ fn serial(row: &Row<'_>) -> Result<SerialRow, Nonsense> {
 }
 
 fn rest(row: &Row<'_>) -> Result<RestRow, Nonsense> {
+    let named = column::<Option<String>>(row, "mtftp_server")?.is_some();
     Ok(RestRow {
         group: group(row)?,
+        server: if named { Some(ip(row, "mtftp_server")?) } else { None },
         file: file(row)?,
         stamp: stamp(row)?,
         since_ms: number(row, "since_ms")?,

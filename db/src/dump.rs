@@ -131,11 +131,12 @@ fn serials(out: &mut impl Write, rows: &[SerialRow]) -> io::Result<()> {
 }
 
 fn rests(out: &mut impl Write, rows: &[RestRow]) -> io::Result<()> {
-    let mut table = Tabular::new(&["ADDRESS", "FILE", "RELEASED", "COMMITTED"]);
+    let mut table = Tabular::new(&["ADDRESS", "FILE", "MTFTP SERVER", "RELEASED", "COMMITTED"]);
     for row in rows {
         table.row(vec![
             row.group.to_string(),
             row.file.to_string(),
+            row.server.map_or_else(|| "this server".to_owned(), |server| server.to_string()),
             iso(row.since_ms),
             committed(row.stamp, None),
         ]);
@@ -230,6 +231,7 @@ fn rest_json(row: &RestRow) -> Value {
     json!({
         "record": "rest",
         "address": row.group.to_string(),
+        "mtftp_server": row.server.map(|server| server.to_string()),
         "file": row.file.to_string(),
         "released_ms": row.since_ms,
         "released_at": iso(row.since_ms),

@@ -135,6 +135,8 @@ pub struct SerialRow {
 pub struct RestRow {
     /// The address.
     pub group: GroupAddr,
+    /// The MTFTP server that it carried a file of; `None` in the store of that server itself.
+    pub server: Option<Ipv4Addr>,
     /// The file it carried.
     pub file: FileName,
     /// Stamp of the claim that it was.

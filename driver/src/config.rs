@@ -62,14 +62,24 @@ impl Document {
         }
     }
 
-    /// The line of the key at `path`, from 1.
+    /// The line of the key at `path`, or of its nearest ancestor that is in the text; from 1.
     #[must_use]
     pub fn line_of(&self, path: &str) -> Option<usize> {
+        self.find(path).map(|(offset, _)| line_at(&self.text, offset))
+    }
+
+    /// Whether the key at `path` itself is in the text, not left at its default.
+    #[must_use]
+    pub fn is_written(&self, path: &str) -> bool {
+        self.find(path).is_some_and(|(_, whole)| whole)
+    }
+
+    /// Where the key at `path` or its nearest ancestor begins, and whether it is the key itself.
+    fn find(&self, path: &str) -> Option<(usize, bool)> {
         let table = DeTable::parse(&self.text).ok()?;
-        let mut offset = None;
         let mut steps = path.split('.');
         let first = table.get_ref().get_key_value(steps.next()?)?;
-        offset.replace(first.0.span().start);
+        let mut offset = first.0.span().start;
         let mut value = first.1.get_ref();
         for step in steps {
             let next = match value {
@@ -87,11 +97,11 @@ impl Document {
                 | DeValue::Boolean(_)
                 | DeValue::Datetime(_) => None,
             };
-            let Some((start, found)) = next else { break };
-            offset.replace(start);
+            let Some((start, found)) = next else { return Some((offset, false)) };
+            offset = start;
             value = found;
         }
-        offset.map(|offset| line_at(&self.text, offset))
+        Some((offset, true))
     }
 }
 
@@ -227,6 +237,8 @@ mod tests {
         assert_eq!(document.line_of("tftp.absent"), Some(2));
         assert_eq!(document.line_of("item.1.name"), Some(8));
         assert_eq!(document.line_of("absent"), None);
+        assert!(document.is_written("tftp.port") && document.is_written("item.0.name"));
+        assert!(!document.is_written("tftp.absent") && !document.is_written("absent"));
         let error = document.error("tftp.port", "port 1 is taken", "choose another");
         assert_eq!(error.to_string(), "x.toml:3: port 1 is taken; choose another");
     }

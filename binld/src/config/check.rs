@@ -25,8 +25,8 @@ type Checked = Result<(), ConfigError>;
 pub(super) fn check(config: &Config, document: &Document) -> Result<Vec<ConfigError>, ConfigError> {
     let mut warnings = Vec::new();
     ports(config, document)?;
-    groups(config, document)?;
     pool(config, document, &mut warnings)?;
+    groups(config, document)?;
     pinned(&config.pinned, document, &mut warnings);
     log(config, document)?;
     servers(config, document)?;
@@ -52,7 +52,7 @@ fn ports(config: &Config, document: &Document) -> Checked {
     for (index, (key, port)) in ours.into_iter().enumerate() {
         if let Some((other, _)) = ours.iter().take(index).find(|(_, taken)| *taken == port) {
             let what = format!("`{key}` is {port}, as `{other}` is");
-            return Err(document.error(key, what, "give each a port of its own"));
+            return Err(document.error(written(document, [key, other]), what, "give each a port of its own"));
         }
         if config.discovery.broadcast && port == BROADCAST_PORT {
             let what = format!("`{key}` is {port}, which `discovery.broadcast` takes");
@@ -68,10 +68,16 @@ fn ports(config: &Config, document: &Document) -> Checked {
     if config.pool.server_port == config.pinned.server_port {
         let what = "`pool.server_port` and `pinned.server_port` are the same";
         let right = "an open finds its claim by port and file: give each a port of its own";
-        let key = if document.line_of("pool.server_port").is_some() { "pool" } else { "pinned" };
-        return Err(document.error(&format!("{key}.server_port"), what, right));
+        let key = written(document, ["pool.server_port", "pinned.server_port"]);
+        return Err(document.error(key, what, right));
     }
     Ok(())
+}
+
+/// Of two keys that contradict each other, the one that was written, not left at its default.
+fn written<'a>(document: &Document, keys: [&'a str; 2]) -> &'a str {
+    let [first, second] = keys;
+    if document.line_of(first).is_some() { first } else { second }
 }
 
 fn groups(config: &Config, document: &Document) -> Checked {
@@ -79,7 +85,7 @@ fn groups(config: &Config, document: &Document) -> Checked {
     let inside = |group: GroupAddr| (pool.first.0..=pool.last.0).contains(&group);
     let query = config.query.group.0;
     if inside(query) {
-        let key = if document.line_of("query.group").is_some() { "query.group" } else { "pool" };
+        let key = written(document, ["query.group", "pool"]);
         let what = format!("the query group {query} lies in the pool");
         return Err(document.error(key, what, "claims must never use it: choose one outside the pool"));
     }

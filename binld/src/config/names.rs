@@ -1,7 +1,6 @@
 //! Names that stand in the configuration as text.
 
 use driver::config::{Written, suggest};
-use wire::FileName;
 
 use crate::engine::catalog::{ClientName, Profile};
 
@@ -48,38 +47,5 @@ impl Written for ClientName {
             Self::Mac(mac) => mac.to_string(),
             Self::Uuid(uuid) => uuid.to_string(),
         }
-    }
-}
-
-impl Written for FileName {
-    /// Only one spelling of a name is taken: clients, servers and conflicts compare it byte for byte (G23).
-    fn read(text: &str) -> Result<Self, String> {
-        let wrong = |what: &str, right: &str| Err(format!("file name {text:?} {what}; {right}"));
-        if text.is_empty() {
-            return wrong("is empty", "name a file below the boot directory of the MTFTP server");
-        }
-        if text.len() > Self::LEN_MAX {
-            return wrong("is longer than 255 bytes", "no packet has room for it: choose a shorter one");
-        }
-        if text.contains('\0') {
-            return wrong("holds a NUL", "leave it out");
-        }
-        if text.contains('\\') {
-            return wrong("holds a backslash", "write `/` between directories");
-        }
-        if text.starts_with('/') {
-            return wrong("is absolute", "write it relative to the boot directory of the MTFTP server");
-        }
-        if text.split('/').any(|part| part == "..") {
-            return wrong("leads upwards", "write it without `..`");
-        }
-        if text.split('/').any(|part| part.is_empty() || part == ".") {
-            return wrong("has an empty part", "write it without `//`, `.` and a `/` at the end");
-        }
-        Self::new(text.as_bytes()).ok_or_else(|| format!("file name {text:?} is no file name"))
-    }
-
-    fn write(&self) -> String {
-        String::from_utf8_lossy(self.as_bytes()).into_owned()
     }
 }

@@ -162,12 +162,13 @@ fn the_pinned_address_is_never_in_the_pool() {
 
 fn ipxe() -> BootRequest {
     BootRequest {
+        kind: wire::dhcp::RequestKind::Request,
         xid: 0,
         flags: 0,
         ciaddr: Ipv4Addr::LOCALHOST,
         giaddr: Ipv4Addr::UNSPECIFIED,
         mac: wire::Mac([0; 6]),
-        user_classes: vec![b"iPXE".to_vec()],
+        user_class: b"iPXE".to_vec(),
         architectures: vec![0],
         uuid: None,
         vendor: None,
@@ -219,7 +220,7 @@ fn what_is_wrong_in_general_is_said_with_its_line() {
         (with("[query]\nport = 0"), "x.toml:3: `query.port` is 0; write a port of 1–65535"),
         (
             with("[query]\nport = 4016"),
-            "x.toml:2: `control.port` is 4016, as `query.port` is; give each a port of its own",
+            "x.toml:3: `control.port` is 4016, as `query.port` is; give each a port of its own",
         ),
         (
             with("[discovery]\nbroadcast = true\nport = 67"),
@@ -354,7 +355,6 @@ fn every_range_that_is_never_used_is_refused_at_both_ends() {
 
 #[test]
 fn boot_items_that_cannot_be_served_are_refused() {
-    let boot = |lines: &str| and(lines);
     let second = |lines: &str| and(&SECOND.replacen("type = 0x8001\n", lines, 1));
     let cases: &[(String, &str)] = &[
         (
@@ -405,6 +405,16 @@ fn boot_items_that_cannot_be_served_are_refused() {
             "x.toml:10: nobody can get this of item \"debian\": an earlier one answers instead; see item \
              \"debian\": type, layer, clients, profile and `arch` agree",
         ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(refused(text), *expected, "{text}");
+    }
+}
+
+#[test]
+fn boots_that_contradict_themselves_are_refused() {
+    let boot = |lines: &str| and(lines);
+    let cases: &[(String, &str)] = &[
         (
             boot("pinned = true"),
             "x.toml:9: `pinned` without a file to multicast; name the file with `multicast`, or leave `pinned` out",

@@ -149,6 +149,9 @@ impl Engine {
     }
 
     pub(super) fn on_ack(&mut self, now: Time, from: SocketAddrV4, ack: &Ack) {
+        if !self.requests.asked_for(&ack.request, &ack.file) {
+            return self.counters.add("dropped.stale_ack");
+        }
         let Some(subject) = self.requests.on_answer(from, self.identity.boot_epoch, &ack.request) else {
             return self.counters.add("dropped.stale_ack");
         };
@@ -193,6 +196,9 @@ impl Engine {
     }
 
     pub(super) fn on_nak(&mut self, now: Time, from: SocketAddrV4, nak: &Nak) {
+        if !self.requests.asked_for(&nak.request, &nak.file) {
+            return self.counters.add("dropped.stale_nak");
+        }
         let Some(subject) = self.requests.on_answer(from, self.identity.boot_epoch, &nak.request) else {
             return self.counters.add("dropped.stale_nak");
         };

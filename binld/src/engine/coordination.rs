@@ -17,7 +17,8 @@ use crate::limits::{ANNOUNCE_AFTER_QUERY, HANDOUT_LIFETIME};
 impl Engine {
     /// A datagram on the query port. Own ones come back by multicast loop and from switches (G8).
     pub(super) fn on_query_port(&mut self, now: Time, arrival: &Arrival<'_>) {
-        if *arrival.from.ip() == self.config.address {
+        // From our address but another port: the MTFTP server on our host, which defends like any other.
+        if arrival.from == SocketAddrV4::new(self.config.address, self.config.query.port()) {
             return self.counters.add("query.own");
         }
         if !self.sources.allow(now, *arrival.from.ip()) {

@@ -6,7 +6,7 @@ use std::net::SocketAddrV4;
 use driver::Time;
 use wire::configure::RequestRef;
 use wire::control::Message;
-use wire::{BootEpoch, Content, GroupAddr, Serial};
+use wire::{BootEpoch, Content, FileName, GroupAddr, Serial};
 
 use super::claims::ClaimKey;
 use crate::limits::CONFIGURE_WAITS;
@@ -89,6 +89,15 @@ impl Requests {
         Some(Due::Send(request.to, request.message.clone(), now + *wait))
     }
 
+    /// Whether the request that is answered was about that file: an answer repeats what it answers.
+    #[must_use]
+    pub fn asked_for(&self, answered: &RequestRef, file: &FileName) -> bool {
+        self.by_serial.get(&answered.serial).is_some_and(|subject| match subject {
+            Subject::Configure(key) | Subject::Delete(key, _) => key.content.file == *file,
+            Subject::File(content) => content.file == *file,
+        })
+    }
+
     /// The subject of an answer that came from `from`; it is no longer under way. `None` for answers to nothing we
     /// asked: late, repeated or forged.
     pub fn on_answer(
@@ -117,7 +126,6 @@ impl Requests {
 mod tests {
     use super::*;
     use std::net::Ipv4Addr;
-    use wire::FileName;
     use wire::configure::{Configure, Target};
 
     const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 9), 4017);

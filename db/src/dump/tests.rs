@@ -93,6 +93,7 @@ fn an_mtftp_servers_store_lists_the_binlds_of_each_address() {
         }],
         rests: vec![RestRow {
             group: "239.255.9.9".parse().unwrap(),
+            server: None,
             file: FileName::new(b"gone").unwrap(),
             stamp: Stamp { millis: T, sender: PEER },
             since_ms: T,

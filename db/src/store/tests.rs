@@ -62,7 +62,9 @@ fn serial(address: GroupAddr, binld: ServerId) -> SerialRow {
 }
 
 fn rest(address: GroupAddr) -> RestRow {
-    RestRow { group: address, file: file(b"old"), stamp: stamp(0), since_ms: 11 }
+    // One of a BINLD and one of an MTFTP server.
+    let server = (address == group(1, 2)).then_some(Ipv4Addr::new(10, 0, 0, 9));
+    RestRow { group: address, server, file: file(b"old"), stamp: stamp(0), since_ms: 11 }
 }
 
 /// Something of every kind.

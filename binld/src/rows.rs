@@ -1,0 +1,90 @@
+//! The engine's durable facts as records of the store, and back. The daemon and the simulator both go through here.
+
+use db::{Boot, ClaimRow, ClaimState, MarkRow, RestRow, Rows};
+use driver::Wall;
+use wire::configure::Ports;
+use wire::pxe::BootItem;
+use wire::{Content, ServerId};
+
+use crate::engine::claims::{ClaimKey, Placement, StateName};
+use crate::engine::{Change, ClaimRecord, Journal};
+
+/// A fact of the engine as one of the store; `owner` is us.
+#[must_use]
+pub fn row_of(change: &Change, owner: ServerId) -> db::Change {
+    match change {
+        Change::PutClaim(record) => db::Change::PutClaim(ClaimRow {
+            group: record.at.group,
+            content: record.key.content.clone(),
+            client_port: record.at.ports.client,
+            server_port: record.at.ports.server,
+            server_type: record.boot_item.server_type,
+            layer: record.boot_item.layer,
+            item: record.item.clone(),
+            pinned: record.key.pinned,
+            state: state_of(record.state),
+            stamp: record.stamp,
+            owner,
+            since_ms: record.since.0,
+        }),
+        Change::DropClaim(group) => db::Change::DeleteClaim { group: *group, owner },
+        Change::PutMark(group, until, why) => {
+            db::Change::PutMark(MarkRow { group: *group, until_ms: until.0, why: (*why).to_owned() })
+        }
+        Change::PutRest(group, content, stamp, since) => db::Change::PutRest(RestRow {
+            group: *group,
+            server: Some(content.server),
+            file: content.file.clone(),
+            stamp: *stamp,
+            since_ms: since.0,
+        }),
+        Change::DropRest(group) => db::Change::DeleteRest(*group),
+        Change::Alive(wall) => db::Change::Alive { wall_ms: wall.0 },
+    }
+}
+
+/// What the engine takes over at its start. Claims of other owners are not ours to defend.
+#[must_use]
+pub fn journal(rows: Rows, boot: &Boot) -> Journal {
+    let ours = rows.claims.into_iter().filter(|row| row.owner == boot.server && row.state.is_committed());
+    // One without a server is none of ours.
+    let rests = rows.rests.into_iter().filter_map(|rest| {
+        let content = Content { server: rest.server?, file: rest.file };
+        Some((rest.group, content, rest.stamp))
+    });
+    Journal {
+        claims: ours.map(record_of).collect(),
+        marks: rows.marks.into_iter().map(|mark| (mark.group, Wall(mark.until_ms))).collect(),
+        rests: rests.collect(),
+        last_alive: Wall(boot.last_alive_ms),
+    }
+}
+
+fn record_of(row: ClaimRow) -> ClaimRecord {
+    ClaimRecord {
+        key: ClaimKey { content: row.content, pinned: row.pinned },
+        at: Placement { group: row.group, ports: Ports { client: row.client_port, server: row.server_port } },
+        boot_item: BootItem { server_type: row.server_type, layer: row.layer },
+        item: row.item,
+        state: match row.state {
+            ClaimState::Clearing => StateName::Clearing,
+            ClaimState::Recording => StateName::Recording,
+            ClaimState::Configuring => StateName::Configuring,
+            ClaimState::Held => StateName::Held,
+            ClaimState::Draining => StateName::Draining,
+        },
+        stamp: row.stamp,
+        since: Wall(row.since_ms),
+    }
+}
+
+/// A claim that is recorded has an address; one that waits for none is not recorded.
+fn state_of(state: StateName) -> ClaimState {
+    match state {
+        StateName::Waiting | StateName::Clearing => ClaimState::Clearing,
+        StateName::Recording => ClaimState::Recording,
+        StateName::Configuring => ClaimState::Configuring,
+        StateName::Held => ClaimState::Held,
+        StateName::Draining => ClaimState::Draining,
+    }
+}

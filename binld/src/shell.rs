@@ -1,0 +1,189 @@
+//! The engine among sockets, store, clock, log and operators: what makes a daemon of it.
+
+mod news;
+mod status;
+mod store;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use driver::clock::Clock;
+use driver::control::Listener;
+use driver::run::Service;
+use driver::udp::{Doors, Interface};
+use driver::worker::{self, Worker};
+use driver::{Arrival, Deadline, Draw, Time, Wall, host};
+use wire::ServerId;
+
+use crate::config::{self, Config, Loaded};
+use crate::engine::{Action, Engine, Identity};
+use news::News;
+use store::{Done, Job, Keeper};
+
+/// How often the engine is told what the wall clock shows, and the log of what was suppressed.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What an operator may ask over the control socket.
+const STATUS: &str = "status";
+const STATUS_JSON: &str = "status json";
+
+/// The request line for a status.
+#[must_use]
+pub fn status_request(json: bool) -> &'static str {
+    if json { STATUS_JSON } else { STATUS }
+}
+
+/// Serves with the configuration that was read from `file`, until SIGTERM or SIGINT.
+///
+/// # Errors
+/// If a socket or the store cannot be had, or fails for good. Claims and references stay as they are in the store.
+pub fn run(file: &Path, loaded: Loaded) -> anyhow::Result<()> {
+    let Loaded { config, interface, warnings } = loaded;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    host::make_dir(&config.state_dir)?;
+    host::make_dir(&config.run_dir)?;
+    let clock = Clock::start();
+    // All sockets before the store: a second binld with our address or our directory must not get that far.
+    let control = Listener::bind(&config.socket())?;
+    let doors = Doors::open(&interface, &config.doors(&interface), config.pool.ttl.into())?;
+    let wall = clock.wall();
+    let fresh = ServerId(host::random()?);
+    let (keeper, boot, journal) = Keeper::open(&config.store(), wall, fresh)
+        .with_context(|| format!("cannot use the store {}", config.store().display()))?;
+    let identity = Identity { server: boot.server, boot_epoch: boot.epoch };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"), server = %identity.server, boot_epoch = identity.boot_epoch.0,
+        interface = %interface.name, address = %interface.address, items = config.item.len(),
+        claims = journal.claims.len(), "binld serves"
+    );
+    let draw = Draw::from_seed(u64::from_ne_bytes(host::random()?));
+    let engine = Engine::recover(config.engine(&interface), identity, draw, journal, clock.now(), wall);
+    let (worker, done) = worker::spawn("binld-store", keeper.work());
+    let mut shell = Shell {
+        engine,
+        identity,
+        clock,
+        doors: doors.clone(),
+        worker,
+        news: News::default(),
+        file: file.to_owned(),
+        config,
+        interface,
+        started: wall,
+        tick_at: Time::ZERO,
+    };
+    driver::run::run(&mut shell, &clock, doors, control, done)
+}
+
+struct Shell {
+    engine: Engine,
+    identity: Identity,
+    clock: Clock,
+    doors: Doors,
+    worker: Worker<Job>,
+    news: News,
+    file: PathBuf,
+    config: Config,
+    interface: Interface,
+    started: Wall,
+    tick_at: Time,
+}
+
+impl Service for Shell {
+    type Done = Done;
+
+    fn on_datagram(&mut self, now: Time, arrival: &Arrival<'_>) {
+        let Arrival { role, from, to, bytes } = arrival;
+        tracing::trace!(?role, %from, %to, len = bytes.len(), "heard");
+        self.engine.on_datagram(now, arrival);
+    }
+
+    fn on_timeout(&mut self, now: Time) {
+        self.engine.on_timeout(now);
+    }
+
+    fn on_done(&mut self, now: Time, done: Done) {
+        self.engine.on_stored(now, done.ticket, done.stored);
+    }
+
+    fn on_request(&mut self, now: Time, request: &str) -> String {
+        let json = match request {
+            STATUS => false,
+            STATUS_JSON => true,
+            _ => return format!("unknown request {request:?}; known: {STATUS}, {STATUS_JSON}\n"),
+        };
+        let report = status::Report {
+            identity: self.identity,
+            interface: &self.interface,
+            started: self.started,
+            wall: self.clock.wall(),
+            uptime: now.since(Time::ZERO),
+            status: self.engine.status(now),
+            doors: self.doors.counters(),
+        };
+        if json { report.json() } else { report.text() }
+    }
+
+    fn on_reload(&mut self, now: Time) {
+        match self.reread() {
+            Ok(config) => {
+                self.engine.on_reload(now, config.catalog());
+                tracing::info!(file = %self.file.display(), items = config.item.len(), "configuration read again");
+                self.config = config;
+            }
+            Err(error) => tracing::warn!("configuration not read again, the old one stays: {error:#}"),
+        }
+    }
+
+    fn on_stop(&mut self, now: Time) {
+        self.engine.on_stop(now);
+    }
+
+    fn flush(&mut self, now: Time, doors: &Doors) {
+        while let Some(action) = self.engine.poll_action() {
+            match action {
+                Action::Send(transmit) => {
+                    tracing::trace!(role = ?transmit.role, to = %transmit.to, len = transmit.bytes.len(), "said");
+                    doors.send(&transmit);
+                }
+                Action::Persist(ticket, changes) => self.worker.submit(Job { ticket, changes }),
+                Action::Tell(event) => self.news.tell(now, &event),
+            }
+        }
+        if now >= self.tick_at {
+            self.tick_at = now + TICK;
+            self.engine.on_wall(now, self.clock.wall());
+            self.news.tick(now);
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Deadline> {
+        let suppressed = self.news.is_waiting().then_some(Deadline { at: self.tick_at, why: "log" });
+        Deadline::earliest(self.engine.next_deadline(), suppressed)
+    }
+}
+
+impl Shell {
+    /// All or nothing: a configuration that cannot come into force as a whole changes nothing.
+    fn reread(&self) -> anyhow::Result<Config> {
+        let Loaded { config, warnings, .. } = config::load(&self.file)?;
+        let fixed = self.config.restart_keys(&config);
+        if !fixed.is_empty() {
+            anyhow::bail!(
+                "{}: changed, and only read at a start: {}; restart binld, or change only [[mtftp]], [[item]] and [log]",
+                self.file.display(),
+                fixed.join(", ")
+            );
+        }
+        if config.log != self.config.log {
+            host::change_log(config.log.json, &config.log.level)?;
+        }
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(config)
+    }
+}

@@ -1,0 +1,194 @@
+//! The engine's news as lines of the log: how loud, and how often from one source.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use driver::Time;
+use driver::quiet::Quiet;
+use wire::Mac;
+
+use crate::engine::event::{Event, Offer, WhyPlain, WhySilent};
+
+/// Who caused a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
+    Client(Mac),
+    Server(Ipv4Addr),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client(mac) => mac.fmt(f),
+            Self::Server(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Writes the log, no more than some lines of each source.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    quiet: Quiet<Source>,
+    waiting: bool,
+}
+
+impl News {
+    /// Writes the line of an event, unless its source has written too many lately.
+    pub(super) fn tell(&mut self, now: Time, event: &Event) {
+        let allowed = source_of(event).is_none_or(|source| {
+            let allowed = self.quiet.allow(now, &source);
+            self.waiting |= !allowed;
+            allowed
+        });
+        if allowed {
+            write(event);
+        }
+    }
+
+    /// Says of whom lines were suppressed; to be called every second or so.
+    pub(super) fn tick(&mut self, now: Time) {
+        let suppressed = self.quiet.expire(now);
+        for (source, lines) in &suppressed {
+            let source = source.map_or("others".to_owned(), |source| source.to_string());
+            tracing::warn!(%source, lines, "suppressed lines of one source");
+        }
+        self.waiting &= suppressed.is_empty();
+    }
+
+    /// Whether something suppressed has not been told of yet.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting
+    }
+}
+
+/// Who can cause as many such events as it likes; `None` if we alone set the pace.
+fn source_of(event: &Event) -> Option<Source> {
+    match event {
+        Event::Asked { mac, .. } | Event::Answered { mac, .. } | Event::Unanswered { mac, .. } => {
+            Some(Source::Client(*mac))
+        }
+        Event::Contested { by, .. } | Event::LateConflict { by, .. } => Some(Source::Server(*by)),
+        Event::Defended { against, .. } => Some(Source::Server(*against)),
+        Event::ServerSilent { server } | Event::ServerBack { server } => Some(Source::Server(*server)),
+        Event::Clearing { .. }
+        | Event::Exhausted { .. }
+        | Event::Committed { .. }
+        | Event::Held { .. }
+        | Event::NoSuchFile { .. }
+        | Event::Draining { .. }
+        | Event::Released { .. }
+        | Event::StoreFailed => None,
+    }
+}
+
+fn write(event: &Event) {
+    match event {
+        Event::Asked { mac, client, item } => tracing::info!(%mac, item, address = %client, "asked"),
+        Event::Answered { mac, item, file_server, offer, waited } => {
+            write_answered(*mac, item, *file_server, *offer, *waited);
+        }
+        Event::Unanswered { mac, item, why } => {
+            tracing::warn!(%mac, item, outcome = "silence", why = why_silent(*why), "not answered");
+        }
+        Event::Clearing { group, content } => tracing::debug!(%group, %content, "clearing"),
+        Event::Contested { group, content, by } => {
+            tracing::warn!(%group, %content, %by, "contested: another server has the address");
+        }
+        Event::Exhausted { content } => {
+            let todo = "clients get plain TFTP; look who uses the pool";
+            tracing::error!(%content, todo, "no address: every candidate was refused");
+        }
+        Event::Committed { group, content } => tracing::info!(%group, %content, "cleared"),
+        Event::Held { group, content } => {
+            tracing::info!(%group, %content, "held: configured and acknowledged");
+        }
+        Event::ServerSilent { server } => {
+            tracing::warn!(%server, "the MTFTP server does not answer; is mtftpd running there?");
+        }
+        Event::ServerBack { server } => tracing::info!(%server, "the MTFTP server answers again"),
+        Event::NoSuchFile { content } => {
+            tracing::warn!(%content, "the MTFTP server does not have the file; put it there, or change the item");
+        }
+        Event::Defended { group, content, against } => {
+            tracing::info!(%group, %content, %against, "defended");
+        }
+        Event::LateConflict { group, content, by } => {
+            tracing::warn!(%group, %content, %by, "late conflict: another server claims an address committed here");
+        }
+        Event::Draining { group, content } => tracing::info!(%group, %content, "draining"),
+        Event::Released { group, content } => tracing::info!(%group, %content, "released; the address rests"),
+        // The store's own line says why and what to do.
+        Event::StoreFailed => tracing::debug!("a change was not stored"),
+    }
+}
+
+/// One line per boot step: MAC, item, address, outcome.
+fn write_answered(mac: Mac, item: &str, file_server: Ipv4Addr, offer: Offer, waited: Duration) {
+    let waited_ms = waited.as_millis();
+    match offer {
+        Offer::Multicast(group) => {
+            tracing::info!(
+                %mac, item, address = %group, outcome = "multicast", %file_server, waited_ms, "answered"
+            );
+        }
+        Offer::PlainTftp(why) => {
+            let why = why_plain(why);
+            tracing::info!(
+                %mac, item, address = %file_server, outcome = "plain TFTP", why, waited_ms, "answered"
+            );
+        }
+    }
+}
+
+fn why_plain(why: WhyPlain) -> &'static str {
+    match why {
+        WhyPlain::ByProfile => "nothing to multicast to this kind of client",
+        WhyPlain::OffLink => "the client is not on our link",
+        WhyPlain::NotHeldInTime => "no address was ready in time",
+        WhyPlain::Refused => "another server has the address",
+        WhyPlain::NoMulticastFile => "no server has acknowledged the multicast file",
+        WhyPlain::FileElsewhere => "the file lies on another host than binld",
+    }
+}
+
+fn why_silent(why: WhySilent) -> &'static str {
+    match why {
+        WhySilent::NoServer => "no MTFTP server has acknowledged the file",
+        WhySilent::TooLong => "the answer does not fit into a datagram",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use driver::quiet::SPAN;
+
+    fn asked(last: u8) -> Event {
+        Event::Asked {
+            mac: Mac([0, 0, 0, 0, 0, last]),
+            client: [10, 0, 0, last].into(),
+            item: "i".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_is_suppressed_is_told_of_once_the_span_is_over() {
+        let mut news = News::default();
+        (0..driver::quiet::LINES_MAX).for_each(|_| news.tell(Time::ZERO, &asked(1)));
+        news.tell(Time::ZERO, &asked(2));
+        assert!(!news.is_waiting());
+        news.tell(Time::ZERO, &asked(1));
+        news.tick(Time::ZERO);
+        assert!(news.is_waiting());
+        news.tick(Time::ZERO + SPAN);
+        assert!(!news.is_waiting());
+    }
+
+    #[test]
+    fn what_we_do_ourselves_is_never_suppressed() {
+        let mut news = News::default();
+        (0..1000).for_each(|_| news.tell(Time::ZERO, &Event::StoreFailed));
+        assert!(!news.is_waiting());
+    }
+}

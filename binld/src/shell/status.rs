@@ -1,0 +1,307 @@
+//! What `binld status` shows: tables for people, or JSON.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use driver::Wall;
+use driver::udp::Interface;
+use serde_json::{Value, json};
+
+use crate::engine::Identity;
+use crate::engine::claims::StateName;
+use crate::engine::files::Knowledge;
+use crate::engine::status::{ClaimStatus, FileStatus, Status};
+
+/// Everything an operator may see, at one instant.
+pub(super) struct Report<'a> {
+    pub(super) identity: Identity,
+    pub(super) interface: &'a Interface,
+    pub(super) started: Wall,
+    pub(super) wall: Wall,
+    pub(super) uptime: Duration,
+    pub(super) status: Status,
+    pub(super) doors: Vec<(String, u64)>,
+}
+
+impl Report<'_> {
+    /// Tables, each under its name.
+    pub(super) fn text(&self) -> String {
+        let mut out = String::new();
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            out,
+            "binld {}  server {}  boot epoch {}\ninterface {}  address {}/{}  up {}  clients waiting {}",
+            env!("CARGO_PKG_VERSION"),
+            self.identity.server,
+            self.identity.boot_epoch.0,
+            self.interface.name,
+            self.interface.address,
+            self.interface.prefix_len,
+            ago(self.uptime),
+            self.status.clients_waiting,
+        );
+        let claims = self.status.claims.iter().map(|claim| self.claim_row(claim)).collect();
+        let head =
+            ["address", "ports", "state", "for", "content", "item", "pool", "acked", "told", "refusals"];
+        section(&mut out, "claims", &head, claims);
+        let files = self.status.files.iter().map(file_row).collect();
+        section(&mut out, "files", &["server", "file", "known", "usable", "server answers"], files);
+        let marks =
+            self.status.marks.iter().map(|(group, left)| vec![group.to_string(), ago(*left)]).collect();
+        section(&mut out, "marks", &["address", "ends in"], marks);
+        let rests = self.status.rests.iter();
+        let rests =
+            rests.map(|(group, content, left)| vec![group.to_string(), content.to_string(), ago(*left)]);
+        section(&mut out, "rests", &["address", "content", "ends in"], rests.collect());
+        let counters = self.counters().map(|(name, count)| vec![name.clone(), count.to_string()]).collect();
+        section(&mut out, "counters", &["counter", "count"], counters);
+        out
+    }
+
+    fn claim_row(&self, claim: &ClaimStatus) -> Vec<String> {
+        let since = Duration::from_millis(self.wall.0.saturating_sub(claim.since.0));
+        vec![
+            claim.group.map_or("-".to_owned(), |group| group.to_string()),
+            claim.ports.map_or("-".to_owned(), |ports| format!("{}/{}", ports.client, ports.server)),
+            state_name(claim.state).to_owned(),
+            ago(since),
+            claim.content.to_string(),
+            claim.item.clone(),
+            if claim.pinned { "pinned" } else { "dynamic" }.to_owned(),
+            claim.acked_ago.map_or("-".to_owned(), ago),
+            claim.told_ago.map_or("-".to_owned(), ago),
+            claim.refusals.to_string(),
+        ]
+    }
+
+    fn counters(&self) -> impl Iterator<Item = &(String, u64)> {
+        self.status.counters.iter().chain(&self.doors)
+    }
+
+    /// One JSON object on one line. Spans are in milliseconds, instants in milliseconds since 1970.
+    pub(super) fn json(&self) -> String {
+        let rests = self.status.rests.iter().map(|(group, content, left)| {
+            json!({ "group": group.to_string(), "server": content.server, "file": content.file.to_string(),
+                "ends_in_ms": millis(*left) })
+        });
+        let marks = self
+            .status
+            .marks
+            .iter()
+            .map(|(group, left)| json!({ "group": group.to_string(), "ends_in_ms": millis(*left) }));
+        let counters = self.counters().map(|(name, count)| (name.clone(), Value::from(*count)));
+        let report = json!({
+            "program": "binld",
+            "version": env!("CARGO_PKG_VERSION"),
+            "server": self.identity.server.to_string(),
+            "boot_epoch": self.identity.boot_epoch.0,
+            "interface": self.interface.name,
+            "address": self.interface.address,
+            "started_ms": self.started.0,
+            "now_ms": self.wall.0,
+            "uptime_ms": millis(self.uptime),
+            "clients_waiting": self.status.clients_waiting,
+            "claims": self.status.claims.iter().map(claim_json).collect::<Vec<_>>(),
+            "files": self.status.files.iter().map(file_json).collect::<Vec<_>>(),
+            "marks": marks.collect::<Vec<_>>(),
+            "rests": rests.collect::<Vec<_>>(),
+            "counters": counters.collect::<serde_json::Map<_, _>>(),
+        });
+        format!("{report}\n")
+    }
+}
+
+fn claim_json(claim: &ClaimStatus) -> Value {
+    json!({
+        "group": claim.group.map(|group| group.to_string()),
+        "client_port": claim.ports.map(|ports| ports.client),
+        "server_port": claim.ports.map(|ports| ports.server),
+        "state": state_name(claim.state),
+        "since_ms": claim.since.0,
+        "stamp_ms": claim.stamp.map(|stamp| stamp.millis),
+        "server": claim.content.server,
+        "file": claim.content.file.to_string(),
+        "item": claim.item,
+        "pinned": claim.pinned,
+        "acked_ago_ms": claim.acked_ago.map(millis),
+        "told_ago_ms": claim.told_ago.map(millis),
+        "refusals": claim.refusals,
+    })
+}
+
+fn file_json(file: &FileStatus) -> Value {
+    let (known, size) = knowledge(file.known);
+    json!({
+        "server": file.content.server,
+        "file": file.content.file.to_string(),
+        "known": known,
+        "size": size,
+        "usable": file.usable,
+        "server_silent": file.server_silent,
+    })
+}
+
+fn file_row(file: &FileStatus) -> Vec<String> {
+    let known = match knowledge(file.known) {
+        (known, Some(size)) => format!("{known}, {size} bytes"),
+        (known, None) => known.to_owned(),
+    };
+    let yes = |fact: bool| if fact { "yes" } else { "no" }.to_owned();
+    let server = file.content.server.to_string();
+    vec![server, file.content.file.to_string(), known, yes(file.usable), yes(!file.server_silent)]
+}
+
+fn knowledge(known: Knowledge) -> (&'static str, Option<u64>) {
+    match known {
+        Knowledge::Unknown => ("unknown", None),
+        Knowledge::Acknowledged { size, .. } => ("acknowledged", Some(size)),
+        Knowledge::Refused => ("no such file", None),
+    }
+}
+
+fn state_name(state: StateName) -> &'static str {
+    match state {
+        StateName::Waiting => "waiting",
+        StateName::Clearing => "clearing",
+        StateName::Recording => "recording",
+        StateName::Configuring => "configuring",
+        StateName::Held => "held",
+        StateName::Draining => "draining",
+    }
+}
+
+fn section(out: &mut String, name: &str, head: &[&str], rows: Vec<Vec<String>>) {
+    let _ = writeln!(out, "\n{name}: {}", rows.len());
+    if rows.is_empty() {
+        return;
+    }
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(head)
+        .add_rows(rows);
+    for line in table.lines() {
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A span as people say it: the two largest units.
+fn ago(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h {:02}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d {:02}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use driver::Time;
+    use wire::configure::Ports;
+    use wire::{BootEpoch, Content, FileName, GroupAddr, ServerId, Stamp};
+
+    fn report(interface: &Interface) -> Report<'_> {
+        let content = Content { server: [10, 0, 0, 9].into(), file: FileName::new(b"big \x1b[2J").unwrap() };
+        let group: GroupAddr = "239.255.1.1".parse().unwrap();
+        let claim = ClaimStatus {
+            content: content.clone(),
+            pinned: true,
+            item: "debian".to_owned(),
+            group: Some(group),
+            ports: Some(Ports { client: 3001, server: 1759 }),
+            state: StateName::Held,
+            since: Wall(940_000),
+            stamp: Some(Stamp { millis: 77, sender: ServerId([1; 16]) }),
+            acked_ago: Some(Duration::from_secs(3)),
+            told_ago: None,
+            refusals: 2,
+        };
+        let waiting = ClaimStatus { group: None, ports: None, state: StateName::Waiting, ..claim.clone() };
+        let known = Knowledge::Acknowledged { at: Time::ZERO, size: 5 };
+        let status = Status {
+            claims: vec![claim, waiting],
+            files: vec![FileStatus { content: content.clone(), usable: true, known, server_silent: false }],
+            marks: vec![(group, Duration::from_secs(5))],
+            rests: vec![(group, content, Duration::from_secs(300))],
+            clients_waiting: 4,
+            counters: vec![("query.sent".to_owned(), 12)],
+        };
+        Report {
+            identity: Identity { server: ServerId([1; 16]), boot_epoch: BootEpoch(6) },
+            interface,
+            started: Wall(1),
+            wall: Wall(1_000_000),
+            uptime: Duration::from_secs(3700),
+            status,
+            doors: vec![("udp.query.sent".to_owned(), 13)],
+        }
+    }
+
+    fn eth0() -> Interface {
+        Interface { name: "eth0".to_owned(), index: 2, address: [10, 0, 0, 2].into(), prefix_len: 24 }
+    }
+
+    #[test]
+    fn people_see_every_part_and_no_bytes_of_others() {
+        let interface = eth0();
+        let text = report(&interface).text();
+        for part in [
+            "boot epoch 6",
+            "10.0.0.2/24",
+            "up 1h 01m",
+            "clients waiting 4",
+            "claims: 2",
+            "239.255.1.1",
+            "3001/1759",
+            "held",
+            "1m 00s",
+            "debian",
+            "pinned",
+            "files: 1",
+            "acknowledged, 5 bytes",
+            "marks: 1",
+            "rests: 1",
+            "5m 00s",
+            "query.sent",
+            "12",
+            "udp.query.sent",
+            "13",
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+        assert!(text.contains("big \\x1b[2J") && !text.contains('\x1b'), "{text}");
+    }
+
+    #[test]
+    fn programs_get_one_line_of_json() {
+        let interface = eth0();
+        let text = report(&interface).json();
+        assert_eq!(text.matches('\n').count(), 1);
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["claims"][0]["state"], "held");
+        assert_eq!(value["claims"][0]["acked_ago_ms"], 3000);
+        assert_eq!(value["claims"][1]["group"], Value::Null);
+        assert_eq!(value["files"][0]["size"], 5);
+        assert_eq!(value["marks"][0]["ends_in_ms"], 5000);
+        assert_eq!(value["counters"]["udp.query.sent"], 13);
+        assert_eq!((&value["address"], &value["uptime_ms"]), (&json!("10.0.0.2"), &json!(3_700_000)));
+    }
+
+    #[test]
+    fn spans_are_short() {
+        let cases =
+            [(0, "0s"), (59, "59s"), (60, "1m 00s"), (3599, "59m 59s"), (3600, "1h 00m"), (90_000, "1d 01h")];
+        for (seconds, text) in cases {
+            assert_eq!(ago(Duration::from_secs(seconds)), text);
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! The core of `mtftpd`: routes each input to the part it concerns, and owns what they want done.
+//!
+//! ```text
+//!  Role::Control ── configure, delete ──► references ──┐            Persist, Open ──► shell ──► on_stored, on_file
+//!  Role::Query ──── query ──────────────► defend       ├─► Context ─► Send, Blocks ──► sockets
+//!  Role::Mtftp ──── open, ACK, ERROR ───► sessions ────┤
+//!  Role::Tftp, Transfer ────────────────► plain ───────┘
+//! ```
+//!
+//! Routing an input cannot fail: what does not belong is dropped and counted by kind.
+
+mod action;
+#[cfg(test)]
+mod bench;
+mod context;
+mod counters;
+mod defend;
+mod master;
+mod plain;
+mod rate;
+mod references;
+mod rtt;
+mod session;
+mod sessions;
+mod status;
+#[cfg(test)]
+mod tests;
+mod trace;
+mod window;
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use driver::{Arrival, Deadline, Draw, Role, Time, Wall};
+use wire::control::{Envelope, Message};
+use wire::query::{Opcode, Query};
+use wire::tftp::{BLOCK_SIZE_UNFRAGMENTED, ErrorCode, Packet, Request};
+use wire::{BootEpoch, GroupAddr, ServerId};
+
+pub use action::{
+    Action, Blocks, Change, Event, FileError, FileFacts, FileId, FileTicket, Journal, Outcome,
+    ReferenceRecord, RestRecord, SerialRecord, Tally, Ticket,
+};
+pub use counters::Counters;
+pub use status::{ClaimStatus, OpenerStatus, ReferenceStatus, RestStatus, SessionStatus, Status};
+
+use context::Context;
+use plain::Plain;
+use rate::Rate;
+use references::{References, Sender};
+use sessions::Sessions;
+
+use crate::limits;
+
+/// What the core must know of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// The only address that iPXE's `mtftp://` hears.
+    pub pinned_group: GroupAddr,
+    /// And the port it hears it on.
+    pub pinned_client_port: u16,
+    /// The server port of the claim on that address.
+    pub pinned_server_port: u16,
+    /// Server ports of all other claims, the preferred one first; not the pinned one.
+    pub server_ports: Vec<u16>,
+    /// Largest block of plain TFTP, 512–1468 bytes.
+    pub block_size_max: u16,
+    /// The address of queries: never carries a transfer.
+    pub query_group: GroupAddr,
+}
+
+impl Default for EngineConfig {
+    /// The table in `decisions.md`, *Names on the network*.
+    fn default() -> Self {
+        let group = |a, b, c, d| {
+            GroupAddr::new(Ipv4Addr::new(a, b, c, d)).expect("the defaults are multicast addresses")
+        };
+        Self {
+            pinned_group: group(239, 255, 1, 1),
+            pinned_client_port: 3001,
+            pinned_server_port: 1759,
+            server_ports: vec![1760],
+            block_size_max: BLOCK_SIZE_UNFRAGMENTED,
+            query_group: group(239, 255, 255, 15),
+        }
+    }
+}
+
+impl EngineConfig {
+    /// Whether an address may carry a transfer at all: not the query group, and nothing that shares an Ethernet
+    /// address with 224.0.0.x, which switches never prune.
+    pub(crate) fn may_carry(&self, group: GroupAddr) -> bool {
+        group != self.query_group && group.ethernet_bits() > 0xff
+    }
+}
+
+/// Who this server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Its random name.
+    pub server: ServerId,
+    /// Its boot epoch.
+    pub epoch: BootEpoch,
+    /// The address it serves from: half of every content.
+    pub address: Ipv4Addr,
+}
+
+/// A query for the pinned address that was not about us: somebody may be sending there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Foreign {
+    heard_at: Time,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Engine {
+    config: EngineConfig,
+    identity: Identity,
+    context: Context,
+    references: References,
+    sessions: Sessions,
+    plain: Plain,
+    requests: Rate,
+    controls: Rate,
+    queries: Rate,
+    foreign: Option<Foreign>,
+}
+
+impl Engine {
+    /// A server that knows nothing yet. `draw` is kept for later use.
+    #[must_use]
+    pub fn new(config: EngineConfig, identity: Identity, draw: Draw) -> Self {
+        // Nothing random is needed yet; the parameter fixes the contract with the drivers.
+        drop(draw);
+        Self {
+            references: References::new(config.clone(), identity),
+            plain: Plain::new(config.block_size_max),
+            config,
+            identity,
+            context: Context::default(),
+            sessions: Sessions::default(),
+            requests: Rate::new(limits::REQUESTS_PER_SECOND, limits::REQUESTS_BURST),
+            controls: Rate::new(limits::CONTROLS_PER_SECOND, limits::CONTROLS_BURST),
+            queries: Rate::new(limits::QUERIES_PER_SECOND, limits::QUERIES_BURST),
+            foreign: None,
+        }
+    }
+
+    /// A server that goes on where its journal ends: references are in force at once, rests start over in full,
+    /// and with references in it nothing is released for 90 s.
+    #[must_use]
+    pub fn recover(config: EngineConfig, identity: Identity, draw: Draw, rows: Journal, now: Time) -> Self {
+        let mut engine = Self::new(config, identity, draw);
+        engine.references.recover(rows, now, &mut engine.context);
+        engine
+    }
+
+    /// Takes the oldest action. The driver takes all of them after each input.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.context.actions.pop()
+    }
+
+    /// When [`Engine::on_timeout`] wants to be called.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Deadline> {
+        let first = Deadline::earliest(self.references.next_deadline(), self.sessions.next_deadline());
+        Deadline::earliest(first, self.plain.next_deadline())
+    }
+
+    /// What happened so far, by kind.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.context.counters
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
+    // --- inputs ---------------------------------------------------------------------------------------------
+
+    /// A datagram came. `wall` is only noted in the records it leads to.
+    pub fn on_datagram(&mut self, now: Time, wall: Wall, arrival: &Arrival<'_>) {
+        let from = arrival.from;
+        let source = *from.ip();
+        if from.port() == 0 || source.is_unspecified() || source.is_multicast() || source.is_broadcast() {
+            return self.context.count("drop", "source");
+        }
+        match arrival.role {
+            Role::Query => self.on_query(now, from, arrival.bytes),
+            Role::Control => self.on_control(now, wall, from, arrival.bytes),
+            Role::Mtftp(port) => self.on_mtftp(now, from, port, arrival),
+            Role::Tftp => self.on_tftp(now, from, arrival.bytes),
+            Role::Transfer => self.on_transfer(now, from, arrival.bytes),
+            Role::Discovery | Role::Broadcast => self.context.count("drop", "role"),
+        }
+    }
+
+    /// Time has passed. Calling it early, late or twice is harmless.
+    pub fn on_timeout(&mut self, now: Time) {
+        for group in self.references.on_timeout(now, &mut self.context) {
+            let over = self.sessions.cut(now, group, &mut self.context);
+            self.session_ended(over);
+        }
+        for group in self.sessions.on_timeout(now, &mut self.context) {
+            self.session_ended(Some(group));
+        }
+        self.plain.on_timeout(now, &mut self.context);
+    }
+
+    /// The store's answer to [`Action::Persist`].
+    pub fn on_stored(&mut self, now: Time, ticket: Ticket, result: Result<(), ()>) {
+        self.references.on_stored(now, ticket, result, &mut self.context);
+    }
+
+    /// The shell's answer to [`Action::Open`].
+    pub fn on_file(&mut self, now: Time, ticket: FileTicket, result: Result<FileFacts, FileError>) {
+        if self.plain.on_file(now, ticket, result, &mut self.context)
+            || self.references.on_file(ticket, result, &mut self.context)
+        {
+            return;
+        }
+        match self.sessions.on_file(now, ticket, result, &mut self.context) {
+            Some(group) if !self.sessions.is_running(group) => self.session_ended(Some(group)),
+            Some(_) => {}
+            None => {
+                // Whoever asked is gone.
+                if let Ok(facts) = result {
+                    self.context.close(facts.id);
+                }
+            }
+        }
+    }
+
+    /// An open file was replaced or changed: whatever carries it ends with an ERROR.
+    pub fn on_file_changed(&mut self, now: Time, file: FileId) {
+        self.plain.on_file_changed(file, &mut self.context);
+        let over = self.sessions.on_file_changed(now, file, &mut self.context);
+        self.session_ended(over);
+    }
+
+    fn session_ended(&mut self, group: Option<GroupAddr>) {
+        if let Some(group) = group {
+            self.references.on_session_ended(group, &mut self.context);
+        }
+    }
+
+    // --- routing --------------------------------------------------------------------------------------------
+
+    fn on_query(&mut self, now: Time, from: SocketAddrV4, bytes: &[u8]) {
+        let (opcode, query) = match Query::decode(bytes) {
+            Ok(decoded) => decoded,
+            Err(error) => return self.context.count("drop_query", error.kind.name()),
+        };
+        // An echo is said to the one who asked; nothing of ours asks.
+        if opcode == Opcode::Echo {
+            return self.context.count("query", "echo");
+        }
+        self.context.count("query", "query");
+        let Some(place) = self.references.place(query.group) else {
+            if query.group == self.config.pinned_group && query.content.server != self.identity.address {
+                self.foreign = Some(Foreign { heard_at: now });
+            }
+            return;
+        };
+        if !defend::conflicts(place, self.identity.address, &query) {
+            return;
+        }
+        if !self.queries.allows(now, *from.ip()) {
+            return self.context.count("query", "rate");
+        }
+        self.context.count("query", "defended");
+        let file = place.file().clone();
+        self.context.tell(Event::Defended { group: query.group, file, from });
+        self.context.send(Role::Control, from, query.encode(Opcode::Echo));
+    }
+
+    fn on_control(&mut self, now: Time, wall: Wall, from: SocketAddrV4, bytes: &[u8]) {
+        if !self.controls.allows(now, *from.ip()) {
+            return self.context.count("control", "rate");
+        }
+        let envelope = match Envelope::decode(bytes) {
+            Ok(envelope) => envelope,
+            Err(error) => return self.context.count("drop_control", error.kind.name()),
+        };
+        let sender = Sender { from, binld: envelope.sender, epoch: envelope.boot_epoch, wall };
+        match envelope.message {
+            Message::Configure(message) => {
+                self.context.count("control", "configure");
+                self.references.on_configure(sender, message, &mut self.context);
+            }
+            Message::Delete(message) => {
+                self.context.count("control", "delete");
+                let in_session = self.sessions.is_running(message.group);
+                self.references.on_delete(now, sender, message, in_session, &mut self.context);
+            }
+            // Said by servers to BINLDs; we are not one.
+            Message::Ack(_) | Message::Nak(_) | Message::Superseded(_) | Message::Hold(_) => {
+                self.context.count("drop_control", "not_for_us");
+            }
+        }
+    }
+
+    fn on_mtftp(&mut self, now: Time, from: SocketAddrV4, port: u16, arrival: &Arrival<'_>) {
+        let packet = match Packet::decode(arrival.bytes) {
+            Ok(packet) => packet,
+            Err(error) => return self.context.count("drop_mtftp", error.kind.name()),
+        };
+        let over = match packet {
+            Packet::Read(request) => {
+                self.on_open(now, from, port, &request);
+                None
+            }
+            Packet::Ack(block) => self.sessions.on_ack(now, arrival.role, from, block, &mut self.context),
+            Packet::Error { .. } => self.sessions.on_error(now, arrival.role, from, &mut self.context),
+            Packet::Write(_) | Packet::Data { .. } | Packet::OptionAck(_) => {
+                self.context.count("drop_mtftp", "opcode");
+                None
+            }
+        };
+        self.session_ended(over);
+    }
+
+    fn on_open(&mut self, now: Time, from: SocketAddrV4, port: u16, request: &Request) {
+        if !self.requests.allows(now, *from.ip()) {
+            return self.context.count("session", "rate");
+        }
+        let Some(file) = plain::name_of(request) else { return self.context.count("session", "name") };
+        match self.references.find(port, &file) {
+            Some((_, claim)) if claim.closing => self.context.count("session", "open_while_closing"),
+            Some((group, claim)) => {
+                let ports = claim.ports;
+                self.sessions.on_open(now, from, (group, file, ports), &mut self.context);
+            }
+            None if port == self.config.pinned_server_port && self.pinned_is_sent(now) => {
+                // iPXE would lock on to the other file's stream and boot it (P5).
+                self.context.count("session", "open_of_other_file");
+                let text = "another file is being sent on this address";
+                plain::refuse(Role::Mtftp(port), from, ErrorCode::NOT_DEFINED, text, &mut self.context);
+            }
+            None => self.context.count("session", "open_of_nothing"),
+        }
+    }
+
+    /// Whether anybody is known to send on the pinned address: we, or who asked for it lately.
+    fn pinned_is_sent(&self, now: Time) -> bool {
+        let group = self.config.pinned_group;
+        let foreign = self.foreign.is_some_and(|foreign| now.since(foreign.heard_at) < limits::FOREIGN_KEEP);
+        self.sessions.sends_on(now, group) || (foreign && self.references.place(group).is_none())
+    }
+
+    fn on_tftp(&mut self, now: Time, from: SocketAddrV4, bytes: &[u8]) {
+        let packet = match Packet::decode(bytes) {
+            Ok(packet) => packet,
+            Err(error) => return self.context.count("drop_tftp", error.kind.name()),
+        };
+        let request = match packet {
+            Packet::Read(request) => request,
+            Packet::Write(_) => {
+                if self.requests.allows(now, *from.ip()) {
+                    let text = "nothing is written here";
+                    plain::refuse(Role::Transfer, from, ErrorCode::ACCESS, text, &mut self.context);
+                }
+                return self.context.count("tftp", "write");
+            }
+            Packet::Data { .. } | Packet::Ack(_) | Packet::Error { .. } | Packet::OptionAck(_) => {
+                return self.context.count("drop_tftp", "opcode");
+            }
+        };
+        if !self.requests.allows(now, *from.ip()) {
+            return self.context.count("tftp", "rate");
+        }
+        if self.would_mix(now, from, &request) {
+            self.context.count("tftp", "refused_after_multicast");
+            let text = "part of this file came by multicast: start again";
+            return plain::refuse(Role::Transfer, from, ErrorCode::NOT_DEFINED, text, &mut self.context);
+        }
+        self.plain.on_request(now, from, &request, &mut self.context);
+    }
+
+    /// Whether this is iPXE falling back in the middle of the pinned transfer with the last block in hand
+    /// (`decisions.md` § Clients; see [`trace`]).
+    fn would_mix(&mut self, now: Time, from: SocketAddrV4, request: &Request) -> bool {
+        let options = &request.options;
+        let like_ipxe =
+            options.block_size.is_some() && options.transfer_size.is_some() && options.window_size.is_none();
+        let Some(file) = plain::name_of(request).filter(|_| like_ipxe) else { return false };
+        self.sessions.refuses(now, self.config.pinned_group, &file, from)
+    }
+
+    fn on_transfer(&mut self, now: Time, from: SocketAddrV4, bytes: &[u8]) {
+        match Packet::decode(bytes) {
+            Ok(Packet::Ack(block)) => self.plain.on_ack(now, from, block, &mut self.context),
+            Ok(Packet::Error { .. }) => self.plain.on_error(from, &mut self.context),
+            Ok(Packet::Read(_) | Packet::Write(_) | Packet::Data { .. } | Packet::OptionAck(_)) => {
+                self.context.count("drop_transfer", "opcode");
+            }
+            Err(error) => self.context.count("drop_transfer", error.kind.name()),
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! A shell for tests: answers files and store at once unless told otherwise, and keeps what goes out.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use driver::{Arrival, Draw, Role, Time, Transmit, Wall};
+use wire::configure::{Configure, Delete, Ports, Target};
+use wire::control::{Envelope, Message};
+use wire::tftp::{Mode, Options, Packet, Request};
+use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
+
+use super::*;
+
+pub(crate) const OWN: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+pub(crate) const PINNED_PORT: u16 = 1759;
+pub(crate) const PORT: u16 = 1760;
+
+pub(crate) fn name(text: &str) -> FileName {
+    FileName::new(text.as_bytes()).unwrap()
+}
+
+pub(crate) fn group(last: u8) -> GroupAddr {
+    GroupAddr::new(Ipv4Addr::new(239, 255, 7, last)).unwrap()
+}
+
+pub(crate) fn pinned() -> GroupAddr {
+    EngineConfig::default().pinned_group
+}
+
+pub(crate) fn client(n: u8) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 100 + n), 20_000 + u16::from(n))
+}
+
+pub(crate) fn binld(n: u8) -> (ServerId, SocketAddrV4) {
+    (ServerId([n; 16]), SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, n), 4016))
+}
+
+pub(crate) struct Bench {
+    pub(crate) engine: Engine,
+    pub(crate) now: Time,
+    pub(crate) files: BTreeMap<String, u64>,
+    /// What went out since last asked.
+    pub(crate) sent: Vec<Transmit>,
+    pub(crate) blocks: Vec<Blocks>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) changes: Vec<Change>,
+    pub(crate) open: BTreeMap<FileId, String>,
+    /// Answers the store has not given yet, when it is slow.
+    pub(crate) unstored: Vec<Ticket>,
+    pub(crate) slow_store: bool,
+    files_opened: u64,
+}
+
+pub(crate) fn identity() -> Identity {
+    Identity { server: ServerId([9; 16]), epoch: BootEpoch(77), address: OWN }
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        Self::with(Engine::new(EngineConfig::default(), identity(), Draw::from_seed(1)))
+    }
+
+    pub(crate) fn with(engine: Engine) -> Self {
+        let files = [("a", 10 * 512 + 7), ("b", 512), ("one", 3), ("huge", 33_553_920), ("most", 33_553_919)];
+        let mut bench = Self {
+            engine,
+            now: Time::ZERO + Duration::from_secs(1),
+            files: files.iter().map(|(name, size)| ((*name).to_owned(), *size)).collect(),
+            sent: Vec::new(),
+            blocks: Vec::new(),
+            events: Vec::new(),
+            changes: Vec::new(),
+            open: BTreeMap::new(),
+            unstored: Vec::new(),
+            slow_store: false,
+            files_opened: 0,
+        };
+        bench.drain();
+        bench
+    }
+
+    pub(crate) fn drain(&mut self) {
+        while let Some(action) = self.engine.poll_action() {
+            match action {
+                Action::Send(transmit) => self.sent.push(transmit),
+                Action::Blocks(blocks) => self.blocks.push(blocks),
+                Action::Tell(event) => self.events.push(event),
+                Action::Close(file) => {
+                    assert!(self.open.remove(&file).is_some(), "a file is closed once");
+                }
+                Action::Persist(ticket, changes) => {
+                    self.changes.extend(changes);
+                    if self.slow_store {
+                        self.unstored.push(ticket);
+                    } else {
+                        self.engine.on_stored(self.now, ticket, Ok(()));
+                    }
+                }
+                Action::Open(ticket, file) => {
+                    let text = String::from_utf8_lossy(file.as_bytes()).into_owned();
+                    let result = match self.files.get(&text) {
+                        Some(&size) => {
+                            self.files_opened += 1;
+                            let id = FileId(self.files_opened);
+                            self.open.insert(id, text);
+                            Ok(FileFacts { id, size })
+                        }
+                        None => Err(FileError::NotFound),
+                    };
+                    self.engine.on_file(self.now, ticket, result);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn stored(&mut self, result: Result<(), ()>) {
+        for ticket in std::mem::take(&mut self.unstored) {
+            self.engine.on_stored(self.now, ticket, result);
+        }
+        self.drain();
+    }
+
+    pub(crate) fn datagram(&mut self, role: Role, from: SocketAddrV4, bytes: &[u8]) {
+        let wall = Wall(self.now.as_nanos() / 1_000_000);
+        self.engine.on_datagram(self.now, wall, &Arrival { role, from, to: OWN, bytes });
+        self.drain();
+    }
+
+    /// Lets time pass, with every deadline on the way.
+    pub(crate) fn pass(&mut self, span: Duration) {
+        let end = self.now + span;
+        let mut steps = 0;
+        while let Some(deadline) = self.engine.next_deadline().filter(|deadline| deadline.at <= end) {
+            self.now = self.now.max(deadline.at);
+            self.engine.on_timeout(self.now);
+            self.drain();
+            steps += 1;
+            assert!(steps < 100_000, "livelock: {}", deadline.why);
+        }
+        self.now = end;
+        self.engine.on_timeout(end);
+        self.drain();
+    }
+
+    pub(crate) fn ms(&mut self, millis: u64) {
+        self.pass(Duration::from_millis(millis));
+    }
+
+    pub(crate) fn take_blocks(&mut self) -> Vec<(u64, SocketAddrV4)> {
+        std::mem::take(&mut self.blocks).into_iter().map(|blocks| (blocks.first_block, blocks.to)).collect()
+    }
+
+    // --- control --------------------------------------------------------------------------------------------
+
+    fn control(&mut self, n: u8, epoch: u32, message: Message) -> Option<Message> {
+        let (sender, from) = binld(n);
+        let envelope = Envelope { sender, boot_epoch: BootEpoch(epoch), sequence: 0, message };
+        self.sent.clear();
+        self.datagram(Role::Control, from, &envelope.encode());
+        self.answer_to(from)
+    }
+
+    pub(crate) fn answer_to(&mut self, to: SocketAddrV4) -> Option<Message> {
+        let sent = std::mem::take(&mut self.sent);
+        assert!(sent.len() <= 1, "one answer at most: {sent:?}");
+        let transmit = sent.into_iter().next()?;
+        assert_eq!((transmit.role, transmit.to), (Role::Control, to));
+        Some(Envelope::decode(&transmit.bytes).unwrap().message)
+    }
+
+    pub(crate) fn configure(&mut self, n: u8, serial: u32, group: GroupAddr, file: &str) -> Option<Message> {
+        let ports = Ports { client: 3001, server: PORT };
+        self.configure_on(n, (1, serial), group, file, ports)
+    }
+
+    pub(crate) fn configure_on(
+        &mut self,
+        n: u8,
+        (epoch, serial): (u32, u32),
+        group: GroupAddr,
+        file: &str,
+        ports: Ports,
+    ) -> Option<Message> {
+        let stamp = Stamp { millis: 5, sender: binld(n).0 };
+        let target = Target::Group { group, ports, stamp };
+        let message = Message::Configure(Configure { serial: Serial(serial), target, file: name(file) });
+        self.control(n, epoch, message)
+    }
+
+    pub(crate) fn probe(&mut self, n: u8, file: &str) -> Option<Message> {
+        let message = Configure {
+            serial: Serial(900),
+            target: Target::PlainTftp,
+            file: FileName::new(file.as_bytes()).unwrap(),
+        };
+        self.control(n, 1, Message::Configure(message))
+    }
+
+    pub(crate) fn delete(&mut self, n: u8, serial: u32, group: GroupAddr, file: &str) -> Option<Message> {
+        let message = Message::Delete(Delete { serial: Serial(serial), group, file: name(file) });
+        self.control(n, 1, message)
+    }
+
+    // --- clients --------------------------------------------------------------------------------------------
+
+    pub(crate) fn request(name: &str, options: Options) -> Vec<u8> {
+        Packet::Read(Request { name: name.as_bytes().to_vec(), mode: Mode::Octet, options }).encode()
+    }
+
+    pub(crate) fn open(&mut self, port: u16, from: SocketAddrV4, name: &str) {
+        self.datagram(Role::Mtftp(port), from, &Self::request(name, Options::default()));
+    }
+
+    pub(crate) fn ack(&mut self, role: Role, from: SocketAddrV4, block: u16) {
+        self.datagram(role, from, &Packet::Ack(block).encode());
+    }
+
+    pub(crate) fn counter(&self, place: &'static str, what: &'static str) -> u64 {
+        self.engine.counters().get(place, what)
+    }
+}

@@ -1,0 +1,56 @@
+//! Where the parts of the core leave what they want done.
+
+use std::net::SocketAddrV4;
+
+use driver::{Outbox, Role, Transmit};
+use wire::FileName;
+
+use super::action::{Action, Blocks, Change, Event, FileId, FileTicket, Ticket};
+use super::counters::Counters;
+
+/// Actions, counters and ticket numbers, shared by all parts.
+#[derive(Debug, Default)]
+pub(crate) struct Context {
+    pub(crate) actions: Outbox<Action>,
+    pub(crate) counters: Counters,
+    tickets: u64,
+}
+
+impl Context {
+    fn ticket(&mut self) -> u64 {
+        self.tickets += 1;
+        self.tickets
+    }
+
+    pub(crate) fn send(&mut self, role: Role, to: SocketAddrV4, bytes: Vec<u8>) {
+        self.actions.push(Action::Send(Transmit { role, to, bytes }));
+    }
+
+    pub(crate) fn persist(&mut self, changes: Vec<Change>) -> Ticket {
+        let ticket = Ticket(self.ticket());
+        self.actions.push(Action::Persist(ticket, changes));
+        ticket
+    }
+
+    pub(crate) fn open(&mut self, name: FileName) -> FileTicket {
+        let ticket = FileTicket(self.ticket());
+        self.actions.push(Action::Open(ticket, name));
+        ticket
+    }
+
+    pub(crate) fn close(&mut self, file: FileId) {
+        self.actions.push(Action::Close(file));
+    }
+
+    pub(crate) fn blocks(&mut self, blocks: Blocks) {
+        self.actions.push(Action::Blocks(blocks));
+    }
+
+    pub(crate) fn tell(&mut self, event: Event) {
+        self.actions.push(Action::Tell(event));
+    }
+
+    pub(crate) fn count(&mut self, place: &'static str, what: &'static str) {
+        self.counters.add(place, what, 1);
+    }
+}

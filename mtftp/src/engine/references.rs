@@ -1,0 +1,320 @@
+//! Which BINLDs rely on which address (R003.15–R003.20).
+//!
+//! One request, per (address, BINLD) at most one at a time:
+//!
+//! ```text
+//! configure ─► Looking (file?) ─► Storing (reference) ─► ACK          no file, in use ─► NAK, nothing changed
+//! delete    ─► last reference and a session runs: Closing (no new opens; 120 s at most) ─► Storing (removal) ─► ACK
+//!           └► otherwise: Storing (removal) ─► ACK
+//! ```
+//!
+//! One address:
+//!
+//! ```text
+//! free ──first reference──► Claimed ──last reference deleted──► Resting ──300 s, pinned 10 s──► free
+//!                              ▲                                   │
+//!                              └──────configure, same file─────────┘
+//! ```
+//!
+//! Of every (BINLD, address) the highest (boot epoch, serial) is kept, beyond the reference's end: equal → the same
+//! answer, lower → *superseded* (G14). Nothing is answered before the store has it (I2). Everything but *in use* and
+//! *no such file* that goes wrong is silence and a counter: the BINLD asks again.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use driver::{Deadline, Deadlines, Role, Time, Wall};
+use wire::configure::{Ack, Configure, Delete, Nak, NakReason, Ports, RequestRef, Superseded, Target};
+use wire::control::{Envelope, Message};
+use wire::tftp::MTFTP_FILE_SIZE_MAX;
+use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
+
+use super::action::{
+    Change, Event, FileError, FileFacts, FileTicket, Journal, ReferenceRecord, RestRecord, SerialRecord,
+    Ticket,
+};
+use super::context::Context;
+use super::{EngineConfig, Identity};
+use crate::limits::{
+    CLOSING_MAX, GRACE, KNOWN_KEEP, KNOWN_MAX, PROBES_MAX, REFERENCES_MAX, REFERENCES_PER_SENDER_MAX, REST,
+    REST_PINNED,
+};
+
+mod configure;
+mod delete;
+#[cfg(test)]
+mod tests;
+
+/// One BINLD's entry in the list of an address (R003.18).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reference {
+    pub(crate) address: Ipv4Addr,
+    pub(crate) epoch: BootEpoch,
+    pub(crate) serial: Serial,
+    pub(crate) stamp: Stamp,
+    pub(crate) since: Wall,
+    pub(crate) renewed: Wall,
+    /// False until the store has it for the first time.
+    pub(crate) stored: bool,
+}
+
+/// An address with at least one reference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Claim {
+    pub(crate) file: FileName,
+    pub(crate) ports: Ports,
+    pub(crate) references: BTreeMap<ServerId, Reference>,
+    /// The last reference is being deleted: no new opens.
+    pub(crate) closing: bool,
+}
+
+/// An address that may not be used for something else yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rest {
+    pub(crate) file: FileName,
+    /// The ports that were in force; zero after a restart, which does not matter to anybody.
+    pub(crate) ports: Ports,
+    pub(crate) stamp: Stamp,
+    pub(crate) since: Wall,
+}
+
+/// What an address is to us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    Claimed(Claim),
+    Resting(Rest),
+}
+
+impl Place {
+    pub(crate) fn file(&self) -> &FileName {
+        match self {
+            Self::Claimed(claim) => &claim.file,
+            Self::Resting(rest) => &rest.file,
+        }
+    }
+
+    fn ports(&self) -> Ports {
+        match self {
+            Self::Claimed(claim) => claim.ports,
+            Self::Resting(rest) => rest.ports,
+        }
+    }
+}
+
+/// The highest request of a BINLD for an address, and what it was answered; `None` after a restart.
+#[derive(Debug)]
+struct Known {
+    epoch: BootEpoch,
+    serial: Serial,
+    answer: Option<Message>,
+}
+
+/// Who sent a request, and when by the wall clock.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sender {
+    pub(crate) from: SocketAddrV4,
+    pub(crate) binld: ServerId,
+    pub(crate) epoch: BootEpoch,
+    pub(crate) wall: Wall,
+}
+
+/// A request that is being dealt with.
+#[derive(Debug, Clone)]
+struct Asked<M> {
+    sender: Sender,
+    message: M,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// The shell looks the file up.
+    Looking { file: FileTicket, group: GroupAddr, ports: Ports, stamp: Stamp, asked: Asked<Configure> },
+    /// The store writes the reference.
+    Storing { ticket: Ticket, size: u64, before: Option<Rest>, asked: Asked<Configure> },
+    /// The session of an address whose last reference goes is ending.
+    Closing { asked: Asked<Delete> },
+    /// The store removes the reference (`reference` false: there was none, only the serial is written).
+    Removing { ticket: Ticket, reference: bool, asked: Asked<Delete> },
+}
+
+/// Keys of one request in flight: address and BINLD.
+type Key = (GroupAddr, ServerId);
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Rested(GroupAddr),
+    Forget(Key),
+    Cut(GroupAddr),
+}
+
+/// All references, and the requests about them.
+#[derive(Debug)]
+pub(crate) struct References {
+    config: EngineConfig,
+    identity: Identity,
+    places: BTreeMap<GroupAddr, Place>,
+    known: BTreeMap<Key, Known>,
+    steps: BTreeMap<Key, Step>,
+    probes: BTreeMap<FileTicket, Asked<Configure>>,
+    deadlines: Deadlines<Due>,
+    /// Nothing is released before.
+    grace_until: Time,
+    sequence: u64,
+}
+
+fn request_ref(epoch: BootEpoch, serial: Serial, group: Option<GroupAddr>) -> RequestRef {
+    RequestRef { boot_epoch: epoch, serial, group }
+}
+
+impl References {
+    pub(crate) fn new(config: EngineConfig, identity: Identity) -> Self {
+        Self {
+            config,
+            identity,
+            places: BTreeMap::new(),
+            known: BTreeMap::new(),
+            steps: BTreeMap::new(),
+            probes: BTreeMap::new(),
+            deadlines: Deadlines::default(),
+            grace_until: Time::ZERO,
+            sequence: 0,
+        }
+    }
+
+    /// Takes up what the store knew. Rests start over in full; with references, the grace begins.
+    pub(crate) fn recover(&mut self, journal: Journal, now: Time, context: &mut Context) {
+        for record in journal.rests {
+            let ports = Ports { client: 0, server: 0 };
+            let rest = Rest { file: record.file, ports, stamp: record.stamp, since: record.since };
+            self.rest(now, record.group, rest);
+        }
+        let mut records = journal.references;
+        // Should two rows of one address disagree about the file, the older claim is the one that was served.
+        records.sort_by_key(|record| (record.group, record.stamp, record.binld));
+        for record in records {
+            self.grace_until = now + GRACE;
+            self.recover_reference(&record, context);
+        }
+        for record in journal.serials {
+            self.remember((record.group, record.binld), record.epoch, record.serial, None, now);
+        }
+    }
+
+    fn recover_reference(&mut self, record: &ReferenceRecord, context: &mut Context) {
+        if let Some(Place::Claimed(claim)) = self.places.get(&record.group)
+            && claim.file != record.file
+        {
+            context.count("references", "journal_contradiction");
+            return;
+        }
+        // A port that the configuration no longer has would never hear an open.
+        let ports = match self.places.get(&record.group) {
+            Some(Place::Claimed(claim)) => claim.ports,
+            Some(Place::Resting(_)) | None => {
+                self.choose_ports(record.group, record.ports, &record.file).unwrap_or(record.ports)
+            }
+        };
+        self.deadlines.disarm(&Due::Rested(record.group));
+        self.put_reference(record, ports, true);
+        self.known.insert(
+            (record.group, record.binld),
+            Known { epoch: record.epoch, serial: record.serial, answer: None },
+        );
+    }
+
+    fn put_reference(&mut self, record: &ReferenceRecord, ports: Ports, stored: bool) {
+        let reference = Reference {
+            address: record.address,
+            epoch: record.epoch,
+            serial: record.serial,
+            stamp: record.stamp,
+            since: record.since,
+            renewed: record.renewed,
+            stored,
+        };
+        let fresh = Claim { file: record.file.clone(), ports, references: BTreeMap::new(), closing: false };
+        let place = self.places.entry(record.group).or_insert_with(|| Place::Claimed(fresh.clone()));
+        if let Place::Resting(_) = place {
+            *place = Place::Claimed(fresh);
+        }
+        if let Place::Claimed(claim) = place {
+            claim.closing = false;
+            claim.references.insert(record.binld, reference);
+        }
+    }
+
+    fn rest(&mut self, now: Time, group: GroupAddr, rest: Rest) {
+        let span = if group == self.config.pinned_group { REST_PINNED } else { REST };
+        self.places.insert(group, Place::Resting(rest));
+        self.deadlines.arm(Due::Rested(group), now + span, "a rest ends");
+    }
+
+    fn remember(&mut self, key: Key, epoch: BootEpoch, serial: Serial, answer: Option<Message>, now: Time) {
+        let known = self.known.get(&key).map(|known| (known.epoch, known.serial));
+        if known.is_none_or(|known| known <= (epoch, serial)) {
+            self.known.insert(key, Known { epoch, serial, answer });
+        }
+        if self.reference(key).is_some() {
+            self.deadlines.disarm(&Due::Forget(key));
+        } else {
+            self.deadlines.arm(Due::Forget(key), now + KNOWN_KEEP, "a serial is forgotten");
+        }
+    }
+
+    // --- what others ask ------------------------------------------------------------------------------------
+
+    /// Every address in use or at rest.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (GroupAddr, &Place)> {
+        self.places.iter().map(|(group, place)| (*group, place))
+    }
+
+    pub(crate) fn place(&self, group: GroupAddr) -> Option<&Place> {
+        self.places.get(&group)
+    }
+
+    /// The claim that an open for `file` at this server port belongs to: the pairs are unique.
+    pub(crate) fn find(&self, server_port: u16, file: &FileName) -> Option<(GroupAddr, &Claim)> {
+        self.places.iter().find_map(|(group, place)| match place {
+            Place::Claimed(claim) if claim.ports.server == server_port && claim.file == *file => {
+                Some((*group, claim))
+            }
+            Place::Claimed(_) | Place::Resting(_) => None,
+        })
+    }
+
+    fn reference(&self, (group, binld): Key) -> Option<&Reference> {
+        match self.places.get(&group) {
+            Some(Place::Claimed(claim)) => claim.references.get(&binld),
+            Some(Place::Resting(_)) | None => None,
+        }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Deadline> {
+        self.deadlines.next()
+    }
+
+    /// Lets rests end and serials be forgotten; gives the addresses whose sessions must be cut.
+    pub(crate) fn on_timeout(&mut self, now: Time, context: &mut Context) -> Vec<GroupAddr> {
+        let mut cut = Vec::new();
+        while let Some(due) = self.deadlines.pop_due(now) {
+            match due {
+                Due::Rested(group) => {
+                    if let Some(Place::Resting(_)) = self.places.get(&group) {
+                        self.places.remove(&group);
+                        context.persist(vec![Change::DeleteRest(group)]);
+                    }
+                }
+                Due::Forget(key) => {
+                    // A request in flight needs its fence a little longer.
+                    if self.steps.contains_key(&key) {
+                        self.deadlines.arm(Due::Forget(key), now + KNOWN_KEEP, "a serial is forgotten");
+                    } else if self.reference(key).is_none() && self.known.remove(&key).is_some() {
+                        context.persist(vec![Change::DeleteSerial { group: key.0, binld: key.1 }]);
+                    }
+                }
+                Due::Cut(group) => cut.push(group),
+            }
+        }
+        cut
+    }
+}

@@ -1,0 +1,621 @@
+//! One file over one group address (PXE 2.1 § 2.4.10 as iPXE does it; `pxe.md` B and H).
+//!
+//! ```text
+//!            open                     ACK of the master: next block it lacks, to the group
+//!  (none) ──────────► Master ◄──────────────────────────────────────────────┐
+//!                       │ it has all but the last block, is done, or silent │
+//!                       ▼                                                   │
+//!            somebody lacks a block ── one block by unicast makes it master ┘
+//!                       │ nobody is known to
+//!                       ▼
+//!            Answers: openers not heard of yet are asked by a unicast block; the last block is held back
+//!                       │ all heard of, or silent
+//!                       ▼
+//!            the last block, to the group ── ACK of it, or silence ──► opener gone; the last one ends the session
+//! ```
+//!
+//! Whoever gets one DATA by unicast ACKs every DATA from then on, and an ACK names the block before its first gap.
+//! All others only listen. So for each opener the session keeps which blocks it *may lack*: at its open all of them;
+//! a block sent to the group is taken off everybody's list, until an ACK says otherwise. A block that is on no list
+//! is not sent, but as a question to somebody not heard of. A later sender that runs ahead of the ACKs keeps
+//! these lists and changes only [`Session::step`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use driver::{Deadline, Role, Time};
+
+use super::action::{Blocks, FileFacts, FileId, Tally};
+use super::context::Context;
+use super::master::{Clock, MasterClient};
+use super::rtt::RoundTrip;
+use super::trace::Trace;
+use super::window::BlockSet;
+use crate::limits::{
+    BLOCKS_BEFORE_ACK, MASTER_SILENCE, MASTER_TRIES, OPENERS_MAX, OPENERS_PER_SOURCE_MAX, QUESTIONS_MAX,
+    QUESTIONS_PER_STEP, RESEND_MIN, SESSION_SILENCE, SILENCE_MAX, STRIKES_MAX,
+};
+
+#[cfg(test)]
+mod tests;
+
+const BLOCK_SIZE: u16 = wire::tftp::BLOCK_SIZE_DEFAULT;
+/// Blocks whose time of sending is remembered: more than can be on the way in lock-step.
+const RECENT_MAX: usize = 32;
+
+/// A client that opened the session and is not known to have the whole file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Opener {
+    opened_at: Time,
+    /// The lowest is served first; being passed over moves an opener to the end.
+    turn: u64,
+    lacks: BlockSet,
+    /// The highest ACK; `None` while it only listens.
+    acked: Option<u16>,
+    /// When it was last sent something it should ACK, if it has not.
+    asked_at: Option<Time>,
+    /// Unicast blocks it left unanswered since its last ACK.
+    questions: u8,
+    /// Turns as master that it left unanswered.
+    strikes: u8,
+}
+
+/// What became of an open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opened {
+    /// It is listed now.
+    Listed,
+    /// It was listed already: a repeat, which starts nothing.
+    Repeated,
+    /// There is no room.
+    Refused,
+}
+
+/// A running session. It has ended when [`Session::is_over`].
+#[derive(Debug)]
+pub(crate) struct Session {
+    file: FileId,
+    /// The number of the last block: the count of blocks.
+    last: u16,
+    role: Role,
+    group: SocketAddrV4,
+    openers: BTreeMap<SocketAddrV4, Opener>,
+    turns: u64,
+    clock: Clock,
+    round_trip: RoundTrip,
+    recent: VecDeque<(u16, Time)>,
+    /// When the last block began to be held back; openers that came later do not prolong that.
+    held_since: Option<Time>,
+    sent_at: Time,
+    multicast_at: Time,
+    heard_at: Time,
+    acked_at: Option<Time>,
+    /// Blocks that may go out without any ACK.
+    credit: u32,
+    /// Per address: what the rule of port 69 asks.
+    pub(crate) traces: BTreeMap<Ipv4Addr, Trace>,
+    pub(crate) tally: Tally,
+}
+
+impl Session {
+    /// A session of a file that fits: at most 65,535 blocks of 512 bytes.
+    pub(crate) fn new(now: Time, facts: FileFacts, role: Role, group: SocketAddrV4) -> Self {
+        let blocks = facts.size / u64::from(BLOCK_SIZE) + 1;
+        Self {
+            file: facts.id,
+            last: u16::try_from(blocks).unwrap_or(u16::MAX),
+            role,
+            group,
+            openers: BTreeMap::new(),
+            turns: 0,
+            clock: Clock::Idle,
+            round_trip: RoundTrip::default(),
+            recent: VecDeque::new(),
+            held_since: None,
+            sent_at: now,
+            multicast_at: now,
+            heard_at: now,
+            acked_at: None,
+            credit: 0,
+            traces: BTreeMap::new(),
+            tally: Tally { blocks, ..Tally::default() },
+        }
+    }
+
+    pub(crate) fn file(&self) -> FileId {
+        self.file
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.openers.is_empty()
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        self.role
+    }
+
+    pub(crate) fn has(&self, client: SocketAddrV4) -> bool {
+        self.openers.contains_key(&client)
+    }
+
+    pub(crate) fn openers(&self) -> impl Iterator<Item = SocketAddrV4> + '_ {
+        self.openers.keys().copied()
+    }
+
+    pub(crate) fn master(&self) -> Option<SocketAddrV4> {
+        match &self.clock {
+            Clock::Master(master) => Some(master.client),
+            Clock::Answers | Clock::Idle => None,
+        }
+    }
+
+    /// Everybody who was there and did not finish counts as lost.
+    pub(crate) fn cut(&mut self) {
+        self.tally.lost += u64::try_from(self.openers.len()).unwrap_or(u64::MAX);
+        self.openers.clear();
+    }
+
+    // --- when -----------------------------------------------------------------------------------------------
+
+    fn resend_after(&self) -> Duration {
+        self.round_trip.resend_after(SILENCE_MAX, RESEND_MIN, SILENCE_MAX)
+    }
+
+    /// The wait doubles with each resend, up to the longest silence allowed.
+    fn resend_after_tries(&self, tries: u32) -> Duration {
+        self.resend_after().saturating_mul(1 << tries.min(8)).min(SILENCE_MAX)
+    }
+
+    /// Whether somebody ACKed lately, or an open is still owed its first blocks.
+    fn may_send(&self, now: Time) -> bool {
+        self.credit > 0 || self.acked_lately(now)
+    }
+
+    fn acked_lately(&self, now: Time) -> bool {
+        self.acked_at.is_some_and(|at| now.since(at) < SESSION_SILENCE)
+    }
+
+    /// How long what went out last may stay unanswered.
+    fn answer_within(&self) -> Duration {
+        match &self.clock {
+            // Who never ACKed may be slow to begin.
+            Clock::Master(master) if self.openers.get(&master.client).is_some_and(|o| o.acked.is_some()) => {
+                self.resend_after_tries(master.tries)
+            }
+            Clock::Master(_) | Clock::Answers | Clock::Idle => SILENCE_MAX,
+        }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Deadline {
+        let stop = Deadline { at: self.heard_at + SESSION_SILENCE, why: "a session hears nobody" };
+        let mut next = Deadline { at: self.sent_at + self.answer_within(), why: "a client is silent" };
+        if self.openers.len() > 1 {
+            let quiet = Deadline { at: self.multicast_at + SILENCE_MAX, why: "listeners hear nothing" };
+            next = if quiet.at < next.at { quiet } else { next };
+        }
+        // With nothing left to send on anybody's account, only an ACK or an open goes on.
+        if self.credit > 0 || self.acked_at.is_some_and(|at| next.at.since(at) < SESSION_SILENCE) {
+            Deadline::earliest(Some(stop), Some(next)).unwrap_or(stop)
+        } else {
+            stop
+        }
+    }
+
+    pub(crate) fn on_timeout(&mut self, now: Time, context: &mut Context) {
+        if now.since(self.heard_at) >= SESSION_SILENCE {
+            self.cut();
+            return;
+        }
+        if !self.may_send(now) {
+            return;
+        }
+        if now >= self.sent_at + self.answer_within() {
+            match self.clock.clone() {
+                Clock::Master(master) => self.on_master_silent(now, master, context),
+                Clock::Answers | Clock::Idle => self.step(now, context),
+            }
+        }
+        self.break_silence(now, context);
+    }
+
+    /// While one opener is asked by unicast, the others must not hear silence: they get what somebody lacks, or
+    /// else a copy. The timer of the one who is asked runs on.
+    fn break_silence(&mut self, now: Time, context: &mut Context) {
+        if self.openers.len() < 2 || now < self.multicast_at + SILENCE_MAX {
+            return;
+        }
+        let hold = self.holds_back(now);
+        let wanted = self.openers.values().filter_map(|opener| self.want(opener, hold)).min();
+        let sent_at = self.sent_at;
+        self.multicast(now, wanted.unwrap_or(self.last.saturating_sub(1).max(1)), context);
+        self.sent_at = sent_at;
+        // Even if there was nothing to send on anybody's account.
+        self.multicast_at = now;
+    }
+
+    /// The master did not ACK in time: the block goes out again, or another opener gets its turn.
+    fn on_master_silent(&mut self, now: Time, mut master: MasterClient, context: &mut Context) {
+        let alone = self.openers.len() == 1;
+        let Some(opener) = self.openers.get_mut(&master.client) else {
+            self.clock = Clock::Idle;
+            return self.step(now, context);
+        };
+        // Its last word says what it lacks; without one, it lacks what it was sent.
+        let gap = opener.acked.map_or(master.block, |acked| acked.saturating_add(1));
+        opener.lacks.insert(gap);
+        let patience = if opener.strikes == 0 { MASTER_SILENCE } else { SILENCE_MAX * 3 };
+        let passed_over = now.since(master.heard_at) >= patience;
+        // Who never ACKed at all is not worth a second of everybody's time.
+        if passed_over || (opener.acked.is_none() && !alone) {
+            opener.strikes += u8::from(passed_over);
+            self.turns += 1;
+            opener.turn = self.turns;
+            let gone = opener.strikes >= STRIKES_MAX || opener.questions >= QUESTIONS_MAX;
+            context.count("session", "master_passed_over");
+            self.clock = Clock::Idle;
+            if gone && !alone {
+                self.lose(master.client);
+            }
+            return self.step(now, context);
+        }
+        context.count("session", "resend");
+        master.tries += 1;
+        let tries = master.tries;
+        let client = master.client;
+        let deaf = opener.acked.is_none();
+        self.clock = Clock::Master(master);
+        if deaf {
+            return self.ask(now, client, gap, context);
+        }
+        if tries > MASTER_TRIES
+            && let Some(block) = self.wanted_by_others(now, client)
+        {
+            return self.multicast(now, block, context);
+        }
+        self.step(now, context);
+    }
+
+    fn wanted_by_others(&self, now: Time, master: SocketAddrV4) -> Option<u16> {
+        let hold = self.holds_back(now);
+        self.openers
+            .iter()
+            .filter(|(client, _)| **client != master)
+            .filter_map(|(_, o)| self.want(o, hold))
+            .min()
+    }
+
+    fn lose(&mut self, client: SocketAddrV4) {
+        if self.openers.remove(&client).is_some() {
+            self.tally.lost += 1;
+        }
+    }
+
+    // --- what the clients say -------------------------------------------------------------------------------
+
+    /// An open: it starts the session or is queued in it.
+    pub(crate) fn on_open(&mut self, now: Time, client: SocketAddrV4, context: &mut Context) -> Opened {
+        if self.openers.contains_key(&client) {
+            return Opened::Repeated;
+        }
+        let range = SocketAddrV4::new(*client.ip(), 0)..=SocketAddrV4::new(*client.ip(), u16::MAX);
+        let room = self.openers.len() < OPENERS_MAX
+            && self.openers.range(range).count() < OPENERS_PER_SOURCE_MAX
+            && (self.traces.len() < OPENERS_MAX || self.traces.contains_key(client.ip()));
+        if !room {
+            return Opened::Refused;
+        }
+        self.turns += 1;
+        let opener = Opener {
+            opened_at: now,
+            turn: self.turns,
+            lacks: BlockSet::whole(self.last),
+            acked: None,
+            asked_at: None,
+            questions: 0,
+            strikes: 0,
+        };
+        self.openers.insert(client, opener);
+        self.traces.insert(*client.ip(), Trace::default());
+        self.tally.openers += 1;
+        self.heard_at = now;
+        self.credit += BLOCKS_BEFORE_ACK;
+        match self.clock {
+            Clock::Idle if self.openers.len() == 1 => {
+                // The first block goes to the opener and to the group: that makes it master [PC98].
+                self.name(now, client, 1, context);
+                self.multicast(now, 1, context);
+            }
+            Clock::Idle | Clock::Answers => self.step(now, context),
+            Clock::Master(_) => {}
+        }
+        Opened::Listed
+    }
+
+    /// An ACK: `block` is the one before the client's first gap.
+    pub(crate) fn on_ack(&mut self, now: Time, client: SocketAddrV4, block: u16, context: &mut Context) {
+        if block > self.last {
+            return context.count("session", "ack_beyond_end");
+        }
+        let recent = self.sent_lately(now, block.saturating_add(1));
+        let Some(opener) = self.openers.get_mut(&client) else {
+            return context.count("session", "ack_from_nobody");
+        };
+        let progress = opener.acked.is_none_or(|acked| block > acked);
+        if opener.acked.is_some_and(|acked| block < acked) {
+            return context.count("session", "ack_old");
+        }
+        self.heard_at = now;
+        self.acked_at = Some(now);
+        opener.acked = Some(block);
+        opener.asked_at = None;
+        opener.questions = 0;
+        opener.strikes = 0;
+        opener.lacks.remove_to(block);
+        if block < self.last && !recent {
+            opener.lacks.insert(block + 1);
+        }
+        if block == self.last {
+            self.openers.remove(&client);
+            self.tally.complete += 1;
+            if let Some(trace) = self.traces.get_mut(client.ip()) {
+                trace.last_acked = true;
+            }
+        }
+        match &mut self.clock {
+            Clock::Master(master) if master.client == client => {
+                master.heard_at = now;
+                if !progress {
+                    // It starts nothing, and the timer runs on: else two copies beget two copies for ever.
+                    return context.count("session", "ack_again");
+                }
+                if master.tries == 0 {
+                    self.round_trip.measured(now.since(self.sent_at));
+                }
+                master.tries = 0;
+                self.step(now, context);
+            }
+            Clock::Answers if self.openers.values().all(|opener| opener.asked_at.is_none()) => {
+                self.step(now, context);
+            }
+            Clock::Master(_) | Clock::Answers | Clock::Idle => {}
+        }
+    }
+
+    /// The client gave up.
+    pub(crate) fn on_error(&mut self, now: Time, client: SocketAddrV4, context: &mut Context) {
+        if !self.openers.contains_key(&client) {
+            return context.count("session", "error_from_nobody");
+        }
+        context.count("session", "client_error");
+        self.lose(client);
+        let was_master = self.master() == Some(client);
+        if was_master {
+            self.clock = Clock::Idle;
+        }
+        if was_master || matches!(self.clock, Clock::Answers) {
+            self.step(now, context);
+        }
+    }
+
+    fn sent_lately(&self, now: Time, block: u16) -> bool {
+        let span = self.resend_after();
+        self.recent.iter().any(|(sent, at)| *sent == block && now.since(*at) < span)
+    }
+
+    // --- what goes out --------------------------------------------------------------------------------------
+
+    /// Whether an opener could lack a block before the last without our knowing.
+    fn unsure(&self, opener: &Opener) -> bool {
+        opener.acked.is_none_or(|acked| acked + 1 < self.last) && opener.questions < QUESTIONS_MAX
+    }
+
+    /// Whether the last block must wait: iPXE that has it and then leaves may boot an image with holes.
+    fn holds_back(&self, now: Time) -> bool {
+        let since = self.held_since.unwrap_or(now);
+        self.last > 1
+            && self.openers.values().any(|opener| {
+                opener.opened_at <= since && (opener.lacks.any_below(self.last) || self.unsure(opener))
+            })
+    }
+
+    /// The block an opener shall get next.
+    fn want(&self, opener: &Opener, hold: bool) -> Option<u16> {
+        opener.lacks.first().filter(|&block| block < self.last || !hold)
+    }
+
+    /// Sends what is next. Called when the clock says so: the master ACKed, all who were asked answered, or the
+    /// timer.
+    fn step(&mut self, now: Time, context: &mut Context) {
+        if self.openers.is_empty() || !self.may_send(now) {
+            self.clock = Clock::Idle;
+            return;
+        }
+        let hold = self.holds_back(now);
+        if hold
+            && self.held_since.is_none()
+            && self.openers.values().any(|o| o.lacks.first() == Some(self.last))
+        {
+            self.held_since = Some(now);
+        }
+        if let Some(client) = self.master()
+            && let Some(opener) = self.openers.get(&client)
+            && let Some(block) = self.want(opener, hold)
+        {
+            self.ask_before_the_end(now, block, Some(client), context);
+            self.put_block(block);
+            return self.multicast(now, block, context);
+        }
+        // A new master: who lacks something before the last block; then who never ACKed and lacks the last.
+        let next = self
+            .openers
+            .iter()
+            .filter_map(|(client, opener)| Some((client, opener, self.want(opener, hold)?)))
+            .filter(|(_, opener, block)| *block < self.last || opener.acked.is_none())
+            .min_by_key(|(_, opener, block)| (*block == self.last, opener.turn))
+            .map(|(client, _, block)| (*client, block));
+        if let Some((client, block)) = next {
+            self.ask_before_the_end(now, block, Some(client), context);
+            self.name(now, client, block, context);
+            if self.openers.values().any(|opener| opener.lacks.contains(block)) {
+                self.multicast(now, block, context);
+            }
+            return;
+        }
+        self.clock = Clock::Answers;
+        self.finish(now, hold, context);
+    }
+
+    fn put_block(&mut self, block: u16) {
+        if let Clock::Master(master) = &mut self.clock {
+            master.block = block;
+        }
+    }
+
+    /// Nobody is known to lack anything before the last block: asks who was not heard of, then sends the last one,
+    /// then waits for its ACKs.
+    fn finish(&mut self, now: Time, hold: bool, context: &mut Context) {
+        if hold {
+            let block = self.last.saturating_sub(1).max(1);
+            return self.ask_silent(now, block, context);
+        }
+        if self.openers.values().any(|opener| !opener.lacks.contains(self.last)) {
+            let exhausted = |o: &Opener| o.questions >= QUESTIONS_MAX && !o.lacks.contains(self.last);
+            let gone: Vec<_> = self.openers.iter().filter(|(_, o)| exhausted(o)).map(|(c, _)| *c).collect();
+            for client in gone {
+                self.lose(client);
+            }
+        }
+        if self.openers.values().any(|opener| opener.lacks.contains(self.last)) {
+            self.multicast(now, self.last, context);
+            for opener in self.openers.values_mut() {
+                opener.asked_at = Some(now);
+            }
+            return;
+        }
+        self.ask_silent(now, self.last, context);
+    }
+
+    /// Asks, by a unicast block, openers whose state is not known and who were not asked just now.
+    fn ask_silent(&mut self, now: Time, block: u16, context: &mut Context) {
+        let due = |opener: &Opener| {
+            opener.questions < QUESTIONS_MAX
+                && (block == self.last || self.unsure(opener))
+                && opener.asked_at.is_none_or(|at| now.since(at) >= SILENCE_MAX)
+        };
+        let clients: Vec<_> =
+            self.openers.iter().filter(|(_, o)| due(o)).map(|(client, _)| *client).collect();
+        for client in clients.into_iter().take(QUESTIONS_PER_STEP) {
+            self.ask(now, client, block, context);
+        }
+        // The timer runs from here even if nobody was due.
+        self.sent_at = now;
+    }
+
+    /// The last block but one is the last chance to hear of silent openers without a copy too many: they get it by
+    /// unicast first, while they still lack it.
+    fn ask_before_the_end(
+        &mut self,
+        now: Time,
+        block: u16,
+        but: Option<SocketAddrV4>,
+        context: &mut Context,
+    ) {
+        if u32::from(block) + 1 != u32::from(self.last) {
+            return;
+        }
+        let clients: Vec<_> = self
+            .openers
+            .iter()
+            .filter(|(client, opener)| {
+                Some(**client) != but && opener.lacks.first() == Some(block) && self.unsure(opener)
+            })
+            .filter(|(_, opener)| opener.acked.is_none_or(|acked| acked + 1 < block))
+            .map(|(client, _)| *client)
+            .collect();
+        for client in clients.into_iter().take(QUESTIONS_PER_STEP) {
+            self.ask(now, client, block, context);
+        }
+    }
+
+    /// Makes an opener the master by one unicast block.
+    fn name(&mut self, now: Time, client: SocketAddrV4, block: u16, context: &mut Context) {
+        context.count("session", "master_named");
+        self.clock = Clock::Master(MasterClient { client, block, heard_at: now, tries: 0 });
+        self.ask(now, client, block, context);
+    }
+
+    /// One block by unicast: whoever gets it, ACKs.
+    fn ask(&mut self, now: Time, client: SocketAddrV4, block: u16, context: &mut Context) {
+        let Some(opener) = self.openers.get_mut(&client) else { return };
+        if opener.questions >= QUESTIONS_MAX {
+            self.sent_at = now;
+            return;
+        }
+        opener.questions += 1;
+        opener.asked_at = Some(now);
+        let lacked = opener.lacks.contains(block);
+        opener.lacks.remove(block);
+        if self.put(now, block, client, lacked, context) {
+            self.tally.unicast += 1;
+            if block == self.last
+                && let Some(trace) = self.traces.get_mut(client.ip())
+            {
+                trace.last_sent = true;
+            }
+        }
+    }
+
+    /// One block to the group.
+    fn multicast(&mut self, now: Time, block: u16, context: &mut Context) {
+        let lacked =
+            self.openers.values().any(|opener| opener.lacks.contains(block)) || self.tally.multicast == 0;
+        if !self.put(now, block, self.group, lacked, context) {
+            return;
+        }
+        for opener in self.openers.values_mut() {
+            opener.lacks.remove(block);
+        }
+        self.tally.multicast += 1;
+        self.multicast_at = now;
+        if block == self.last {
+            self.held_since = None;
+            for trace in self.traces.values_mut() {
+                trace.last_sent = true;
+            }
+        }
+    }
+
+    /// False if nothing may be sent on anybody's account.
+    fn put(&mut self, now: Time, block: u16, to: SocketAddrV4, lacked: bool, context: &mut Context) -> bool {
+        self.sent_at = now;
+        if !self.acked_lately(now) {
+            if self.credit == 0 {
+                return false;
+            }
+            self.credit -= 1;
+        }
+        if !lacked {
+            self.tally.spare += 1;
+        }
+        if self.recent.len() == RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((block, now));
+        let (file, role) = (self.file, self.role);
+        context.blocks(Blocks {
+            file,
+            first_block: u64::from(block),
+            count: 1,
+            block_size: BLOCK_SIZE,
+            role,
+            to,
+        });
+        true
+    }
+
+    /// For the status: who is there, and how many blocks each lacks as far as is known.
+    pub(crate) fn lacking(&self) -> impl Iterator<Item = (SocketAddrV4, u32, Option<u16>)> + '_ {
+        self.openers.iter().map(|(client, opener)| (*client, opener.lacks.len(), opener.acked))
+    }
+}

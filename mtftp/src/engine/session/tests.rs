@@ -1,0 +1,289 @@
+use std::time::Duration;
+
+use wire::tftp::Packet;
+
+use super::super::bench::*;
+use super::super::*;
+use crate::limits::*;
+
+const ROLE: Role = Role::Mtftp(PORT);
+
+/// A session of file `a` (11 blocks) or another may begin on this bench.
+fn bench() -> Bench {
+    let mut bench = Bench::new();
+    for (serial, file) in ["a", "b", "one", "most"].iter().enumerate() {
+        let n = u8::try_from(serial).unwrap();
+        bench.configure(1, u32::from(n), group(n + 1), file).unwrap();
+    }
+    bench.sent.clear();
+    bench
+}
+
+fn to_group(n: u8) -> SocketAddrV4 {
+    SocketAddrV4::new(group(n).ip(), 3001)
+}
+
+fn tally(bench: &Bench) -> Tally {
+    let ended = bench.events.iter().rev().find_map(|event| {
+        let Event::SessionEnded { tally, .. } = event else { return None };
+        Some(*tally)
+    });
+    ended.expect("the session ended")
+}
+
+#[test]
+fn the_first_block_goes_to_the_opener_and_to_the_group_from_the_server_port() {
+    let mut bench = bench();
+    bench.open(PORT, client(1), "a");
+    assert!(
+        bench
+            .blocks
+            .iter()
+            .all(|blocks| blocks.role == ROLE && blocks.block_size == 512 && blocks.count == 1)
+    );
+    assert_eq!(bench.take_blocks(), [(1, client(1)), (1, to_group(1))]);
+}
+
+#[test]
+fn the_master_paces_the_pass_and_duplicates_start_nothing() {
+    let mut bench = bench();
+    bench.open(PORT, client(1), "a");
+    bench.take_blocks();
+    bench.ack(ROLE, client(1), 1);
+    assert_eq!(bench.take_blocks(), [(2, to_group(1))]);
+    // iPXE ACKs both copies of block 1.
+    bench.ack(ROLE, client(1), 1);
+    assert_eq!(bench.take_blocks(), []);
+    for block in 2..=10 {
+        bench.ack(ROLE, client(1), block);
+        assert_eq!(bench.take_blocks(), [(u64::from(block) + 1, to_group(1))]);
+        bench.ack(ROLE, client(1), block - 1);
+        assert_eq!(bench.take_blocks(), [], "an old ACK");
+    }
+    bench.ack(ROLE, client(1), 11);
+    let tally = tally(&bench);
+    assert_eq!((tally.multicast, tally.unicast, tally.spare, tally.complete), (11, 1, 0, 1));
+    assert!(bench.open.is_empty(), "the file is closed");
+}
+
+/// Duplicate ACKs do not put off the resend: the mistake that stalls atftpd for good.
+#[test]
+fn a_duplicate_ack_does_not_postpone_the_resend() {
+    let mut bench = bench();
+    bench.open(PORT, client(1), "a");
+    bench.ack(ROLE, client(1), 1);
+    bench.take_blocks();
+    for _ in 0..12 {
+        bench.ms(10);
+        bench.ack(ROLE, client(1), 1);
+    }
+    assert!(bench.take_blocks().contains(&(2, to_group(1))));
+}
+
+#[test]
+fn at_most_three_blocks_before_the_first_ack_and_two_seconds_of_patience() {
+    let mut bench = bench();
+    bench.open(PORT, client(1), "a");
+    bench.ms(250);
+    bench.open(PORT, client(1), "a");
+    assert_eq!(bench.counter("session", "open_repeated"), 1);
+    bench.ms(1_749);
+    assert_eq!(bench.take_blocks(), [(1, client(1)), (1, to_group(1)), (1, client(1))]);
+    assert_eq!(bench.counter("session", "ended"), 0);
+    bench.ms(1);
+    assert_eq!(bench.counter("session", "ended"), 1);
+    assert!(bench.open.is_empty());
+}
+
+#[test]
+fn a_session_that_hears_nobody_stops_after_two_seconds() {
+    let mut bench = bench();
+    bench.open(PORT, client(1), "a");
+    bench.ack(ROLE, client(1), 1);
+    bench.take_blocks();
+    bench.ms(1_999);
+    let sent = bench.take_blocks().len();
+    assert!((19..=30).contains(&sent), "at most 100 ms of silence, and no flood: {sent}");
+    bench.ms(1);
+    assert_eq!(bench.counter("session", "ended"), 1);
+    bench.ms(5_000);
+    assert_eq!(bench.take_blocks(), []);
+}
+
+/// A late joiner hears the rest of the pass, then its missing prefix, in the same session; the last block is held
+/// back meanwhile, and no block goes out twice that nobody lacks.
+#[test]
+fn a_late_joiner_is_made_whole_in_the_same_session() {
+    let mut bench = bench();
+    bench.open(PORT, client(1), "a");
+    for block in 1..=4 {
+        bench.ack(ROLE, client(1), block);
+    }
+    bench.open(PORT, client(2), "a");
+    bench.take_blocks();
+    for block in 5..=9 {
+        bench.ack(ROLE, client(1), block);
+    }
+    assert_eq!(bench.take_blocks(), [6, 7, 8, 9, 10].map(|block| (block, to_group(1))));
+    bench.ack(ROLE, client(1), 10);
+    assert_eq!(bench.take_blocks(), [(1, client(2))], "held back: the other lacks 1 to 5 and becomes master");
+    for block in 1..=4 {
+        bench.ack(ROLE, client(2), block);
+        assert_eq!(bench.take_blocks(), [(u64::from(block) + 1, to_group(1))]);
+    }
+    bench.ack(ROLE, client(2), 10);
+    assert_eq!(bench.take_blocks(), [(11, to_group(1))]);
+    bench.ack(ROLE, client(1), 11);
+    bench.ack(ROLE, client(2), 11);
+    let tally = tally(&bench);
+    assert_eq!((tally.complete, tally.lost, tally.spare), (2, 0, 0));
+    assert_eq!((tally.multicast, tally.unicast), (11 + 4, 2));
+}
+
+/// Who joined at the start and was never heard is asked before the last block, by a block it still lacks.
+#[test]
+fn a_silent_listener_is_asked_before_the_end() {
+    let mut bench = bench();
+    bench.open(PORT, client(1), "a");
+    bench.open(PORT, client(2), "a");
+    bench.take_blocks();
+    for block in 1..=9 {
+        bench.ack(ROLE, client(1), block);
+    }
+    // It lacks block 1, which went out before its open, so it is no listener without gaps.
+    assert_eq!(bench.take_blocks().last(), Some(&(10, to_group(1))));
+    bench.ack(ROLE, client(1), 10);
+    assert_eq!(bench.take_blocks(), [(1, client(2))]);
+    bench.ack(ROLE, client(2), 10);
+    assert_eq!(bench.take_blocks(), [(11, to_group(1))]);
+}
+
+/// What an ACK says beats what was presumed.
+#[test]
+fn a_loss_that_an_ack_reveals_is_repaired() {
+    let mut bench = bench();
+    bench.open(PORT, client(1), "a");
+    for block in 1..=3 {
+        bench.ack(ROLE, client(1), block);
+    }
+    bench.open(PORT, client(2), "a");
+    for block in 4..=10 {
+        bench.ack(ROLE, client(1), block);
+    }
+    bench.ms(50);
+    bench.take_blocks();
+    // Client 2 missed block 7 of the pass.
+    for (acked, next) in [(1, 2), (2, 3), (3, 4), (6, 7), (10, 11)] {
+        bench.ack(ROLE, client(2), acked);
+        assert_eq!(bench.take_blocks(), [(next, to_group(1))], "after ACK {acked}");
+    }
+}
+
+#[test]
+fn a_dead_master_is_passed_over_after_a_second_and_nobody_hears_silence() {
+    let mut bench = bench();
+    bench.open(PORT, client(1), "most");
+    bench.ack(ROLE, client(1), 1);
+    bench.open(PORT, client(2), "most");
+    bench.take_blocks();
+    let mut heard_at = bench.now;
+    let begin = bench.now;
+    loop {
+        bench.ms(10);
+        let sent = bench.take_blocks();
+        if sent.iter().any(|(_, to)| *to == to_group(4)) {
+            heard_at = bench.now;
+        }
+        assert!(bench.now.since(heard_at) <= Duration::from_millis(110));
+        if sent.iter().any(|(_, to)| *to == client(2)) {
+            break;
+        }
+    }
+    let waited = bench.now.since(begin);
+    assert!((900..1_110).contains(&waited.as_millis()), "{waited:?}");
+    // It heard block 2 and some more meanwhile; now it paces the session.
+    bench.ack(ROLE, client(2), 11);
+    assert_eq!(bench.take_blocks(), [(12, to_group(4))]);
+}
+
+/// A master that never ACKed at all does not cost the others a second.
+#[test]
+fn a_master_dead_from_the_start_costs_a_tenth_of_a_second() {
+    let mut bench = bench();
+    bench.open(PORT, client(1), "a");
+    bench.open(PORT, client(2), "a");
+    bench.take_blocks();
+    bench.ms(101);
+    assert!(bench.take_blocks().contains(&(1, client(2))));
+}
+
+#[test]
+fn a_client_error_removes_it() {
+    let mut bench = bench();
+    bench.open(PORT, client(1), "a");
+    let error = Packet::Error { code: ErrorCode::NOT_DEFINED, message: b"" }.encode();
+    bench.datagram(ROLE, client(1), &error);
+    assert_eq!(tally(&bench).lost, 1);
+}
+
+/// Rather an error than mixed bytes.
+#[test]
+fn a_changed_file_ends_the_session_with_an_error() {
+    let mut bench = bench();
+    bench.open(PORT, client(1), "a");
+    bench.open(PORT, client(2), "a");
+    let file = *bench.open.keys().next().unwrap();
+    bench.engine.on_file_changed(bench.now, file);
+    bench.drain();
+    assert_eq!(bench.sent.iter().map(|sent| sent.to).collect::<Vec<_>>(), [client(1), client(2)]);
+    assert!(bench.sent.iter().all(|sent| sent.role == ROLE));
+    assert_eq!(tally(&bench).lost, 2);
+    assert!(bench.open.is_empty());
+}
+
+#[test]
+fn a_missing_file_is_silence() {
+    let mut bench = bench();
+    bench.files.remove("a");
+    bench.open(PORT, client(1), "a");
+    assert!(bench.sent.is_empty() && bench.blocks.is_empty());
+    assert_eq!(bench.counter("session", "no_file"), 1);
+}
+
+#[test]
+fn openers_are_bounded() {
+    let mut bench = bench();
+    for port in 1..=10 {
+        bench.open(PORT, SocketAddrV4::new(*client(1).ip(), port), "a");
+    }
+    assert_eq!(bench.counter("session", "too_many_openers"), 2);
+    assert_eq!(OPENERS_PER_SOURCE_MAX, 8);
+}
+
+#[test]
+fn acks_from_strangers_and_beyond_the_end_are_counted() {
+    let mut bench = bench();
+    bench.open(PORT, client(1), "a");
+    bench.take_blocks();
+    bench.ack(ROLE, client(2), 1);
+    bench.ack(ROLE, client(1), 12);
+    bench.ack(Role::Mtftp(PINNED_PORT), client(1), 1);
+    assert_eq!(bench.take_blocks(), []);
+    assert_eq!(bench.counter("session", "ack_from_nobody"), 2);
+    assert_eq!(bench.counter("session", "ack_beyond_end"), 1);
+}
+
+/// A file of one short block, and one whose size is a multiple of the block: an empty block ends it.
+#[test]
+fn the_shortest_files() {
+    for (n, file, blocks) in [(3, "one", 1_u16), (2, "b", 2)] {
+        let mut bench = bench();
+        bench.open(PORT, client(1), file);
+        for block in 1..=blocks {
+            bench.ack(ROLE, client(1), block);
+        }
+        let tally = tally(&bench);
+        assert_eq!((tally.blocks, tally.complete, tally.spare), (u64::from(blocks), 1, 0));
+        assert!(bench.take_blocks().contains(&(u64::from(blocks), to_group(n))));
+    }
+}

@@ -1,0 +1,142 @@
+//! What the core shows of itself.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use driver::Wall;
+use wire::configure::Ports;
+use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
+
+use super::Engine;
+use super::action::Tally;
+use super::references::Place;
+use super::session::Session;
+
+/// A snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Addresses with references, in order.
+    pub claims: Vec<ClaimStatus>,
+    /// Released addresses that rest, in order.
+    pub rests: Vec<RestStatus>,
+    /// Plain transfers under way.
+    pub transfers: usize,
+}
+
+/// An address with references.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimStatus {
+    /// The address.
+    pub group: GroupAddr,
+    /// What it carries.
+    pub file: FileName,
+    /// The ports in force.
+    pub ports: Ports,
+    /// The last reference is being deleted.
+    pub closing: bool,
+    /// Who relies on it, in order.
+    pub references: Vec<ReferenceStatus>,
+    /// The session that runs.
+    pub session: Option<SessionStatus>,
+}
+
+/// One BINLD's reference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReferenceStatus {
+    /// Whose.
+    pub binld: ServerId,
+    /// Where it was last heard.
+    pub address: Ipv4Addr,
+    /// Boot epoch of its last configure.
+    pub epoch: BootEpoch,
+    /// Serial of its last configure.
+    pub serial: Serial,
+    /// When it committed the claim.
+    pub stamp: Stamp,
+    /// When the reference was made.
+    pub since: Wall,
+    /// When it was last renewed.
+    pub renewed: Wall,
+    /// Whether the store has it: not yet ACKed otherwise.
+    pub stored: bool,
+}
+
+/// A released address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestStatus {
+    /// The address.
+    pub group: GroupAddr,
+    /// What it carried.
+    pub file: FileName,
+    /// When it was released.
+    pub since: Wall,
+}
+
+/// A multicast session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionStatus {
+    /// What it sent so far.
+    pub tally: Tally,
+    /// Whose ACKs pace it.
+    pub master: Option<SocketAddrV4>,
+    /// Who waits, in order of address.
+    pub openers: Vec<OpenerStatus>,
+}
+
+/// A client of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenerStatus {
+    /// Its address and port.
+    pub client: SocketAddrV4,
+    /// Blocks it may lack, as far as is known.
+    pub lacks: u32,
+    /// Its highest ACK; `None` while it only listens.
+    pub acked: Option<u16>,
+}
+
+impl Engine {
+    /// What there is now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let mut status = Status { claims: Vec::new(), rests: Vec::new(), transfers: self.plain.len() };
+        for (group, place) in self.references.places() {
+            match place {
+                Place::Resting(rest) => {
+                    status.rests.push(RestStatus { group, file: rest.file.clone(), since: rest.since });
+                }
+                Place::Claimed(claim) => status.claims.push(ClaimStatus {
+                    group,
+                    file: claim.file.clone(),
+                    ports: claim.ports,
+                    closing: claim.closing,
+                    references: claim
+                        .references
+                        .iter()
+                        .map(|(binld, reference)| ReferenceStatus {
+                            binld: *binld,
+                            address: reference.address,
+                            epoch: reference.epoch,
+                            serial: reference.serial,
+                            stamp: reference.stamp,
+                            since: reference.since,
+                            renewed: reference.renewed,
+                            stored: reference.stored,
+                        })
+                        .collect(),
+                    session: self.sessions.running(group).map(session_status),
+                }),
+            }
+        }
+        status
+    }
+}
+
+fn session_status(session: &Session) -> SessionStatus {
+    SessionStatus {
+        tally: session.tally,
+        master: session.master(),
+        openers: session
+            .lacking()
+            .map(|(client, lacks, acked)| OpenerStatus { client, lacks, acked })
+            .collect(),
+    }
+}

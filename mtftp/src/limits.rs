@@ -1,0 +1,97 @@
+//! Every bound of the core and every span it keeps, with the reason.
+
+use std::time::Duration;
+
+// --- references ---------------------------------------------------------------------------------------------
+
+/// References kept in all. 4096 addresses are far more than one segment carries; a row takes under 1 KiB.
+pub const REFERENCES_MAX: usize = 4096;
+/// References of one BINLD: `reliability.md`, 1,024 per owner.
+pub const REFERENCES_PER_SENDER_MAX: usize = 1024;
+/// Highest (boot epoch, serial) pairs remembered in all, those of references included.
+pub const KNOWN_MAX: usize = 2 * REFERENCES_MAX;
+/// How long a pair without a reference is remembered: longer than any datagram is delayed (G14).
+pub const KNOWN_KEEP: Duration = Duration::from_secs(600);
+/// How long a released dynamic address rests: longer than any MTFTP client waits to open again (G15).
+pub const REST: Duration = Duration::from_secs(300);
+/// How long the pinned address rests (P3): its waiters ask every 5 to 30 s.
+pub const REST_PINNED: Duration = Duration::from_secs(10);
+/// After a restart with references nothing is released for this long (G11).
+pub const GRACE: Duration = Duration::from_secs(90);
+/// A session that keeps a deleted address from being released is cut after this long (Y4: 120 s).
+pub const CLOSING_MAX: Duration = Duration::from_secs(120);
+/// Configures for plain TFTP that wait for the file to be looked up.
+pub const PROBES_MAX: usize = 256;
+
+// --- rates --------------------------------------------------------------------------------------------------
+
+/// Requests per second of one source address (`security.md` 4.5).
+pub const REQUESTS_PER_SECOND: u32 = 20;
+/// Requests of one source address at once.
+pub const REQUESTS_BURST: u32 = 40;
+/// Control messages per second of one source: a BINLD renews every claim of its own once a minute, and may
+/// configure a whole catalogue at start.
+pub const CONTROLS_PER_SECOND: u32 = 200;
+/// Control messages of one source at once.
+pub const CONTROLS_BURST: u32 = 1024;
+/// Queries per second of one source that may be echoed (`security.md` 4.5).
+pub const QUERIES_PER_SECOND: u32 = 50;
+/// Queries of one source at once.
+pub const QUERIES_BURST: u32 = 100;
+/// Sources whose rate is kept; beyond them strangers are refused until one has been idle.
+pub const SOURCES_MAX: usize = 16_384;
+
+// --- multicast sessions -------------------------------------------------------------------------------------
+
+/// Openers of one session.
+pub const OPENERS_MAX: usize = 4096;
+/// Openers from one address in one session: a machine that starts anew has a new port.
+pub const OPENERS_PER_SOURCE_MAX: usize = 8;
+/// Sessions at once: each holds an open file.
+pub const SESSIONS_MAX: usize = 256;
+/// Blocks that go out on account of an open before anybody ACKs (`decisions.md` § Clients).
+pub const BLOCKS_BEFORE_ACK: u32 = 3;
+/// Longest silence while somebody waits: iPXE leaves after 250 ms.
+pub const SILENCE_MAX: Duration = Duration::from_millis(100);
+/// Shortest time to a resend; below it, a busy host's scheduling looks like loss.
+pub const RESEND_MIN: Duration = Duration::from_millis(20);
+/// A master silent for this long is passed over.
+pub const MASTER_SILENCE: Duration = Duration::from_secs(1);
+/// A session that hears no ACK and no open for this long stops.
+pub const SESSION_SILENCE: Duration = Duration::from_secs(2);
+/// Unicast blocks an opener may leave unanswered before it counts as gone.
+pub const QUESTIONS_MAX: u8 = 3;
+/// Openers asked in one step, so that a step is short.
+pub const QUESTIONS_PER_STEP: usize = 16;
+/// Resends after which a silent master no longer keeps the others from their blocks.
+pub const MASTER_TRIES: u32 = 2;
+/// How many turns as master an opener may leave unanswered.
+pub const STRIKES_MAX: u8 = 2;
+/// How long it is remembered who opened a session that ended (port 69 rule), and one ERROR repeated.
+pub const TRACE_KEEP: Duration = Duration::from_secs(3);
+/// How long a foreign query for the pinned address counts as a sign of a sender (P5): three announcements.
+pub const FOREIGN_KEEP: Duration = Duration::from_secs(90);
+
+// --- plain TFTP ---------------------------------------------------------------------------------------------
+
+/// Transfers at once (`reliability.md`).
+pub const TRANSFERS_MAX: usize = 16_384;
+/// Transfers of one address.
+pub const TRANSFERS_PER_SOURCE_MAX: usize = 8;
+/// First time to a resend, before the round trip is known.
+pub const TRANSFER_RESEND_FIRST: Duration = Duration::from_millis(500);
+/// Shortest time to a resend.
+pub const TRANSFER_RESEND_MIN: Duration = Duration::from_millis(50);
+/// Longest time to a resend; it doubles with each.
+pub const TRANSFER_RESEND_MAX: Duration = Duration::from_secs(2);
+/// Sends of an OACK before the first ACK (`reliability.md`, amplification).
+pub const OACK_SENDS_MAX: u32 = 5;
+/// Sends of block 1 before the first ACK, without options.
+pub const FIRST_BLOCK_SENDS_MAX: u32 = 3;
+/// Sends of any later block: about 11 s, longer than EDK2's 4 s timer and twice it.
+pub const BLOCK_SENDS_MAX: u32 = 10;
+
+const _: () = assert!(KNOWN_MAX >= REFERENCES_MAX);
+const _: () = assert!(RESEND_MIN.as_nanos() < SILENCE_MAX.as_nanos());
+const _: () = assert!(SILENCE_MAX.as_nanos() < MASTER_SILENCE.as_nanos());
+const _: () = assert!(MASTER_SILENCE.as_nanos() < SESSION_SILENCE.as_nanos());

@@ -1,0 +1,7 @@
+//! `mtftpd`: see [`mtftp::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mtftp::cli::main()
+}

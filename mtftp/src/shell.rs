@@ -1,0 +1,254 @@
+//! The engine among sockets, files, store, clock, log and operators: what makes a daemon of it.
+
+pub mod files;
+mod news;
+mod status;
+mod store;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use driver::clock::Clock;
+use driver::control::Listener;
+use driver::run::Service;
+use driver::udp::{Doors, Interface};
+use driver::worker::Worker;
+use driver::{Arrival, Deadline, Draw, Time, Wall, host};
+use wire::ServerId;
+use wire::tftp::{BLOCK_SIZE_UNFRAGMENTED, DATA_HEADER_LEN, data_header};
+
+use crate::config::{self, Config, Loaded};
+use crate::engine::{Action, Blocks, Engine, FileError, FileFacts, FileId, FileTicket, Identity};
+use files::Files;
+use news::News;
+use store::{Job, Stored};
+
+/// How often the log says what was suppressed.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The longest DATA packet, in bytes.
+const PACKET_LEN_MAX: usize = DATA_HEADER_LEN + BLOCK_SIZE_UNFRAGMENTED as usize;
+
+/// What an operator may ask over the control socket.
+const STATUS: &str = "status";
+const STATUS_JSON: &str = "status json";
+
+/// The request line for a status.
+#[must_use]
+pub fn status_request(json: bool) -> &'static str {
+    if json { STATUS_JSON } else { STATUS }
+}
+
+/// Serves with the configuration that was read from `file`, until SIGTERM or SIGINT.
+///
+/// # Errors
+/// If a socket, the boot directory or the store cannot be had, or fails for good. References stay as they are in the
+/// store.
+pub fn run(file: &Path, loaded: Loaded) -> anyhow::Result<()> {
+    let Loaded { config, interface } = loaded;
+    host::make_dir(&config.state_dir)?;
+    host::make_dir(&config.run_dir)?;
+    let clock = Clock::start();
+    // The sockets first: a second mtftpd with our address must not get as far as the store.
+    let doors = Doors::open(&interface, &config.doors(&interface), config.mtftp.ttl.into())?;
+    let control = Listener::bind(&config.socket())?;
+    let files = Files::new(&config.boot_dir)
+        .with_context(|| format!("cannot open the boot directory {}", config.boot_dir.display()))?;
+    let path = config.store();
+    let using = || format!("cannot use the store {}", path.display());
+    let wall = clock.wall();
+    let mut kept = db::Store::open(&path, db::Kind::Mtftpd).with_context(using)?;
+    let boot = kept.boot(wall.0, ServerId(host::random()?)).with_context(using)?;
+    let journal = crate::rows::journal(kept.load().with_context(using)?);
+    let identity = Identity { server: boot.server, epoch: boot.epoch, address: interface.address };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"), server = %identity.server, boot_epoch = identity.epoch.0,
+        interface = %interface.name, address = %interface.address, boot_dir = %config.boot_dir.display(),
+        references = journal.references.len(), rests = journal.rests.len(), "mtftpd serves"
+    );
+    let draw = Draw::from_seed(u64::from_ne_bytes(host::random()?));
+    let engine = Engine::recover(config.engine(), identity, draw, journal, clock.now());
+    let (worker, done) = store::start(kept);
+    let mut shell = Shell {
+        engine,
+        identity,
+        clock,
+        doors: doors.clone(),
+        worker,
+        files,
+        news: News::default(),
+        file: file.to_owned(),
+        config,
+        interface,
+        started: wall,
+        tick_at: Time::ZERO,
+    };
+    driver::run::run(&mut shell, &clock, doors, control, done)
+}
+
+struct Shell {
+    engine: Engine,
+    identity: Identity,
+    clock: Clock,
+    doors: Doors,
+    worker: Worker<Job>,
+    files: Files,
+    news: News,
+    /// The configuration file.
+    file: PathBuf,
+    config: Config,
+    interface: Interface,
+    started: Wall,
+    /// When the log was last told what was suppressed.
+    tick_at: Time,
+}
+
+impl Shell {
+    /// Carries out all actions there are; keeps what the engine must be told afterwards.
+    fn carry_out(&mut self, now: Time, doors: &Doors, told: &mut Told) {
+        while let Some(action) = self.engine.poll_action() {
+            match action {
+                Action::Send(transmit) => {
+                    doors.send(&transmit);
+                }
+                Action::Persist(ticket, changes) => {
+                    let changes = changes.into_iter().map(crate::rows::row).collect();
+                    self.worker.submit(Job { ticket, changes });
+                }
+                Action::Open(ticket, name) => told.opened.push((ticket, self.files.open(now, &name))),
+                Action::Close(file) => self.files.close(file),
+                Action::Blocks(blocks) => {
+                    if !self.send_blocks(now, doors, &blocks) {
+                        told.changed.push(blocks.file);
+                    }
+                }
+                Action::Tell(event) => self.news.tell(now, &event),
+            }
+        }
+    }
+
+    /// False if the file is not what it was.
+    fn send_blocks(&mut self, now: Time, doors: &Doors, blocks: &Blocks) -> bool {
+        if !self.files.is_still_there(now, blocks.file) {
+            return false;
+        }
+        let size = usize::from(blocks.block_size);
+        let mut packet = [0; PACKET_LEN_MAX];
+        for block in (blocks.first_block..).take(usize::from(blocks.count)) {
+            let offset = block.saturating_sub(1).saturating_mul(u64::from(blocks.block_size));
+            let (header, data) = packet.split_at_mut(DATA_HEADER_LEN);
+            // Block numbers roll over to 0 (RFC 1350 has 16 bits for them).
+            let number = u16::try_from(block & 0xffff).unwrap_or(0);
+            header.copy_from_slice(&data_header(number));
+            let Some(data) = data.get_mut(..size) else { return false };
+            let Ok(count) = self.files.read(blocks.file, offset, data) else { return false };
+            if let Some(bytes) = packet.get(..DATA_HEADER_LEN + count) {
+                doors.send_to(blocks.role, blocks.to, bytes);
+            }
+        }
+        true
+    }
+
+    fn report(&self, now: Time) -> status::Report<'_> {
+        status::Report {
+            identity: self.identity,
+            interface: &self.interface,
+            boot_dir: &self.config.boot_dir,
+            started: self.started,
+            wall: self.clock.wall(),
+            uptime: now.since(Time::ZERO),
+            status: self.engine.status(),
+            files_open: self.files.len(),
+            counters: self.engine.counters().iter().chain(self.doors.counters()).collect(),
+        }
+    }
+
+    /// All or nothing: what takes effect only at a start must not differ.
+    fn reload(&mut self) -> anyhow::Result<()> {
+        let new = config::load(&self.file)?.config;
+        let fixed = self.config.fixed_changes(&new);
+        anyhow::ensure!(fixed.is_empty(), "restart to change {}", fixed.join(", "));
+        if new.boot_dir != self.config.boot_dir {
+            self.files
+                .change_dir(&new.boot_dir)
+                .with_context(|| format!("cannot open the boot directory {}", new.boot_dir.display()))?;
+        }
+        host::change_log(new.log.json, &new.log.level)?;
+        self.config = new;
+        Ok(())
+    }
+}
+
+/// What the engine must be told after its actions are carried out.
+#[derive(Default)]
+struct Told {
+    opened: Vec<(FileTicket, Result<FileFacts, FileError>)>,
+    changed: Vec<FileId>,
+}
+
+impl Service for Shell {
+    type Done = Stored;
+
+    fn on_datagram(&mut self, now: Time, arrival: &Arrival<'_>) {
+        self.engine.on_datagram(now, self.clock.wall(), arrival);
+    }
+
+    fn on_timeout(&mut self, now: Time) {
+        self.engine.on_timeout(now);
+        if now.since(self.tick_at) >= TICK {
+            self.tick_at = now;
+            self.news.tick(now);
+        }
+    }
+
+    fn on_done(&mut self, now: Time, done: Stored) {
+        if let Err(error) = &done.result {
+            tracing::warn!(%error, "the store did not keep a change");
+        }
+        self.engine.on_stored(now, done.ticket, done.result.map_err(|_| ()));
+    }
+
+    fn on_request(&mut self, now: Time, request: &str) -> String {
+        match request {
+            STATUS => self.report(now).text(),
+            STATUS_JSON => self.report(now).json(),
+            _ => format!("unknown request; known: {STATUS}, {STATUS_JSON}\n"),
+        }
+    }
+
+    fn on_reload(&mut self, _now: Time) {
+        match self.reload() {
+            Ok(()) => tracing::info!("the configuration was read again"),
+            Err(error) => {
+                tracing::warn!("the configuration stays as it was: {error:#}");
+            }
+        }
+    }
+
+    fn on_stop(&mut self, _now: Time) {
+        tracing::info!("mtftpd ends; its references stay");
+    }
+
+    fn flush(&mut self, now: Time, doors: &Doors) {
+        loop {
+            let mut told = Told::default();
+            self.carry_out(now, doors, &mut told);
+            if told.opened.is_empty() && told.changed.is_empty() {
+                return;
+            }
+            // Looked up at once, but told one after the other, each with its own actions: the contract of machines.
+            for (ticket, result) in told.opened {
+                self.engine.on_file(now, ticket, result);
+            }
+            for file in told.changed {
+                self.engine.on_file_changed(now, file);
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Deadline> {
+        let tick = Deadline { at: self.tick_at + TICK, why: "the log says what was suppressed" };
+        Deadline::earliest(self.engine.next_deadline(), self.news.is_waiting().then_some(tick))
+    }
+}

@@ -1,0 +1,93 @@
+//! The engine's news as lines of the log: how loud, and how often from one source.
+
+use std::net::Ipv4Addr;
+
+use driver::Time;
+use driver::quiet::Quiet;
+
+use crate::engine::{Event, Outcome};
+
+/// Writes the log, no more than some lines of each source.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    quiet: Quiet<Ipv4Addr>,
+    waiting: bool,
+}
+
+impl News {
+    /// Writes the line of an event, unless its source has written too many lately.
+    pub(super) fn tell(&mut self, now: Time, event: &Event) {
+        let allowed = source_of(event).is_none_or(|source| {
+            let allowed = self.quiet.allow(now, &source);
+            self.waiting |= !allowed;
+            allowed
+        });
+        if allowed {
+            write(event);
+        }
+    }
+
+    /// Says of whom lines were suppressed; to be called every second or so.
+    pub(super) fn tick(&mut self, now: Time) {
+        let suppressed = self.quiet.expire(now);
+        for (source, lines) in &suppressed {
+            let source = source.map_or("others".to_owned(), |source| source.to_string());
+            tracing::warn!(%source, lines, "suppressed lines of one source");
+        }
+        self.waiting &= suppressed.is_empty();
+    }
+
+    /// Whether something suppressed has not been told of yet.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting
+    }
+}
+
+/// Who caused a line; `None` for what happens too seldom to flood the log.
+fn source_of(event: &Event) -> Option<Ipv4Addr> {
+    match event {
+        Event::Configured { address, .. } | Event::Refused { address, .. } => Some(*address),
+        Event::Defended { from, .. } | Event::SessionBegan { from, .. } => Some(*from.ip()),
+        Event::TransferEnded { client, .. } | Event::NoFile { client, .. } => Some(*client.ip()),
+        Event::Deleted { .. } | Event::SessionEnded { .. } | Event::StoreFailed => None,
+    }
+}
+
+fn write(event: &Event) {
+    match event {
+        Event::Configured { group, file, ports, binld, address } => tracing::info!(
+            %group, %file, client_port = ports.client, server_port = ports.server, %binld, %address,
+            "address configured"
+        ),
+        Event::Refused { group: Some(group), file, why, address } => {
+            tracing::warn!(%group, %file, why, %address, "configure refused");
+        }
+        Event::Refused { group: None, file, why, address } => {
+            tracing::warn!(%file, why, %address, "file refused");
+        }
+        Event::Deleted { group, file, binld, released } => {
+            tracing::info!(%group, %file, %binld, released, "reference deleted");
+        }
+        Event::Defended { group, file, from } => {
+            tracing::warn!(%group, %file, %from, "address defended: somebody asked for it for something else");
+        }
+        Event::SessionBegan { group, file, from } => {
+            tracing::info!(%group, %file, %from, "multicast session began");
+        }
+        Event::SessionEnded { group, file, tally } => tracing::info!(
+            %group, %file, blocks = tally.blocks, multicast = tally.multicast, unicast = tally.unicast,
+            spare = tally.spare, openers = tally.openers, complete = tally.complete, lost = tally.lost,
+            "multicast session ended"
+        ),
+        Event::TransferEnded { client, file, outcome } => match outcome {
+            Outcome::Complete => tracing::info!(%client, %file, "file sent by plain TFTP"),
+            Outcome::Probe => tracing::debug!(%client, %file, "size asked by plain TFTP"),
+            Outcome::Superseded => tracing::debug!(%client, %file, "plain TFTP asked again"),
+            Outcome::Aborted => tracing::info!(%client, %file, "plain TFTP aborted by the client"),
+            Outcome::Silent => tracing::info!(%client, %file, "plain TFTP ended: the client is silent"),
+            Outcome::FileChanged => tracing::warn!(%client, %file, "plain TFTP ended: the file changed"),
+        },
+        Event::NoFile { client, file } => tracing::info!(%client, %file, "no such file"),
+        Event::StoreFailed => tracing::warn!("the store failed: requests that need it hear nothing"),
+    }
+}

@@ -1,0 +1,223 @@
+//! What `mtftpd status` shows: tables for people, or JSON.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use driver::Wall;
+use driver::udp::Interface;
+use serde_json::{Value, json};
+
+use crate::engine::{ClaimStatus, Identity, ReferenceStatus, SessionStatus, Status};
+
+/// Everything an operator may see, at one instant.
+pub(super) struct Report<'a> {
+    pub(super) identity: Identity,
+    pub(super) interface: &'a Interface,
+    pub(super) boot_dir: &'a Path,
+    pub(super) started: Wall,
+    pub(super) wall: Wall,
+    pub(super) uptime: Duration,
+    pub(super) status: Status,
+    pub(super) files_open: usize,
+    pub(super) counters: Vec<(String, u64)>,
+}
+
+impl Report<'_> {
+    /// Tables, each under its name.
+    pub(super) fn text(&self) -> String {
+        let mut out = String::new();
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            out,
+            "mtftpd {}  server {}  boot epoch {}\ninterface {}  address {}/{}  boot directory {}  up {}\n\
+             plain transfers {}  open files {}",
+            env!("CARGO_PKG_VERSION"),
+            self.identity.server,
+            self.identity.epoch.0,
+            self.interface.name,
+            self.interface.address,
+            self.interface.prefix_len,
+            self.boot_dir.display(),
+            ago(self.uptime),
+            self.status.transfers,
+            self.files_open,
+        );
+        let claims = self.status.claims.iter().map(claim_row).collect();
+        section(&mut out, "claims", &["address", "ports", "file", "references", "state"], claims);
+        let references = self
+            .status
+            .claims
+            .iter()
+            .flat_map(|claim| claim.references.iter().map(|reference| self.reference_row(claim, reference)))
+            .collect();
+        let head = ["address", "binld", "from", "boot epoch", "serial", "for", "renewed"];
+        section(&mut out, "references", &head, references);
+        let running = || {
+            let claims = self.status.claims.iter();
+            claims.filter_map(|claim| Some((claim, claim.session.as_ref()?)))
+        };
+        let head = ["address", "blocks", "multicast", "unicast", "spare", "openers", "complete", "lost"];
+        section(&mut out, "sessions", &head, running().map(session_row).collect());
+        let openers = running().flat_map(opener_rows).collect();
+        section(&mut out, "openers", &["address", "client", "lacks", "acked", "role"], openers);
+        let rests = self.status.rests.iter();
+        let rests =
+            rests.map(|rest| vec![rest.group.to_string(), rest.file.to_string(), self.since(rest.since)]);
+        section(&mut out, "rests", &["address", "file", "for"], rests.collect());
+        let counters = self.counters.iter().map(|(name, count)| vec![name.clone(), count.to_string()]);
+        section(&mut out, "counters", &["counter", "count"], counters.collect());
+        out
+    }
+
+    fn since(&self, then: Wall) -> String {
+        ago(Duration::from_millis(self.wall.0.saturating_sub(then.0)))
+    }
+
+    fn reference_row(&self, claim: &ClaimStatus, reference: &ReferenceStatus) -> Vec<String> {
+        vec![
+            claim.group.to_string(),
+            reference.binld.to_string(),
+            reference.address.to_string(),
+            reference.epoch.0.to_string(),
+            reference.serial.0.to_string(),
+            self.since(reference.since),
+            format!("{} ago", self.since(reference.renewed)),
+        ]
+    }
+
+    /// One JSON object on one line. Instants are in milliseconds since 1970, spans in milliseconds.
+    pub(super) fn json(&self) -> String {
+        let rests = self.status.rests.iter().map(|rest| {
+            json!({ "group": rest.group.to_string(), "file": rest.file.to_string(), "since_ms": rest.since.0 })
+        });
+        let counters = self.counters.iter().map(|(name, count)| (name.clone(), Value::from(*count)));
+        let report = json!({
+            "program": "mtftpd",
+            "version": env!("CARGO_PKG_VERSION"),
+            "server": self.identity.server.to_string(),
+            "boot_epoch": self.identity.epoch.0,
+            "interface": self.interface.name,
+            "address": self.interface.address,
+            "boot_dir": self.boot_dir.display().to_string(),
+            "started_ms": self.started.0,
+            "now_ms": self.wall.0,
+            "uptime_ms": u64::try_from(self.uptime.as_millis()).unwrap_or(u64::MAX),
+            "transfers": self.status.transfers,
+            "files_open": self.files_open,
+            "claims": self.status.claims.iter().map(claim_json).collect::<Vec<_>>(),
+            "rests": rests.collect::<Vec<_>>(),
+            "counters": counters.collect::<serde_json::Map<_, _>>(),
+        });
+        format!("{report}\n")
+    }
+}
+
+fn claim_row(claim: &ClaimStatus) -> Vec<String> {
+    vec![
+        claim.group.to_string(),
+        format!("{}/{}", claim.ports.client, claim.ports.server),
+        claim.file.to_string(),
+        claim.references.len().to_string(),
+        if claim.closing { "closing" } else { "held" }.to_owned(),
+    ]
+}
+
+fn session_row((claim, session): (&ClaimStatus, &SessionStatus)) -> Vec<String> {
+    let tally = session.tally;
+    let counts = [
+        tally.blocks,
+        tally.multicast,
+        tally.unicast,
+        tally.spare,
+        tally.openers,
+        tally.complete,
+        tally.lost,
+    ];
+    std::iter::once(claim.group.to_string()).chain(counts.map(|count| count.to_string())).collect()
+}
+
+fn opener_rows<'a>(
+    (claim, session): (&'a ClaimStatus, &'a SessionStatus),
+) -> impl Iterator<Item = Vec<String>> + 'a {
+    session.openers.iter().map(|opener| {
+        let master = session.master == Some(opener.client);
+        vec![
+            claim.group.to_string(),
+            opener.client.to_string(),
+            opener.lacks.to_string(),
+            opener.acked.map_or("-".to_owned(), |acked| acked.to_string()),
+            if master { "master" } else { "listener" }.to_owned(),
+        ]
+    })
+}
+
+fn claim_json(claim: &ClaimStatus) -> Value {
+    let references = claim.references.iter().map(|reference| {
+        json!({
+            "binld": reference.binld.to_string(),
+            "address": reference.address,
+            "boot_epoch": reference.epoch.0,
+            "serial": reference.serial.0,
+            "stamp_ms": reference.stamp.millis,
+            "since_ms": reference.since.0,
+            "renewed_ms": reference.renewed.0,
+            "stored": reference.stored,
+        })
+    });
+    json!({
+        "group": claim.group.to_string(),
+        "client_port": claim.ports.client,
+        "server_port": claim.ports.server,
+        "file": claim.file.to_string(),
+        "state": if claim.closing { "closing" } else { "held" },
+        "references": references.collect::<Vec<_>>(),
+        "session": claim.session.as_ref().map(session_json),
+    })
+}
+
+fn session_json(session: &SessionStatus) -> Value {
+    let tally = session.tally;
+    let openers = session.openers.iter().map(
+        |opener| json!({ "client": opener.client.to_string(), "lacks": opener.lacks, "acked": opener.acked }),
+    );
+    json!({
+        "blocks": tally.blocks,
+        "multicast": tally.multicast,
+        "unicast": tally.unicast,
+        "spare": tally.spare,
+        "openers": tally.openers,
+        "complete": tally.complete,
+        "lost": tally.lost,
+        "master": session.master.map(|master| master.to_string()),
+        "waiting": openers.collect::<Vec<_>>(),
+    })
+}
+
+fn section(out: &mut String, name: &str, head: &[&str], rows: Vec<Vec<String>>) {
+    let _ = writeln!(out, "\n{name}: {}", rows.len());
+    if rows.is_empty() {
+        return;
+    }
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(head)
+        .add_rows(rows);
+    for line in table.lines() {
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+}
+
+/// A span as people say it.
+fn ago(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}

@@ -1,0 +1,102 @@
+//! The thread that writes the store.
+
+use driver::worker::{self, Worker};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::engine::Ticket;
+
+/// Work for the thread that owns the store.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) ticket: Ticket,
+    pub(crate) changes: Vec<db::Change>,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) ticket: Ticket,
+    pub(crate) result: Result<(), String>,
+}
+
+/// Starts the thread that writes: many jobs in one durable transaction.
+pub(crate) fn start(mut store: db::Store) -> (Worker<Job>, UnboundedReceiver<Stored>) {
+    worker::spawn("mtftpd-store", move |jobs: Vec<Job>| write(&mut store, &jobs))
+}
+
+fn write(store: &mut db::Store, jobs: &[Job]) -> Vec<Stored> {
+    let all: Vec<db::Change> = jobs.iter().flat_map(|job| job.changes.iter().cloned()).collect();
+    if store.apply(&all).is_ok() {
+        return jobs.iter().map(|job| Stored { ticket: job.ticket, result: Ok(()) }).collect();
+    }
+    // Together they failed; one by one, those that can be kept are.
+    let one = |job: &Job| {
+        let result = store.apply(&job.changes).map_err(|error| error.to_string());
+        Stored { ticket: job.ticket, result }
+    };
+    jobs.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use driver::Wall;
+    use wire::configure::Ports;
+    use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
+
+    use super::*;
+    use crate::engine::{Change, Journal, ReferenceRecord, RestRecord, SerialRecord};
+    use crate::rows::row;
+
+    fn all() -> Journal {
+        let group = GroupAddr::new(Ipv4Addr::new(239, 255, 0, 1)).unwrap();
+        let binld = ServerId([7; 16]);
+        let stamp = Stamp { millis: 8, sender: binld };
+        let file = FileName::new(b"pxelinux/\xff").unwrap();
+        let reference = ReferenceRecord {
+            group,
+            file: file.clone(),
+            ports: Ports { client: 1, server: 2 },
+            binld,
+            address: Ipv4Addr::new(10, 0, 0, 2),
+            epoch: BootEpoch(3),
+            serial: Serial(4),
+            stamp,
+            since: Wall(5),
+            renewed: Wall(6),
+        };
+        Journal {
+            references: vec![reference],
+            serials: vec![SerialRecord { group, binld, epoch: BootEpoch(3), serial: Serial(4) }],
+            rests: vec![RestRecord { group, file, stamp, since: Wall(9) }],
+        }
+    }
+
+    /// Every field of every record survives the store, and every deletion deletes.
+    #[test]
+    fn records_survive_the_store() {
+        let mut store = db::Store::in_memory(db::Kind::Mtftpd).unwrap();
+        let journal = all();
+        let puts = journal.references.iter().cloned().map(Change::PutReference);
+        let puts = puts.chain(journal.serials.iter().copied().map(Change::PutSerial));
+        let puts = puts.chain(journal.rests.iter().cloned().map(Change::PutRest));
+        let jobs: Vec<Job> = puts
+            .enumerate()
+            .map(|(n, change)| Job { ticket: Ticket(n as u64), changes: vec![row(change)] })
+            .collect();
+        let stored = write(&mut store, &jobs);
+        assert!(stored.iter().all(|stored| stored.result.is_ok()), "{stored:?}");
+        assert_eq!(stored.iter().map(|stored| stored.ticket.0).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(crate::rows::journal(store.load().unwrap()), journal);
+        let (group, binld) = (journal.serials[0].group, journal.serials[0].binld);
+        let deletes = [
+            Change::DeleteReference { group, binld },
+            Change::DeleteSerial { group, binld },
+            Change::DeleteRest(group),
+        ];
+        let changes = deletes.into_iter().map(row).collect();
+        write(&mut store, &[Job { ticket: Ticket(9), changes }]);
+        assert_eq!(crate::rows::journal(store.load().unwrap()), Journal::default());
+    }
+}
