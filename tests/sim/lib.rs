@@ -1,1 +1,45 @@
-//! sim
+//! The simulator: the cores of the daemons, on one virtual clock and a link that loses, delays and repeats.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`world`] | events in order of true time; each is given to one host |
+//! | [`node`], [`clock`] | a host: a program, its clocks, up or down |
+//! | [`program`] | what can run: [`binld_host`], [`mtftp_host`], [`client`] |
+//! | [`link`] | what happens to a datagram on the way to one receiver |
+//! | [`check`], [`replies`] | what must hold after every step |
+//! | [`scenario`] | hosts, boot items and addresses of a test |
+//! | [`mix`] | a scenario and its faults, drawn from a seed |
+//!
+//! Beside it, for tests of the daemons themselves, real time and real sockets: [`lab`] makes network namespaces,
+//! [`daemon`] runs our programs in them, [`boot_net`] puts a boot network together, [`pxe_client`] and
+//! [`transfer_client`] are its machines.
+//!
+//! Everything in the simulator is drawn from one seed, each purpose from a stream of its own ([`seed`]), so a run can be
+//! repeated to the byte: `PXEMC_SEED=123 cargo test -p tests --test swarm replay -- --nocapture`.
+#![allow(clippy::indexing_slicing, reason = "a wrong host number is a wrong test, and shall stop it")]
+#![allow(clippy::cast_possible_truncation, reason = "block numbers wrap on the wire")]
+
+pub mod binld_host;
+pub mod boot_net;
+pub mod check;
+pub mod client;
+pub mod clock;
+pub mod daemon;
+pub mod ipxe;
+pub mod lab;
+pub mod link;
+pub mod mix;
+pub mod mtftp_host;
+pub mod node;
+pub mod program;
+pub mod pxe_client;
+pub mod replies;
+pub mod scenario;
+pub mod seed;
+pub mod transfer_client;
+pub mod world;
+
+pub use check::{Rules, Violation};
+pub use client::{Client, ClientKind};
+pub use link::LinkFaults;
+pub use world::{Fault, World};

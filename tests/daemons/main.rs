@@ -1,0 +1,11 @@
+//! Real daemons on real sockets, each test in network namespaces of its own (see `sim::lab`): root only, and the
+//! programs must have been built before.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
+mod coordination;
+mod discovery;
+mod hostile;
+mod lab;
+mod lifecycle;
+mod refusals;
+mod transfer;

@@ -1,0 +1,253 @@
+//! Files by multicast and by plain TFTP, every byte of them.
+
+use std::net::SocketAddrV4;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use sim::boot_net::{
+    DYNAMIC_ITEM, PINNED_ITEM, Place, binld_config, boot_files, held, pattern, start, start_binld,
+    start_mtftpd, until_held,
+};
+use sim::daemon::{Daemon, Kind};
+use sim::lab::{Host, Lab, PATIENCE, eventually};
+use sim::pxe_client::{DISCOVERY_PORT, Firmware, Form, Machine, ask, receive};
+use sim::transfer_client::{MtftpClient, Outcome, Received, Stream, Traffic, read_request, tftp, traffic};
+
+const FILE: &str = "initrd.img";
+
+/// A network on which the file of `len` bytes is held, and three machines.
+struct Net {
+    lab: Lab,
+    mtftpd: Daemon,
+    _binld: Daemon,
+    place: Place,
+    machines: Vec<Host>,
+    file: Vec<u8>,
+}
+
+impl Net {
+    fn new(len: usize) -> Self {
+        let mut lab = Lab::new();
+        boot_files(&lab);
+        let file = pattern(len);
+        lab.boot_file(FILE, &file);
+        let mtftpd = start_mtftpd(&mut lab);
+        let binld = start_binld(&mut lab, 1, PINNED_ITEM);
+        let place = until_held(&binld, FILE);
+        let machines = (0..3).map(|number| lab.host(&format!("machine{number}"), 101 + number)).collect();
+        Self { lab, mtftpd, _binld: binld, place, machines, file }
+    }
+
+    fn stream(&self) -> Stream {
+        self.place.stream(&self.mtftpd, FILE)
+    }
+
+    /// Each machine opens when it has heard so many packets of the stream; they all listen from the start.
+    fn receive(&self, heard_before: [usize; 3]) -> Vec<Received> {
+        let barrier = &Barrier::new(3);
+        thread::scope(|scope| {
+            let started: Vec<_> = self
+                .machines
+                .iter()
+                .zip(heard_before)
+                .map(|(machine, count)| {
+                    let mut client = MtftpClient::new(machine, self.stream());
+                    scope.spawn(move || {
+                        barrier.wait();
+                        client.listen(count);
+                        client.fetch()
+                    })
+                })
+                .collect();
+            started.into_iter().map(|thread| thread.join().unwrap()).collect()
+        })
+    }
+
+    fn check(&self, received: &[Received]) {
+        for (number, received) in received.iter().enumerate() {
+            assert!(received.bytes == self.file, "machine {number} has other bytes");
+        }
+    }
+}
+
+#[test]
+fn three_machines_at_once_cost_one_packet_for_a_block() {
+    let net = Net::new(500_000);
+    let received = net.receive([0, 0, 0]);
+    net.check(&received);
+    let traffic = traffic(&received);
+    assert_eq!(traffic.blocks, 977);
+    // Needless copies come of resends on a host that is slow to schedule: few, never one for each block as with
+    // servers that send every block twice.
+    assert!(traffic.needless * 5 < traffic.blocks && traffic.unicast * 5 < traffic.blocks, "{traffic:?}");
+}
+
+#[test]
+fn late_machines_are_made_whole_by_what_they_lack() {
+    let net = Net::new(500_000);
+    let received = net.receive([0, 100, 900]);
+    net.check(&received);
+    let Traffic { blocks, repair, needless, unicast, .. } = traffic(&received);
+    // The last one lacks 900 blocks, give or take what was under way; the first has them all.
+    assert!(repair >= 850, "{repair}");
+    assert!(needless * 5 < blocks && unicast * 5 < blocks, "{needless} needless, {unicast} unicast");
+}
+
+#[test]
+fn loss_is_made_good() {
+    let net = Net::new(300_000);
+    net.machines[1].lose_percent(3, net.place.client_port);
+    net.machines[2].lose_percent(10, net.place.client_port);
+    let received = net.receive([0, 0, 50]);
+    net.check(&received);
+}
+
+#[test]
+fn files_of_awkward_sizes_end_where_they_should() {
+    let net = Net::new(512 * 3);
+    // A file of whole blocks ends with an empty one.
+    let received = net.receive([0, 0, 0]);
+    net.check(&received);
+    for (number, len) in [0, 1, 511, 512, 513, 1468 * 3, 1468 * 3 + 1].into_iter().enumerate() {
+        let name = format!("{len}.bin");
+        net.lab.boot_file(&name, &pattern(len));
+        for options in [&[][..], &[("blksize", "1468"), ("tsize", "0")], &[("blksize", "8")]] {
+            if len > 2000 && options == [("blksize", "8")] {
+                continue;
+            }
+            let socket = net.machines[number % 3].bind(0);
+            let fetched = tftp(&socket, net.mtftpd.host().address(), name.as_bytes(), options);
+            assert!(fetched.outcome == Outcome::File(pattern(len)), "{name} with {options:?}");
+            assert_eq!(fetched.options.len(), options.len(), "{:?}", fetched.options);
+            if options.len() == 2 {
+                assert_eq!(fetched.options["tsize"], len.to_string());
+                assert_eq!(fetched.options["blksize"], "1468");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_of_more_than_65535_blocks_rolls_over() {
+    let mut lab = Lab::new();
+    let file = pattern(512 * 65_536 + 512 * 9 + 1);
+    lab.boot_file("big", &file);
+    let mtftpd = start_mtftpd(&mut lab);
+    let host = lab.host("machine", 101);
+    let fetched = tftp(&host.bind(0), mtftpd.host().address(), b"big", &[]);
+    let whole = matches!(&fetched.outcome, Outcome::File(bytes) if *bytes == file);
+    assert!(whole, "not the file");
+}
+
+#[test]
+fn uefi_firmware_gets_its_file_after_a_size_probe() {
+    let mut lab = Lab::new();
+    let file = pattern(200_000);
+    lab.boot_file("ipxe.efi", &file);
+    let mtftpd = start_mtftpd(&mut lab);
+    let server = mtftpd.host().address();
+    let host = lab.host("machine", 101);
+    // The probe: EDK2 asks for the size and ends it with ERROR 8 (pxe.md B.2).
+    let probe = host.bind(0);
+    let options = [("tsize", "0"), ("blksize", "1468"), ("windowsize", "4")];
+    let request = read_request(b"ipxe.efi", &options);
+    probe.send_to(&request, SocketAddrV4::new(server, 69)).unwrap();
+    let (bytes, from) = receive(&probe, PATIENCE).expect("an OACK");
+    assert_eq!(bytes[..2], [0, 6], "{:?}", String::from_utf8_lossy(&bytes));
+    assert!(
+        bytes.windows(13).any(|part| part == b"tsize\x00200000\0"),
+        "{:?}",
+        String::from_utf8_lossy(&bytes)
+    );
+    probe.send_to(b"\0\x05\0\x08User aborted the transfer\0", from).unwrap();
+    let fetched = tftp(&host.bind(0), server, b"ipxe.efi", &options[1..]);
+    assert_eq!(fetched.outcome, Outcome::File(file));
+}
+
+#[test]
+fn a_file_that_changes_under_a_transfer_ends_it() {
+    let mut lab = Lab::new();
+    let (old, new) = (pattern(5_000), pattern(5_001));
+    lab.boot_file("changing", &old);
+    let mtftpd = start_mtftpd(&mut lab);
+    let host = lab.host("machine", 101);
+    let socket = host.bind(0);
+    let next = || receive(&socket, PATIENCE).expect("a packet");
+    let request = read_request(b"changing", &[]);
+    socket.send_to(&request, SocketAddrV4::new(mtftpd.host().address(), 69)).unwrap();
+    let (first, from) = next();
+    assert_eq!(first, [&[0, 3, 0, 1], &old[..512]].concat());
+    // In place, and of the same length: only its time tells.
+    lab.boot_file("changing", &new[..5_000]);
+    let mut block = 1_u8;
+    loop {
+        socket.send_to(&[0, 4, 0, block], from).unwrap();
+        let (packet, _) = next();
+        if packet[..2] == [0, 5] {
+            break;
+        }
+        // What was read before the change may still come, but nothing of the new file.
+        let at = (usize::from(packet[3]) - 1) * 512;
+        assert_eq!(packet[4..], old[at..(at + 512).min(5_000)], "block {}", packet[3]);
+        assert!(block < 9, "the old file went out to its end although it is gone");
+        block = packet[3];
+    }
+    let again = tftp(&host.bind(0), mtftpd.host().address(), b"changing", &[]);
+    assert!(again.outcome == Outcome::File(new[..5_000].to_vec()), "the new file");
+}
+
+#[test]
+fn a_boot_rom_loads_its_file_from_the_address_it_was_told() {
+    let mut lab = Lab::new();
+    boot_files(&lab);
+    let host = lab.host("both", 31);
+    let _mtftpd = start(&lab, &host, Kind::Mtftpd, "mtftpd", "");
+    // Cleared only when the client asks: it waits, and the answer comes in time.
+    let items = DYNAMIC_ITEM.replace("type = 0x8002", "type = 0x8002\npreclear = false");
+    let binld = start(&lab, &host, Kind::Binld, "binld", &binld_config(&[host.address()], &items));
+    let machine_host = lab.host("machine", 101);
+    let machine = Machine::new(Firmware::Rom, machine_host.address());
+    let socket = machine_host.bind(machine.firmware.source_port());
+    let server = SocketAddrV4::new(host.address(), DISCOVERY_PORT);
+    // Plain TFTP, if this machine is too busy for a client's patience; then the claim goes on, and is there later.
+    let (group, client_port, server_port) = eventually("an answer with an address", || {
+        ask(&socket, server, &machine.question(Form::Request, 0x8002, 0))?.multicast()
+    });
+    assert_eq!(held(&binld, "rom.img"), Some(Place { group, client_port, server_port }));
+    let stream = Stream {
+        server: SocketAddrV4::new(host.address(), server_port),
+        same_port: true,
+        group: SocketAddrV4::new(group, client_port),
+        file: "rom.img".to_owned(),
+    };
+    assert!(MtftpClient::new(&machine_host, stream).fetch().bytes == pattern(30_000), "other bytes");
+}
+
+#[test]
+fn hostile_datagrams_do_not_hurt_a_transfer() {
+    let net = Net::new(500_000);
+    let over = AtomicBool::new(false);
+    let stranger = net.machines[2].bind(0);
+    let received = thread::scope(|scope| {
+        scope.spawn(|| {
+            let noise = pattern(70_000);
+            // Until the end of the transfer: ACKs of all kinds, ERRORs, opens of nothing, noise.
+            for number in (0..=u16::MAX).cycle().take_while(|_| !over.load(Ordering::Relaxed)) {
+                let [high, low] = number.to_be_bytes();
+                for bytes in [
+                    &[0, 4, high, low][..],
+                    &[0, 5, high, low, 0],
+                    b"\0\x01x\0octet\0",
+                    &noise[usize::from(number)..][..40],
+                ] {
+                    let _ = stranger.send_to(bytes, net.stream().server);
+                }
+            }
+        });
+        let received = net.receive([0, 0, 50]);
+        over.store(true, Ordering::Relaxed);
+        received
+    });
+    net.check(&received);
+}

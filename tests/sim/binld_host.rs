@@ -1,0 +1,184 @@
+//! A boot server on a host: the core, and its store.
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+
+use binld::engine::catalog::Catalog;
+use binld::engine::claims::StateName;
+use binld::engine::status::Status;
+use binld::engine::{Action, Change, Engine, EngineConfig, Identity, Ticket};
+use binld::rows::{journal, row_of};
+use db::{Kind, Store};
+use driver::{Arrival, Deadline, Draw, Role, Time, Wall};
+use wire::{Content, GroupAddr, ServerId};
+
+use crate::program::{Door, Effect, Program, Standing};
+
+#[derive(Debug)]
+struct Writing {
+    ticket: Ticket,
+    changes: Vec<Change>,
+}
+
+/// The boot server.
+#[derive(Debug)]
+pub struct BinldHost {
+    config: EngineConfig,
+    server: ServerId,
+    engine: Option<Engine>,
+    store: Store,
+    writing: VecDeque<Writing>,
+}
+
+impl BinldHost {
+    /// One that has not started yet and whose store is empty.
+    ///
+    /// # Panics
+    /// If the store cannot be made.
+    #[must_use]
+    pub fn new(config: EngineConfig, server: ServerId) -> Self {
+        let store = Store::in_memory(Kind::Binld).expect("a store in memory");
+        Self { config, server, engine: None, store, writing: VecDeque::new() }
+    }
+
+    fn write(&mut self, writing: &Writing) {
+        let changes: Vec<db::Change> =
+            writing.changes.iter().map(|change| row_of(change, self.server)).collect();
+        self.store.apply(&changes).expect("a store in memory takes what the engine gives it");
+    }
+
+    /// The core; `None` while the process is dead.
+    #[must_use]
+    pub fn engine(&self) -> Option<&Engine> {
+        self.engine.as_ref()
+    }
+
+    /// The core's picture of itself; empty while the process is dead.
+    #[must_use]
+    pub fn status(&self, now: Time) -> Option<Status> {
+        self.engine.as_ref().map(|engine| engine.status(now))
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn server(&self) -> ServerId {
+        self.server
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
+        self.config.address
+    }
+
+    /// What it was told to do.
+    #[must_use]
+    pub fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
+    /// A new configuration; a dead process reads it when it starts.
+    pub fn reload(&mut self, now: Time, catalog: Catalog) {
+        self.config.catalog = catalog.clone();
+        if let Some(engine) = &mut self.engine {
+            engine.on_reload(now, catalog);
+        }
+    }
+
+    /// What survives.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+}
+
+impl Program for BinldHost {
+    fn start(&mut self, now: Time, wall: Wall, draw: Draw) {
+        let boot = self.store.boot(wall.0, self.server).expect("the store begins a boot epoch");
+        let identity = Identity { server: boot.server, boot_epoch: boot.epoch };
+        let journal = journal(self.store.load().expect("the store is read"), &boot);
+        self.engine = Some(Engine::recover(self.config.clone(), identity, draw, journal, now, wall));
+    }
+
+    fn crash(&mut self, draw: &mut Draw) {
+        self.engine = None;
+        for _ in 0..draw.below(self.writing.len() as u64 + 1) {
+            if let Some(writing) = self.writing.pop_front() {
+                self.write(&writing);
+            }
+        }
+        self.writing.clear();
+    }
+
+    fn doors(&self) -> Vec<Door> {
+        let group = *self.config.query.ip();
+        vec![
+            Door::unicast(Role::Discovery, 4011),
+            Door::unicast(Role::Query, self.config.query.port()).and_group(group),
+            Door::unicast(Role::Control, self.config.control_port).and_group(group),
+        ]
+    }
+
+    fn on_datagram(&mut self, now: Time, _wall: Wall, arrival: &Arrival<'_>) {
+        if let Some(engine) = &mut self.engine {
+            engine.on_datagram(now, arrival);
+        }
+    }
+
+    fn on_timeout(&mut self, now: Time) {
+        if let Some(engine) = &mut self.engine {
+            engine.on_timeout(now);
+        }
+    }
+
+    fn on_stored(&mut self, now: Time, works: bool) {
+        let Some(writing) = self.writing.pop_front() else { return };
+        if works {
+            self.write(&writing);
+        }
+        if let Some(engine) = &mut self.engine {
+            engine.on_stored(now, writing.ticket, works);
+        }
+    }
+
+    fn on_wall(&mut self, now: Time, wall: Wall) {
+        if let Some(engine) = &mut self.engine {
+            engine.on_wall(now, wall);
+        }
+    }
+
+    fn drain(&mut self, tells: bool) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        while let Some(action) = self.engine.as_mut().and_then(Engine::poll_action) {
+            match action {
+                Action::Send(transmit) => effects.push(Effect::Send(transmit)),
+                Action::Persist(ticket, changes) => {
+                    self.writing.push_back(Writing { ticket, changes });
+                    effects.push(Effect::Persist);
+                }
+                Action::Tell(event) if tells => effects.push(Effect::Tell(format!("{event:?}"))),
+                Action::Tell(_) => {}
+            }
+        }
+        effects
+    }
+
+    fn next_deadline(&self) -> Option<Deadline> {
+        self.engine.as_ref().and_then(Engine::next_deadline)
+    }
+
+    fn standings(&self, now: Time, group: GroupAddr) -> Vec<(Content, Standing)> {
+        let Some(status) = self.status(now) else { return Vec::new() };
+        let claims = status.claims.into_iter().filter(|claim| claim.group == Some(group));
+        let mut standings: Vec<(Content, Standing)> = claims
+            .map(|claim| {
+                // A claim from before a restart clears again, but it has its stamp and is defended (Y7).
+                let asks = claim.state == StateName::Clearing && claim.stamp.is_none();
+                (claim.content, if asks { Standing::Pending } else { Standing::Firm })
+            })
+            .collect();
+        let rests = status.rests.into_iter().filter(|(there, _, _)| *there == group);
+        standings.extend(rests.map(|(_, content, _)| (content, Standing::Firm)));
+        standings
+    }
+}

@@ -1,0 +1,177 @@
+//! The segment: what happens to a datagram on its way to one receiver.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use driver::{Draw, Time};
+
+use crate::seed::stream;
+
+/// Two-state loss: good, and bursts in which most is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bursts {
+    /// Chance that a datagram begins a burst, in parts per million.
+    pub begin_ppm: u32,
+    /// How long a burst lasts at most.
+    pub longest: Duration,
+    /// Loss within it, in parts per million.
+    pub loss_ppm: u32,
+}
+
+/// What the link does, to every receiver on its own. Chances are in parts per million.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkFaults {
+    /// Loss, the same at all times.
+    pub loss_ppm: u32,
+    /// Loss in bursts.
+    pub bursts: Option<Bursts>,
+    /// A second copy arrives.
+    pub duplicate_ppm: u32,
+    /// One bit is flipped (and the checksum is not there, or wrong too).
+    pub corrupt_ppm: u32,
+    /// The end is missing.
+    pub truncate_ppm: u32,
+    /// Shortest way.
+    pub delay_min: Duration,
+    /// Longest ordinary way; delays are drawn one by one, so datagrams overtake each other.
+    pub delay_max: Duration,
+    /// A datagram that takes up to `tail_max` longer.
+    pub tail_ppm: u32,
+    /// See `tail_ppm`.
+    pub tail_max: Duration,
+}
+
+impl LinkFaults {
+    /// A good switch: 50 to 200 µs, nothing is lost.
+    pub const NONE: Self = Self {
+        loss_ppm: 0,
+        bursts: None,
+        duplicate_ppm: 0,
+        corrupt_ppm: 0,
+        truncate_ppm: 0,
+        delay_min: Duration::from_micros(50),
+        delay_max: Duration::from_micros(200),
+        tail_ppm: 0,
+        tail_max: Duration::ZERO,
+    };
+
+    /// Even loss and nothing else.
+    #[must_use]
+    pub const fn loss(loss_ppm: u32) -> Self {
+        Self { loss_ppm, ..Self::NONE }
+    }
+}
+
+/// One copy that arrives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copy {
+    /// When.
+    pub at: Time,
+    /// What arrives.
+    pub bytes: Vec<u8>,
+    /// Whether it is what was sent.
+    pub intact: bool,
+}
+
+/// What became of a datagram on its way to one receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing arrives: lost.
+    Lost,
+    /// Nothing arrives: the way was cut.
+    Cut,
+    /// Nothing arrives: a test took this one out.
+    Dropped,
+    /// These arrive.
+    Arrives(Vec<Copy>),
+}
+
+#[derive(Debug)]
+struct Way {
+    draw: Draw,
+    burst_until: Time,
+}
+
+/// The link between all hosts, by number of sender and receiver.
+#[derive(Debug)]
+pub struct Link {
+    seed: u64,
+    faults: LinkFaults,
+    ways: BTreeMap<(usize, usize), Way>,
+    cuts: BTreeSet<(usize, usize)>,
+}
+
+impl Link {
+    /// A link with its own streams of randomness, one per way.
+    #[must_use]
+    pub fn new(seed: u64, faults: LinkFaults) -> Self {
+        Self { seed, faults, ways: BTreeMap::new(), cuts: BTreeSet::new() }
+    }
+
+    /// Other faults from now on.
+    pub fn set_faults(&mut self, faults: LinkFaults) {
+        self.faults = faults;
+    }
+
+    /// Nothing of `from` reaches `to` any more; the other way stays.
+    pub fn cut(&mut self, from: usize, to: usize) {
+        self.cuts.insert((from, to));
+    }
+
+    /// All ways are open again.
+    pub fn heal(&mut self) {
+        self.cuts.clear();
+    }
+
+    /// Decides about one datagram on one way.
+    pub fn carry(&mut self, now: Time, from: usize, to: usize, bytes: &[u8]) -> Verdict {
+        if self.cuts.contains(&(from, to)) {
+            return Verdict::Cut;
+        }
+        let seed = self.seed;
+        let faults = self.faults;
+        let way = self.ways.entry((from, to)).or_insert_with(|| Way {
+            draw: stream(seed, &format!("link {from} {to}")),
+            burst_until: Time::ZERO,
+        });
+        if way.is_lost(now, &faults) {
+            return Verdict::Lost;
+        }
+        let count = if way.draw.chance(faults.duplicate_ppm) { 2 } else { 1 };
+        Verdict::Arrives((0..count).map(|_| way.copy(now, &faults, bytes)).collect())
+    }
+}
+
+impl Way {
+    fn is_lost(&mut self, now: Time, faults: &LinkFaults) -> bool {
+        if let Some(bursts) = faults.bursts {
+            if now < self.burst_until && self.draw.chance(bursts.loss_ppm) {
+                return true;
+            }
+            if now >= self.burst_until && self.draw.chance(bursts.begin_ppm) {
+                self.burst_until = now + self.draw.jitter(bursts.longest);
+                return true;
+            }
+        }
+        self.draw.chance(faults.loss_ppm)
+    }
+
+    fn copy(&mut self, now: Time, faults: &LinkFaults, bytes: &[u8]) -> Copy {
+        let mut delay =
+            faults.delay_min + self.draw.jitter(faults.delay_max.saturating_sub(faults.delay_min));
+        if self.draw.chance(faults.tail_ppm) {
+            delay += self.draw.jitter(faults.tail_max);
+        }
+        let mut arriving = bytes.to_vec();
+        if self.draw.chance(faults.corrupt_ppm) {
+            let bit = usize::try_from(self.draw.below(arriving.len() as u64 * 8)).unwrap_or(0);
+            if let Some(byte) = arriving.get_mut(bit / 8) {
+                *byte ^= 1 << (bit % 8);
+            }
+        }
+        if self.draw.chance(faults.truncate_ppm) {
+            arriving.truncate(usize::try_from(self.draw.below(arriving.len() as u64)).unwrap_or(0));
+        }
+        Copy { at: now + delay, intact: arriving == bytes, bytes: arriving }
+    }
+}

@@ -1,0 +1,235 @@
+//! A scenario and its faults, drawn from a seed: which faults there are at all is drawn too, so that runs with nothing
+//! but duplicates, or nothing but crashes, occur.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use driver::{Draw, Time};
+
+use crate::check::{Rules, Violation};
+use crate::client::{Client, ClientKind};
+use crate::clock::Clock;
+use crate::link::{Bursts, LinkFaults};
+use crate::scenario::{Scenario, Wants, catalog, host};
+use crate::seed::stream;
+use crate::world::Fault;
+
+/// Faults happen in this span.
+const TROUBLE: Duration = Duration::from_secs(240);
+/// Then everything is mended, and this is how long the servers have to get over it.
+const MENDING: Duration = Duration::from_secs(60);
+/// Then one client for each boot item asks, and is answered before it gives up.
+const PROBING: Duration = Duration::from_secs(5);
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The first rule that did not hold.
+    pub violation: Option<Violation>,
+    /// Steps made.
+    pub steps: u64,
+    /// Simulated time.
+    pub simulated: Duration,
+    /// Duplicates that losses explain.
+    pub explained: u64,
+    /// Answers to clients, and those of them that named a group address.
+    pub answers: (u64, u64),
+}
+
+struct Draft {
+    scenario: Scenario,
+    mix: Draw,
+    binlds: Vec<(usize, Ipv4Addr, Vec<Wants>)>,
+    daemons: Vec<usize>,
+    clients: u8,
+}
+
+/// Plays the scenario of that seed; `tracing` prints every event.
+#[must_use]
+pub fn play(seed: u64, rules: Rules, tracing: bool) -> Outcome {
+    let mut draft = furnish(seed, rules);
+    draft.scenario.world.tracing = tracing;
+    draft.plan_clients();
+    draft.plan_faults();
+    let violation = draft.run().err();
+    let world = &draft.scenario.world;
+    Outcome {
+        violation,
+        steps: world.steps,
+        simulated: Duration::from_nanos(world.now().as_nanos()),
+        explained: world.checks.explained,
+        answers: (world.replies.count, world.replies.multicast),
+    }
+}
+
+fn faults(mix: &mut Draw) -> LinkFaults {
+    let mut pick = |most: u64| if mix.below(2) == 0 { 0 } else { mix.below(most) as u32 };
+    let mut faults = LinkFaults {
+        loss_ppm: pick(200_000),
+        duplicate_ppm: pick(50_000),
+        corrupt_ppm: pick(10_000),
+        truncate_ppm: pick(5_000),
+        tail_ppm: pick(10_000),
+        tail_max: Duration::from_secs(1),
+        ..LinkFaults::NONE
+    };
+    let (begin_ppm, longest) = (pick(20_000), Duration::from_secs(1));
+    if begin_ppm > 0 {
+        faults.bursts = Some(Bursts { begin_ppm, longest, loss_ppm: 900_000 });
+    }
+    faults
+}
+
+fn clock(mix: &mut Draw) -> Clock {
+    Clock::new(mix.below(601) as i32 - 300, mix.below(120_001) as i64 - 60_000)
+}
+
+fn furnish(seed: u64, rules: Rules) -> Draft {
+    let mut mix = stream(seed, "mix");
+    let faults = faults(&mut mix);
+    let mut scenario = Scenario::new(seed, faults, rules);
+    scenario.pool = (1, 1 + mix.below(4) as u8);
+    let (binlds, mtftps) = (2 + mix.below(3) as u8, 1 + mix.below(3) as u8);
+    // On a machine of their own, or each next to a boot server.
+    let first = if mix.below(2) == 0 { 1 } else { 11 };
+    let servers: Vec<Ipv4Addr> = (0..mtftps).map(|number| host(first + number)).collect();
+    let mut daemons = Vec::new();
+    for server in &servers {
+        let start_at = Time::ZERO + mix.jitter(Duration::from_millis(50));
+        daemons.push(scenario.mtftp(*server, &["f", "g", "h"], clock(&mut mix), start_at));
+    }
+    let mut placed = Vec::new();
+    for number in 1..=binlds {
+        let wants: Vec<Wants> = (0..=mix.below(2)).map(|item| wants(&mut mix, item, &servers)).collect();
+        // All at once, as after a power cut, or one after the other.
+        let spread = Duration::from_millis(if mix.below(2) == 0 { 20 } else { 5000 });
+        let start_at = Time::ZERO + mix.jitter(spread);
+        let node = scenario.binld(host(number), &wants, clock(&mut mix), start_at);
+        daemons.push(node);
+        placed.push((node, host(number), wants));
+    }
+    Draft { scenario, mix, binlds: placed, daemons, clients: 0 }
+}
+
+fn wants(mix: &mut Draw, item: u64, servers: &[Ipv4Addr]) -> Wants {
+    let file = ["f", "g", "h"][mix.below(3) as usize];
+    let first = mix.below(servers.len() as u64) as usize;
+    let mut chosen: Vec<Ipv4Addr> = servers.to_vec();
+    chosen.rotate_left(first);
+    chosen.truncate(1 + mix.below(2) as usize);
+    let server_type = 1 + item as u16;
+    let wants = if mix.below(2) == 0 {
+        Wants::pinned(server_type, file, &chosen)
+    } else {
+        Wants::dynamic(server_type, file, &chosen)
+    };
+    Wants { preclear: mix.below(3) > 0, ..wants }
+}
+
+impl Draft {
+    fn client(&mut self, kind: ClientKind, server_type: u16, servers: &[Ipv4Addr], starts: Vec<Time>) -> usize {
+        self.clients += 1;
+        let address = Ipv4Addr::new(10, 0, 1, self.clients);
+        self.scenario.client(address, kind, server_type, servers, starts)
+    }
+
+    fn plan_clients(&mut self) {
+        for _ in 0..2 + self.mix.below(4) {
+            let kinds = [ClientKind::Ipxe, ClientKind::Ipxe, ClientKind::Rom, ClientKind::Uefi];
+            let kind = kinds[self.mix.below(4) as usize];
+            let first = self.mix.below(self.binlds.len() as u64) as usize;
+            let mut servers: Vec<Ipv4Addr> = self.binlds.iter().map(|(_, address, _)| *address).collect();
+            servers.rotate_left(first);
+            let server_type = 1 + self.mix.below(2) as u16;
+            let mut starts: Vec<Time> =
+                (0..3 + self.mix.below(8)).map(|_| Time::ZERO + self.mix.jitter(TROUBLE)).collect();
+            starts.sort();
+            self.client(kind, server_type, &servers, starts);
+        }
+    }
+
+    /// What goes wrong besides the link.
+    fn plan_faults(&mut self) {
+        let mut draw = stream(self.scenario.world.seed, "faults");
+        let kinds: Vec<bool> = (0..6).map(|_| draw.below(2) == 0).collect();
+        let daemons = self.daemons.clone();
+        let pick = |draw: &mut Draw| daemons[draw.below(daemons.len() as u64) as usize];
+        for _ in 0..draw.below(16) {
+            let at = Time::ZERO + draw.jitter(TROUBLE);
+            let world = &mut self.scenario.world;
+            let kind = draw.below(6) as usize;
+            if !kinds[kind] {
+                continue;
+            }
+            match kind {
+                0 => {
+                    let node = pick(&mut draw);
+                    world.at(at, Fault::Crash(node));
+                    world.at(at + draw.jitter(Duration::from_secs(60)), Fault::Start(node));
+                }
+                1 => world.at(at, Fault::Pause(pick(&mut draw), draw.jitter(Duration::from_secs(3)))),
+                2 => {
+                    for _ in 0..=draw.below(3) {
+                        world.at(at, Fault::Cut(pick(&mut draw), pick(&mut draw)));
+                    }
+                    world.at(at + draw.jitter(Duration::from_secs(60)), Fault::Heal);
+                }
+                3 => {
+                    let by_ms = draw.below(1_200_001) as i64 - 600_000;
+                    world.at(at, Fault::WallStep(pick(&mut draw), by_ms));
+                }
+                4 => {
+                    let which = draw.below(self.binlds.len() as u64) as usize;
+                    let (node, _, wants) = &self.binlds[which];
+                    // One item leaves, for a moment or for minutes; at the end all are there again.
+                    let fewer: Vec<Wants> = wants.iter().skip(1).cloned().collect();
+                    let longest = if draw.below(2) == 0 { TROUBLE } else { Duration::from_secs(5) };
+                    let back_at = at + draw.jitter(longest);
+                    world.at(at, Fault::Reload(*node, catalog(&fewer)));
+                    world.at(back_at.min(Time::ZERO + TROUBLE), Fault::Reload(*node, catalog(wants)));
+                }
+                _ => {
+                    world.at(at, Fault::StoreFails(draw.below(1_000_001) as u32));
+                    world.at(at + draw.jitter(Duration::from_secs(30)), Fault::StoreFails(0));
+                }
+            }
+        }
+    }
+
+    fn run(&mut self) -> Result<(), Violation> {
+        self.scenario.world.run_for(TROUBLE)?;
+        let now = self.scenario.world.now();
+        let world = &mut self.scenario.world;
+        world.at(now, Fault::Heal);
+        world.at(now, Fault::Link(LinkFaults::NONE));
+        world.at(now, Fault::StoreFails(0));
+        for node in &self.daemons {
+            world.at(now, Fault::Start(*node));
+        }
+        world.run_for(MENDING)?;
+        self.probe()
+    }
+
+    /// Every boot item is there for its clients again.
+    fn probe(&mut self) -> Result<(), Violation> {
+        let now = self.scenario.world.now();
+        let mut probes = Vec::new();
+        for (node, address, wants) in self.binlds.clone() {
+            for wants in wants {
+                let kind = if wants.pinned { ClientKind::Ipxe } else { ClientKind::Rom };
+                probes.push((node, self.client(kind, wants.server_type, &[address], vec![Time::ZERO])));
+            }
+        }
+        self.scenario.world.run_for(PROBING)?;
+        for (node, probe) in probes {
+            let client = self.scenario.world.nodes[probe].program::<Client>();
+            let answered = client.is_some_and(|it| it.boots.iter().any(|boot| boot.answered.is_some()));
+            if !answered {
+                let name = &self.scenario.world.nodes[node].name;
+                let text = format!("{name} does not answer a client 60 s after everything was mended");
+                return Err(Violation { at: now, rule: "liveness", text });
+            }
+        }
+        Ok(())
+    }
+}

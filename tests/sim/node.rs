@@ -1,0 +1,156 @@
+//! One host: a program, its clocks, and whether it runs.
+
+use std::any::Any;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use driver::{Arrival, Deadline, Draw, Role, Time};
+use wire::{Content, GroupAddr};
+
+use crate::clock::Clock;
+use crate::program::{Door, Effect, Program, Standing};
+use crate::seed::stream;
+
+/// A host.
+#[derive(Debug)]
+pub struct Node {
+    /// For people.
+    pub name: String,
+    /// Its address; two hosts with one address are two programs on one machine.
+    pub address: Ipv4Addr,
+    /// How often it has started.
+    pub boots: u64,
+    /// Number of the wake-up that counts; earlier ones are ignored.
+    pub wake: u64,
+    /// It does nothing until then, and then everything.
+    pub paused_until: Time,
+    /// When its store and its directory are done with what they have.
+    pub busy_until: Time,
+    clock: Clock,
+    up: bool,
+    program: Box<dyn Program>,
+    doors: Vec<Door>,
+    draw: Draw,
+}
+
+impl Node {
+    /// A host that has not started yet.
+    #[must_use]
+    pub fn new(seed: u64, name: &str, address: Ipv4Addr, clock: Clock, program: Box<dyn Program>) -> Self {
+        Self {
+            name: name.to_owned(),
+            address,
+            boots: 0,
+            wake: 0,
+            paused_until: Time::ZERO,
+            busy_until: Time::ZERO,
+            clock,
+            up: false,
+            doors: program.doors(),
+            program,
+            draw: stream(seed, &format!("node {name}")),
+        }
+    }
+
+    /// Whether it runs.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.up
+    }
+
+    /// What its program takes the true time for.
+    #[must_use]
+    pub fn local(&self, now: Time) -> Time {
+        self.clock.local(now)
+    }
+
+    /// The program, if it is of that type.
+    #[must_use]
+    pub fn program<P: Program>(&self) -> Option<&P> {
+        (self.program.as_ref() as &dyn Any).downcast_ref()
+    }
+
+    /// The same, to change it between steps.
+    pub fn program_mut<P: Program>(&mut self) -> Option<&mut P> {
+        (self.program.as_mut() as &mut dyn Any).downcast_mut()
+    }
+
+    /// The process starts.
+    pub fn start(&mut self, now: Time) {
+        self.boots += 1;
+        self.up = true;
+        self.busy_until = now;
+        self.clock.start(now);
+        let draw = self.draw.fork();
+        self.program.start(self.clock.local(now), self.clock.wall(now), draw);
+    }
+
+    /// The process dies.
+    pub fn crash(&mut self, draw: &mut Draw) {
+        self.up = false;
+        self.program.crash(draw);
+    }
+
+    /// Through which door a datagram to there comes in; `None` if it is not for this host.
+    #[must_use]
+    pub fn door(&self, to: SocketAddrV4) -> Option<Role> {
+        self.doors.iter().find(|door| door.hears(self.address, to)).map(|door| door.role)
+    }
+
+    /// A datagram arrives. False if nobody is there to hear it.
+    pub fn on_datagram(&mut self, now: Time, from: SocketAddrV4, to: SocketAddrV4, bytes: &[u8]) -> bool {
+        let Some(role) = self.door(to).filter(|_| self.up) else { return false };
+        let arrival = Arrival { role, from, to: *to.ip(), bytes };
+        self.program.on_datagram(self.clock.local(now), self.clock.wall(now), &arrival);
+        true
+    }
+
+    /// Its deadline has come.
+    pub fn on_timeout(&mut self, now: Time) {
+        self.program.on_timeout(self.clock.local(now));
+    }
+
+    /// The store answers the oldest write.
+    pub fn on_stored(&mut self, now: Time, works: bool) {
+        self.program.on_stored(self.clock.local(now), works);
+    }
+
+    /// The oldest file asked for is open, or not there.
+    pub fn on_opened(&mut self, now: Time) {
+        self.program.on_opened(self.clock.local(now));
+    }
+
+    /// Somebody sets the wall clock, and the program notices.
+    pub fn on_wall_step(&mut self, now: Time, by_ms: i64) {
+        self.clock.step_wall(by_ms);
+        if self.up {
+            self.program.on_wall(self.clock.local(now), self.clock.wall(now));
+        }
+    }
+
+    /// Everything the program wants done, in order.
+    pub fn drain(&mut self, tells: bool) -> Vec<Effect> {
+        let effects = self.program.drain(tells);
+        self.doors = self.program.doors();
+        effects
+    }
+
+    /// The address that a datagram sent by that door comes from.
+    #[must_use]
+    pub fn source(&self, role: Role) -> SocketAddrV4 {
+        let door = self.doors.iter().find(|door| door.role == role);
+        SocketAddrV4::new(self.address, door.map_or(0, |door| door.port))
+    }
+
+    /// When the program wants to be called, in true time.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Deadline> {
+        let Deadline { at, why } = self.program.next_deadline().filter(|_| self.up)?;
+        Some(Deadline { at: self.clock.when(at), why })
+    }
+
+    /// What the address is to this host.
+    #[must_use]
+    pub fn standings(&self, now: Time, group: GroupAddr) -> Vec<(Content, Standing)> {
+        if self.up { self.program.standings(self.clock.local(now), group) } else { Vec::new() }
+    }
+}

@@ -1,0 +1,461 @@
+//! The world: one clock, one queue of events, one step at a time.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use binld::engine::catalog::Catalog;
+use driver::{Draw, Role, Time, Transmit};
+use wire::control::Envelope;
+use wire::query::{Opcode, Query};
+
+use crate::binld_host::BinldHost;
+use crate::check::{Checks, Done, Heard, Rules, Violation};
+use crate::clock::Clock;
+use crate::link::{Copy, Link, LinkFaults, Verdict};
+use crate::node::Node;
+use crate::program::{Effect, Program, Standing};
+use crate::replies::Replies;
+use crate::seed::stream;
+
+/// Steps without time going on after which the world says that somebody is in a loop.
+const STEPS_AT_ONE_INSTANT_MAX: u32 = 10_000;
+/// The port of queries and echoes.
+pub const QUERY_PORT: u16 = 4015;
+/// From one program of a machine to another.
+const LOOPBACK: Duration = Duration::from_micros(20);
+
+/// Something that happens to the world from outside.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fault {
+    /// A process dies.
+    Crash(usize),
+    /// A dead process starts again.
+    Start(usize),
+    /// A process does nothing for so long, and then everything.
+    Pause(usize, Duration),
+    /// Nothing of the first reaches the second.
+    Cut(usize, usize),
+    /// All ways are open.
+    Heal,
+    /// The link changes.
+    Link(LinkFaults),
+    /// Somebody sets a host's wall clock.
+    WallStep(usize, i64),
+    /// A boot server reads a new configuration.
+    Reload(usize, Catalog),
+    /// Writes fail with this chance, in parts per million.
+    StoreFails(u32),
+}
+
+#[derive(Debug)]
+enum Event {
+    Arrive { node: usize, datagram: u64, from: SocketAddrV4, to: SocketAddrV4, copy: Copy },
+    Wake { node: usize, wake: u64 },
+    Stored { node: usize, boot: u64 },
+    Opened { node: usize, boot: u64 },
+    Happen(Fault),
+}
+
+/// A datagram on its way, as a test may look at it.
+#[derive(Debug)]
+pub struct Passing<'a> {
+    /// Number of the sending host.
+    pub from: usize,
+    /// Number of the receiving host.
+    pub to: usize,
+    /// The address it is sent to.
+    pub destination: SocketAddrV4,
+    /// What it says.
+    pub bytes: &'a [u8],
+}
+
+impl Passing<'_> {
+    /// The query or echo in it.
+    #[must_use]
+    pub fn query(&self) -> Option<(Opcode, Query)> {
+        Query::decode(self.bytes).ok()
+    }
+
+    /// The control message in it.
+    #[must_use]
+    pub fn control(&self) -> Option<Envelope> {
+        Envelope::decode(self.bytes).ok()
+    }
+}
+
+type Filter = Box<dyn FnMut(Time, &Passing<'_>) -> bool>;
+
+/// The world.
+pub struct World {
+    /// From which everything is drawn.
+    pub seed: u64,
+    /// The hosts, by number.
+    pub nodes: Vec<Node>,
+    /// The checks.
+    pub checks: Checks,
+    /// What clients were told.
+    pub replies: Replies,
+    /// Steps made.
+    pub steps: u64,
+    /// Whether each event is printed.
+    pub tracing: bool,
+    now: Time,
+    queue: BTreeMap<(Time, u64), Event>,
+    sequence: u64,
+    link: Link,
+    filters: Vec<Filter>,
+    draw: Draw,
+    store_fails_ppm: u32,
+    steps_here: u32,
+    rules: Rules,
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").field("seed", &self.seed).field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+impl World {
+    /// An empty world.
+    #[must_use]
+    pub fn new(seed: u64, faults: LinkFaults, rules: Rules) -> Self {
+        Self {
+            seed,
+            nodes: Vec::new(),
+            checks: Checks::new(rules),
+            replies: Replies::default(),
+            steps: 0,
+            tracing: false,
+            now: Time::ZERO,
+            queue: BTreeMap::new(),
+            sequence: 0,
+            link: Link::new(seed, faults),
+            filters: Vec::new(),
+            draw: stream(seed, "world"),
+            store_fails_ppm: 0,
+            steps_here: 0,
+            rules,
+        }
+    }
+
+    /// The true time.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Adds a host, which starts at `start_at`; gives its number.
+    pub fn add(
+        &mut self,
+        name: &str,
+        address: Ipv4Addr,
+        clock: Clock,
+        program: Box<dyn Program>,
+        start_at: Time,
+    ) -> usize {
+        self.nodes.push(Node::new(self.seed, name, address, clock, program));
+        let number = self.nodes.len() - 1;
+        self.at(start_at, Fault::Start(number));
+        number
+    }
+
+    /// Something will happen.
+    pub fn at(&mut self, at: Time, fault: Fault) {
+        self.push(at, Event::Happen(fault));
+    }
+
+    /// Every datagram for which this is true is lost; local ones are not asked about.
+    pub fn drop_if(&mut self, filter: impl FnMut(Time, &Passing<'_>) -> bool + 'static) {
+        self.filters.push(Box::new(filter));
+    }
+
+    /// No more of them.
+    pub fn drop_nothing(&mut self) {
+        self.filters.clear();
+    }
+
+    fn push(&mut self, at: Time, event: Event) {
+        self.sequence += 1;
+        self.queue.insert((at.max(self.now), self.sequence), event);
+    }
+
+    /// Goes on for so long, or until a check fails.
+    ///
+    /// # Errors
+    /// The first rule that did not hold.
+    pub fn run_for(&mut self, span: Duration) -> Result<(), Violation> {
+        let until = self.now + span;
+        self.run_until(until, |_| false)?;
+        self.now = until;
+        Ok(())
+    }
+
+    /// Goes on until `done`, at most for so long. Gives whether it was done.
+    ///
+    /// # Errors
+    /// The first rule that did not hold.
+    pub fn run_while(&mut self, span: Duration, mut done: impl FnMut(&Self) -> bool) -> Result<bool, Violation> {
+        let until = self.now + span;
+        self.run_until(until, |world| done(world))
+    }
+
+    fn run_until(&mut self, until: Time, mut done: impl FnMut(&Self) -> bool) -> Result<bool, Violation> {
+        if done(self) {
+            return Ok(true);
+        }
+        while let Some(entry) = self.queue.first_entry() {
+            let (at, _) = *entry.key();
+            if at > until {
+                break;
+            }
+            let event = entry.remove();
+            self.steps_here = if at == self.now { self.steps_here + 1 } else { 0 };
+            self.now = at;
+            self.step(event);
+            if let Some(violation) = self.checks.violations.first() {
+                return Err(violation.clone());
+            }
+            if done(self) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn step(&mut self, event: Event) {
+        self.steps += 1;
+        let node = match &event {
+            Event::Arrive { node, .. } | Event::Wake { node, .. } => Some(*node),
+            Event::Stored { node, boot } | Event::Opened { node, boot } => {
+                if self.nodes[*node].boots != *boot || !self.nodes[*node].is_up() {
+                    return;
+                }
+                Some(*node)
+            }
+            Event::Happen(_) => None,
+        };
+        // A paused host hears everything later, in the order in which it came.
+        if let Some(until) = node.map(|node| self.nodes[node].paused_until).filter(|until| *until > self.now) {
+            return self.push(until, event);
+        }
+        match event {
+            Event::Arrive { node, datagram, from, to, copy } => self.arrive(node, datagram, (from, to), &copy),
+            Event::Wake { node, wake } => {
+                if self.nodes[node].wake == wake && self.nodes[node].is_up() {
+                    self.nodes[node].on_timeout(self.now);
+                    self.settle(node);
+                }
+            }
+            Event::Stored { node, .. } => {
+                let works = !self.draw.chance(self.store_fails_ppm);
+                self.nodes[node].on_stored(self.now, works);
+                self.settle(node);
+            }
+            Event::Opened { node, .. } => {
+                self.nodes[node].on_opened(self.now);
+                self.settle(node);
+            }
+            Event::Happen(fault) => self.happen(fault),
+        }
+    }
+
+    fn happen(&mut self, fault: Fault) {
+        self.trace(|| format!("*** {fault:?}"));
+        match fault {
+            Fault::Crash(node) => {
+                if self.nodes[node].is_up() {
+                    self.nodes[node].crash(&mut self.draw);
+                    self.checks.on_crash(node);
+                    self.replies.on_crash(node);
+                }
+            }
+            Fault::Start(node) => {
+                if !self.nodes[node].is_up() {
+                    self.nodes[node].start(self.now);
+                    self.settle(node);
+                }
+            }
+            Fault::Pause(node, span) => self.nodes[node].paused_until = self.now + span,
+            Fault::Cut(from, to) => self.link.cut(from, to),
+            Fault::Heal => self.link.heal(),
+            Fault::Link(faults) => self.link.set_faults(faults),
+            Fault::StoreFails(ppm) => self.store_fails_ppm = ppm,
+            Fault::Reload(node, catalog) => {
+                let local = self.nodes[node].local(self.now);
+                if let Some(binld) = self.nodes[node].program_mut::<BinldHost>() {
+                    binld.reload(local, catalog);
+                }
+                self.settle(node);
+            }
+            Fault::WallStep(node, by_ms) => {
+                self.nodes[node].on_wall_step(self.now, by_ms);
+                self.settle(node);
+            }
+        }
+    }
+
+    fn arrive(&mut self, node: usize, datagram: u64, (from, to): (SocketAddrV4, SocketAddrV4), copy: &Copy) {
+        let now = self.now;
+        if !self.nodes[node].is_up() {
+            return;
+        }
+        self.trace(|| format!("{} <- {from} {}", self.nodes[node].name, describe(&copy.bytes)));
+        let query = (to.port() == QUERY_PORT).then(|| Query::decode(&copy.bytes).ok()).flatten();
+        let Some((opcode, query)) = query.filter(|_| copy.intact) else {
+            if self.nodes[node].program::<BinldHost>().is_some() {
+                self.replies.on_control(now, node, from, copy);
+            }
+            self.nodes[node].on_datagram(now, from, to, &copy.bytes);
+            return self.settle(node);
+        };
+        let standings = self.nodes[node].standings(now, query.group);
+        let is_binld = self.nodes[node].program::<BinldHost>().is_some();
+        let own = is_binld && *from.ip() == self.nodes[node].address;
+        let name = self.nodes[node].name.clone();
+        let foreign_query = opcode == Opcode::Query && !own;
+        let heard = Heard { name: &name, query: &query, foreign_query, standings: &standings };
+        self.checks.on_heard(now, datagram, node, &heard);
+        // To the letter of the source a server that asks looks up its database, and its own question is not in it.
+        let asks = standings.iter().any(|(_, standing)| *standing == Standing::Pending);
+        if self.rules == Rules::SeedLiteral && is_binld && asks && opcode == Opcode::Query {
+            return;
+        }
+        let refusals = self.refusals(node);
+        self.nodes[node].on_datagram(now, from, to, &copy.bytes);
+        let echoed = self.settle_and_look(node, &query);
+        if opcode == Opcode::Query {
+            let standings = self.nodes[node].standings(now, query.group);
+            let done = Done { echoed, refused: self.refusals(node) > refusals, standings };
+            self.checks.after_query(now, datagram, node, &heard, &done);
+        }
+    }
+
+    /// Datagrams on the query port that a host dropped because of their number.
+    fn refusals(&self, node: usize) -> u64 {
+        let node = &self.nodes[node];
+        let binld = node.program::<BinldHost>().and_then(BinldHost::engine);
+        let mtftp = node.program::<crate::mtftp_host::MtftpHost>().and_then(crate::mtftp_host::MtftpHost::engine);
+        binld.map_or(0, |engine| engine.counters().get("dropped.query.rate"))
+            + mtftp.map_or(0, |engine| engine.counters().get("query", "rate"))
+    }
+
+    fn settle(&mut self, node: usize) {
+        self.carry_out(node, None);
+    }
+
+    /// Carries everything out, and says whether an echo of that query was in it.
+    fn settle_and_look(&mut self, node: usize, query: &Query) -> bool {
+        self.carry_out(node, Some(query.encode(Opcode::Echo)))
+    }
+
+    fn carry_out(&mut self, node: usize, echo: Option<Vec<u8>>) -> bool {
+        let mut echoed = false;
+        for effect in self.nodes[node].drain(self.tracing) {
+            match effect {
+                Effect::Send(transmit) => {
+                    echoed |= Some(&transmit.bytes) == echo.as_ref();
+                    self.send(node, &transmit);
+                }
+                Effect::Persist => {
+                    let boot = self.nodes[node].boots;
+                    self.work(node, 20_000, Event::Stored { node, boot });
+                }
+                Effect::Open => {
+                    let boot = self.nodes[node].boots;
+                    self.work(node, 1_000, Event::Opened { node, boot });
+                }
+                Effect::Tell(text) => self.trace(|| format!("{}: {text}", self.nodes[node].name)),
+            }
+        }
+        if let Some(binld) = self.nodes[node].program::<BinldHost>()
+            && let Some(status) = binld.status(self.nodes[node].local(self.now))
+        {
+            self.checks.after_step(self.now, node, &self.nodes[node].name, &status);
+        }
+        self.wake(node);
+        echoed
+    }
+
+    /// A disk is asked one thing after the other and takes up to so many µs for each.
+    fn work(&mut self, node: usize, micros_max: u64, event: Event) {
+        let span = Duration::from_micros(100 + self.draw.below(micros_max));
+        let at = self.nodes[node].busy_until.max(self.now) + span;
+        self.nodes[node].busy_until = at;
+        self.push(at, event);
+    }
+
+    fn wake(&mut self, node: usize) {
+        self.nodes[node].wake += 1;
+        let Some(deadline) = self.nodes[node].next_deadline() else { return };
+        if self.steps_here > STEPS_AT_ONE_INSTANT_MAX {
+            let text = format!("{} never gets on: {}", self.nodes[node].name, deadline.why);
+            self.checks.fail(self.now, "livelock", text);
+        }
+        let wake = self.nodes[node].wake;
+        self.push(deadline.at, Event::Wake { node, wake });
+    }
+
+    fn send(&mut self, from: usize, transmit: &Transmit) {
+        let now = self.now;
+        if transmit.role == Role::Discovery && self.nodes[from].program::<BinldHost>().is_some() {
+            self.replies.on_reply(now, from, &self.nodes, &transmit.bytes, &mut self.checks);
+        }
+        self.sequence += 1;
+        let datagram = self.sequence;
+        let source = self.nodes[from].source(transmit.role);
+        let receivers: Vec<usize> =
+            (0..self.nodes.len()).filter(|to| self.nodes[*to].door(transmit.to).is_some()).collect();
+        self.trace(|| {
+            format!("{} -> {} {}", self.nodes[from].name, transmit.to, describe(&transmit.bytes))
+        });
+        for to in receivers {
+            self.checks.on_sent(now, datagram, from, to, &transmit.bytes);
+            match self.carry(from, to, transmit) {
+                Verdict::Arrives(copies) => {
+                    for copy in copies {
+                        let event =
+                            Event::Arrive { node: to, datagram, from: source, to: transmit.to, copy: copy.clone() };
+                        self.push(copy.at, event);
+                    }
+                }
+                verdict @ (Verdict::Lost | Verdict::Cut | Verdict::Dropped) => {
+                    self.trace(|| format!("    {verdict:?} on the way to {}", self.nodes[to].name));
+                }
+            }
+        }
+    }
+
+    fn carry(&mut self, from: usize, to: usize, transmit: &Transmit) -> Verdict {
+        if self.nodes[from].address == self.nodes[to].address {
+            let copy = Copy { at: self.now + LOOPBACK, bytes: transmit.bytes.clone(), intact: true };
+            return Verdict::Arrives(vec![copy]);
+        }
+        let passing = Passing { from, to, destination: transmit.to, bytes: &transmit.bytes };
+        let now = self.now;
+        if self.filters.iter_mut().any(|filter| filter(now, &passing)) {
+            return Verdict::Dropped;
+        }
+        self.link.carry(now, from, to, &transmit.bytes)
+    }
+
+    #[expect(clippy::print_stdout, reason = "a replay is read by people")]
+    fn trace(&self, line: impl FnOnce() -> String) {
+        if self.tracing {
+            println!("{:>12} {}", format!("{:?}", self.now), line());
+        }
+    }
+}
+
+/// A datagram in a few words.
+fn describe(bytes: &[u8]) -> String {
+    if let Ok((opcode, query)) = Query::decode(bytes) {
+        return format!("{opcode:?} {} {}", query.group, query.content);
+    }
+    match Envelope::decode(bytes) {
+        Ok(envelope) => format!("{:?}", envelope.message),
+        Err(_) => format!("{} bytes", bytes.len()),
+    }
+}
