@@ -149,10 +149,8 @@ impl Engine {
     }
 
     pub(super) fn on_ack(&mut self, now: Time, from: SocketAddrV4, ack: &Ack) {
-        if !self.requests.asked_for(&ack.request, &ack.file) {
-            return self.counters.add("dropped.stale_ack");
-        }
-        let Some(subject) = self.requests.on_answer(from, self.identity.boot_epoch, &ack.request) else {
+        let epoch = self.identity.boot_epoch;
+        let Some(subject) = self.requests.on_answer(from, epoch, &ack.request, Some(&ack.file)) else {
             return self.counters.add("dropped.stale_ack");
         };
         self.timers.disarm(&Timer::Request(subject.clone()));
@@ -180,6 +178,9 @@ impl Engine {
         if !was_held && !matches!(claim.state, State::Configuring { .. }) {
             return;
         }
+        if ack.ports.client == 0 || ack.ports.server == 0 {
+            return self.counters.add("dropped.ack.no_ports");
+        }
         let moved = commitment.at.ports != ack.ports;
         commitment.at.ports = ack.ports;
         if let Some(claim) = self.claims.get_mut(key) {
@@ -196,10 +197,8 @@ impl Engine {
     }
 
     pub(super) fn on_nak(&mut self, now: Time, from: SocketAddrV4, nak: &Nak) {
-        if !self.requests.asked_for(&nak.request, &nak.file) {
-            return self.counters.add("dropped.stale_nak");
-        }
-        let Some(subject) = self.requests.on_answer(from, self.identity.boot_epoch, &nak.request) else {
+        let epoch = self.identity.boot_epoch;
+        let Some(subject) = self.requests.on_answer(from, epoch, &nak.request, Some(&nak.file)) else {
             return self.counters.add("dropped.stale_nak");
         };
         self.timers.disarm(&Timer::Request(subject.clone()));
@@ -225,7 +224,8 @@ impl Engine {
     /// The same file on other ports: adopt them and configure again (decisions.md, BINLD ↔ MTFTP).
     fn on_other_ports(&mut self, now: Time, key: &ClaimKey, from: Ipv4Addr, ports: Ports) {
         let commitment = self.claims.get_mut(key).and_then(|claim| claim.state.commitment_mut());
-        let Some(commitment) = commitment.filter(|commitment| commitment.at.ports != ports) else {
+        let usable = ports.client != 0 && ports.server != 0;
+        let Some(commitment) = commitment.filter(|commitment| usable && commitment.at.ports != ports) else {
             return self.on_in_use(now, key, from);
         };
         commitment.at.ports = ports;
@@ -251,7 +251,8 @@ impl Engine {
 
     /// The server knows a higher number of ours: go above it.
     pub(super) fn on_superseded(&mut self, now: Time, from: SocketAddrV4, answer: &Superseded) {
-        let Some(subject) = self.requests.on_answer(from, self.identity.boot_epoch, &answer.request) else {
+        let epoch = self.identity.boot_epoch;
+        let Some(subject) = self.requests.on_answer(from, epoch, &answer.request, None) else {
             return self.counters.add("dropped.stale_superseded");
         };
         self.counters.add("request.superseded");

@@ -22,6 +22,15 @@ pub enum Subject {
     File(Content),
 }
 
+impl Subject {
+    fn content(&self) -> &Content {
+        match self {
+            Self::Configure(key) | Self::Delete(key, _) => &key.content,
+            Self::File(content) => content,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Outstanding {
     to: SocketAddrV4,
@@ -89,26 +98,21 @@ impl Requests {
         Some(Due::Send(request.to, request.message.clone(), now + *wait))
     }
 
-    /// Whether the request that is answered was about that file: an answer repeats what it answers.
-    #[must_use]
-    pub fn asked_for(&self, answered: &RequestRef, file: &FileName) -> bool {
-        self.by_serial.get(&answered.serial).is_some_and(|subject| match subject {
-            Subject::Configure(key) | Subject::Delete(key, _) => key.content.file == *file,
-            Subject::File(content) => content.file == *file,
-        })
-    }
-
     /// The subject of an answer that came from `from`; it is no longer under way. `None` for answers to nothing we
-    /// asked: late, repeated or forged.
+    /// asked: late, repeated, damaged or forged. An answer repeats what it answers, the file too if it names one.
     pub fn on_answer(
         &mut self,
         from: SocketAddrV4,
         epoch: BootEpoch,
         answered: &RequestRef,
+        file: Option<&FileName>,
     ) -> Option<Subject> {
         let subject = self.by_serial.get(&answered.serial)?.clone();
         let request = self.by_subject.get(&subject)?;
-        let fits = request.to == from && answered.boot_epoch == epoch && answered.group == request.group;
+        let fits = request.to == from
+            && answered.boot_epoch == epoch
+            && answered.group == request.group
+            && file.is_none_or(|file| *file == subject.content().file);
         if !fits {
             return None;
         }
@@ -177,12 +181,14 @@ mod tests {
         begin(&mut requests);
         let stranger = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 8), 4017);
         let group = "239.255.0.1".parse().ok();
-        assert_eq!(requests.on_answer(stranger, EPOCH, &answer(1)), None);
-        assert_eq!(requests.on_answer(SERVER, BootEpoch(6), &answer(1)), None);
-        assert_eq!(requests.on_answer(SERVER, EPOCH, &answer(2)), None);
-        assert_eq!(requests.on_answer(SERVER, EPOCH, &RequestRef { group, ..answer(1) }), None);
-        assert_eq!(requests.on_answer(SERVER, EPOCH, &answer(1)), Some(subject()));
-        assert_eq!(requests.on_answer(SERVER, EPOCH, &answer(1)), None);
+        assert_eq!(requests.on_answer(stranger, EPOCH, &answer(1), None), None);
+        assert_eq!(requests.on_answer(SERVER, BootEpoch(6), &answer(1), None), None);
+        assert_eq!(requests.on_answer(SERVER, EPOCH, &answer(2), None), None);
+        assert_eq!(requests.on_answer(SERVER, EPOCH, &RequestRef { group, ..answer(1) }, None), None);
+        let other = FileName::new(b"g").unwrap();
+        assert_eq!(requests.on_answer(SERVER, EPOCH, &answer(1), Some(&other)), None);
+        assert_eq!(requests.on_answer(SERVER, EPOCH, &answer(1), None), Some(subject()));
+        assert_eq!(requests.on_answer(SERVER, EPOCH, &answer(1), None), None);
     }
 
     #[test]
@@ -191,7 +197,7 @@ mod tests {
         begin(&mut requests);
         requests.raise_serial(Serial(40));
         begin(&mut requests);
-        assert_eq!(requests.on_answer(SERVER, EPOCH, &answer(1)), None);
-        assert_eq!(requests.on_answer(SERVER, EPOCH, &answer(41)), Some(subject()));
+        assert_eq!(requests.on_answer(SERVER, EPOCH, &answer(1), None), None);
+        assert_eq!(requests.on_answer(SERVER, EPOCH, &answer(41), None), Some(subject()));
     }
 }

@@ -561,7 +561,7 @@ fn an_echo_must_be_the_outstanding_query_byte_for_byte() {
     for wrong in [
         Query { layer: Layer(1), ..query.clone() },
         Query { client_port: 1, ..query.clone() },
-        Query { content: content(21, "other"), ..query.clone() },
+        Query { content: content(21, "other"), ..query },
     ] {
         host.hear(Role::Query, SocketAddrV4::new(PEER, 4015), &wrong.encode(Opcode::Echo));
     }
