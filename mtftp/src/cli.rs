@@ -97,8 +97,7 @@ fn check(file: &Path) -> Result<(), Failure> {
 fn status(file: &Path, json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
     let socket = match socket {
         Some(socket) => socket,
-        // The text alone: whether this host has what it names is not asked here.
-        None => config::read(file)?.0.socket(),
+        None => config::socket_of(file)?,
     };
     let answer = control::ask(&socket, shell::status_request(json), STATUS_PATIENCE)?;
     Ok(host::print(&answer)?)

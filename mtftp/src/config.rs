@@ -160,6 +160,24 @@ impl Default for Log {
     }
 }
 
+/// The name of the control socket in `run_dir`.
+const SOCKET: &str = "mtftpd.sock";
+
+/// Where the control socket of the daemon with this configuration lies. Reads only `run_dir`: a daemon that runs can
+/// be asked although somebody is in the middle of editing its file.
+///
+/// # Errors
+/// If the file cannot be read or is not TOML.
+pub fn socket_of(file: &Path) -> Result<PathBuf, ConfigError> {
+    #[derive(Deserialize)]
+    struct Place {
+        #[serde(default = "run_dir")]
+        run_dir: PathBuf,
+    }
+    let Place { run_dir } = driver::config::read(file)?;
+    Ok(run_dir.join(SOCKET))
+}
+
 /// A configuration that fits this host.
 #[derive(Debug, Clone)]
 pub struct Loaded {
@@ -323,7 +341,7 @@ impl Config {
     /// The control socket of the daemon.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
-        self.run_dir.join("mtftpd.sock")
+        self.run_dir.join(SOCKET)
     }
 
     /// The store.

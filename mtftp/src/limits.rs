@@ -63,6 +63,11 @@ pub const SESSION_SILENCE: Duration = Duration::from_secs(2);
 pub const QUESTIONS_MAX: u8 = 3;
 /// Openers asked in one step, so that a step is short.
 pub const QUESTIONS_PER_STEP: usize = 16;
+/// Blocks after which a master hands the pace to the next opener that was heard. A software bridge queues some 500
+/// packets for a port: with [`PACERS_MAX`] openers in turn none can fall that far behind.
+pub const TURN_BLOCKS: u16 = 32;
+/// Openers that are heard during a pass. Each ACKs every block; the others are asked at its end.
+pub const PACERS_MAX: usize = 8;
 /// Resends after which a silent master no longer keeps the others from their blocks.
 pub const MASTER_TRIES: u32 = 2;
 /// How many turns as master an opener may leave unanswered.

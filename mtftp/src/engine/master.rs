@@ -14,6 +14,8 @@ pub(crate) struct MasterClient {
     pub(crate) heard_at: Time,
     /// Resends since its last progress.
     pub(crate) tries: u32,
+    /// Blocks sent to the group at its pace.
+    pub(crate) paced: u16,
 }
 
 /// What a session waits for.

@@ -1,0 +1,274 @@
+//! What a session sends next, and to whom.
+
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use driver::Time;
+
+use super::{BLOCK_SIZE, Opener, RECENT_MAX, Session};
+use crate::engine::action::Blocks;
+use crate::engine::context::Context;
+use crate::engine::master::{Clock, MasterClient};
+use crate::limits::{
+    MASTER_SILENCE, PACERS_MAX, QUESTIONS_MAX, QUESTIONS_PER_STEP, SILENCE_MAX, TURN_BLOCKS,
+};
+
+impl Session {
+    /// Whether an opener could lack a block before the last without our knowing.
+    pub(super) fn unsure(&self, opener: &Opener) -> bool {
+        opener.acked.is_none_or(|acked| acked + 1 < self.last) && opener.questions < QUESTIONS_MAX
+    }
+
+    /// Whether the last block must wait: iPXE that has it and then leaves may boot an image with holes.
+    pub(super) fn holds_back(&self, now: Time) -> bool {
+        let since = self.held_since.unwrap_or(now);
+        self.last > 1
+            && self.openers.values().any(|opener| {
+                opener.opened_at <= since && (opener.lacks.any_below(self.last) || self.unsure(opener))
+            })
+    }
+
+    /// The block an opener shall get next.
+    pub(super) fn want(&self, opener: &Opener, hold: bool) -> Option<u16> {
+        opener.lacks.first().filter(|&block| block < self.last || !hold)
+    }
+
+    /// Sends what is next. Called when the clock says so: the master ACKed, all who were asked answered, or the
+    /// timer.
+    pub(super) fn step(&mut self, now: Time, context: &mut Context) {
+        if self.openers.is_empty() || !self.may_send(now) {
+            self.clock = Clock::Idle;
+            return;
+        }
+        let hold = self.holds_back(now);
+        if hold
+            && self.held_since.is_none()
+            && self.openers.values().any(|o| o.lacks.first() == Some(self.last))
+        {
+            self.held_since = Some(now);
+        }
+        if let Some(client) = self.master()
+            && let Some(opener) = self.openers.get(&client)
+            && let Some(block) = self.want(opener, hold)
+        {
+            self.listen_around(now, block, client, context);
+            let client = self.take_turns(now, client, hold);
+            self.ask_before_the_end(now, block, Some(client), context);
+            self.put_block(block);
+            return self.multicast(now, block, context);
+        }
+        // A new master: who lacks something before the last block; then who never ACKed and lacks the last.
+        let next = self
+            .openers
+            .iter()
+            .filter_map(|(client, opener)| Some((client, opener, self.want(opener, hold)?)))
+            .filter(|(_, opener, block)| *block < self.last || opener.acked.is_none())
+            .min_by_key(|(_, opener, block)| (*block == self.last, opener.turn))
+            .map(|(client, _, block)| (*client, block));
+        if let Some((client, block)) = next {
+            self.ask_before_the_end(now, block, Some(client), context);
+            self.name(now, client, block, context);
+            if self.openers.values().any(|opener| opener.lacks.contains(block)) {
+                self.multicast(now, block, context);
+            }
+            return;
+        }
+        self.clock = Clock::Answers;
+        self.finish(now, hold, context);
+    }
+
+    fn put_block(&mut self, block: u16) {
+        if let Clock::Master(master) = &mut self.clock {
+            master.block = block;
+            master.paced = master.paced.saturating_add(1);
+        }
+    }
+
+    /// Every so often asks one opener that was never heard, by a unicast copy of the next block: whoever was heard
+    /// once ACKs from then on, and its ACKs say how far behind it is. The master goes on.
+    fn listen_around(&mut self, now: Time, block: u16, master: SocketAddrV4, context: &mut Context) {
+        let due = matches!(&self.clock, Clock::Master(m) if m.paced >= TURN_BLOCKS);
+        let heard = self.openers.values().filter(|opener| opener.acked.is_some()).count();
+        if !due || heard >= PACERS_MAX {
+            return;
+        }
+        let silent = self.openers.iter().filter(|(client, opener)| {
+            **client != master
+                && opener.acked.is_none()
+                && opener.questions < QUESTIONS_MAX
+                && opener.asked_at.is_none_or(|at| now.since(at) >= MASTER_SILENCE)
+                && opener.lacks.contains(block)
+        });
+        let next = silent.min_by_key(|(_, opener)| opener.turn).map(|(client, _)| *client);
+        if let Some(client) = next {
+            self.ask(now, client, block, context);
+        }
+    }
+
+    /// After its share of blocks a master hands the pace to the next opener that was heard: a listener whose packets
+    /// queue up in front of it falls behind by a few turns at the most, not until they are dropped. Gives the master
+    /// from now on.
+    fn take_turns(&mut self, now: Time, master: SocketAddrV4, hold: bool) -> SocketAddrV4 {
+        if !matches!(&self.clock, Clock::Master(m) if m.paced >= TURN_BLOCKS) {
+            return master;
+        }
+        if let Some(opener) = self.openers.get_mut(&master) {
+            self.turns += 1;
+            opener.turn = self.turns;
+        }
+        let able = self.openers.iter().filter(|(_, opener)| {
+            opener.acked.is_some() && opener.strikes == 0 && self.want(opener, hold).is_some()
+        });
+        let next = able.min_by_key(|(_, opener)| opener.turn).map_or(master, |(client, _)| *client);
+        self.clock =
+            Clock::Master(MasterClient { client: next, block: 0, heard_at: now, tries: 0, paced: 0 });
+        next
+    }
+
+    /// Nobody is known to lack anything before the last block: asks who was not heard of, then sends the last one,
+    /// then waits for its ACKs.
+    fn finish(&mut self, now: Time, hold: bool, context: &mut Context) {
+        if hold {
+            let block = self.last.saturating_sub(1).max(1);
+            return self.ask_silent(now, block, context);
+        }
+        if self.openers.values().any(|opener| !opener.lacks.contains(self.last)) {
+            let exhausted = |o: &Opener| o.questions >= QUESTIONS_MAX && !o.lacks.contains(self.last);
+            let gone: Vec<_> = self.openers.iter().filter(|(_, o)| exhausted(o)).map(|(c, _)| *c).collect();
+            for client in gone {
+                self.lose(client);
+            }
+        }
+        if self.openers.values().any(|opener| opener.lacks.contains(self.last)) {
+            self.multicast(now, self.last, context);
+            for opener in self.openers.values_mut() {
+                opener.asked_at = Some(now);
+            }
+            return;
+        }
+        self.ask_silent(now, self.last, context);
+    }
+
+    /// Asks, by a unicast block, openers whose state is not known and who were not asked just now.
+    fn ask_silent(&mut self, now: Time, block: u16, context: &mut Context) {
+        let due = |opener: &Opener| {
+            opener.questions < QUESTIONS_MAX
+                && (block == self.last || self.unsure(opener))
+                && opener.asked_at.is_none_or(|at| now.since(at) >= patience(opener.questions))
+        };
+        let clients: Vec<_> =
+            self.openers.iter().filter(|(_, o)| due(o)).map(|(client, _)| *client).collect();
+        for client in clients.into_iter().take(QUESTIONS_PER_STEP) {
+            self.ask(now, client, block, context);
+        }
+        // The timer runs from here even if nobody was due.
+        self.sent_at = now;
+    }
+
+    /// The last block but one is the last chance to hear of silent openers without a copy too many: they get it by
+    /// unicast first, while they still lack it.
+    fn ask_before_the_end(
+        &mut self,
+        now: Time,
+        block: u16,
+        but: Option<SocketAddrV4>,
+        context: &mut Context,
+    ) {
+        if u32::from(block) + 1 != u32::from(self.last) {
+            return;
+        }
+        let clients: Vec<_> = self
+            .openers
+            .iter()
+            .filter(|(client, opener)| {
+                Some(**client) != but && opener.lacks.first() == Some(block) && self.unsure(opener)
+            })
+            .filter(|(_, opener)| opener.acked.is_none_or(|acked| acked + 1 < block))
+            .map(|(client, _)| *client)
+            .collect();
+        for client in clients.into_iter().take(QUESTIONS_PER_STEP) {
+            self.ask(now, client, block, context);
+        }
+    }
+
+    /// Makes an opener the master by one unicast block.
+    pub(super) fn name(&mut self, now: Time, client: SocketAddrV4, block: u16, context: &mut Context) {
+        context.count("session", "master_named");
+        self.clock = Clock::Master(MasterClient { client, block, heard_at: now, tries: 0, paced: 0 });
+        self.ask(now, client, block, context);
+    }
+
+    /// One block by unicast: whoever gets it, ACKs.
+    pub(super) fn ask(&mut self, now: Time, client: SocketAddrV4, block: u16, context: &mut Context) {
+        let Some(opener) = self.openers.get_mut(&client) else { return };
+        if opener.questions >= QUESTIONS_MAX {
+            self.sent_at = now;
+            return;
+        }
+        opener.questions += 1;
+        opener.asked_at = Some(now);
+        let lacked = opener.lacks.contains(block);
+        opener.lacks.remove(block);
+        if self.put(now, block, client, lacked, context) {
+            self.tally.unicast += 1;
+            if block == self.last
+                && let Some(trace) = self.traces.get_mut(client.ip())
+            {
+                trace.last_sent = true;
+            }
+        }
+    }
+
+    /// One block to the group.
+    pub(super) fn multicast(&mut self, now: Time, block: u16, context: &mut Context) {
+        let lacked =
+            self.openers.values().any(|opener| opener.lacks.contains(block)) || self.tally.multicast == 0;
+        if !self.put(now, block, self.group, lacked, context) {
+            return;
+        }
+        for opener in self.openers.values_mut() {
+            opener.lacks.remove(block);
+        }
+        self.tally.multicast += 1;
+        self.multicast_at = now;
+        if block == self.last {
+            self.held_since = None;
+            for trace in self.traces.values_mut() {
+                trace.last_sent = true;
+            }
+        }
+    }
+
+    /// False if nothing may be sent on anybody's account.
+    fn put(&mut self, now: Time, block: u16, to: SocketAddrV4, lacked: bool, context: &mut Context) -> bool {
+        self.sent_at = now;
+        if !self.acked_lately(now) {
+            if self.credit == 0 {
+                return false;
+            }
+            self.credit -= 1;
+        }
+        if !lacked {
+            self.tally.spare += 1;
+        }
+        if self.recent.len() == RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((block, now));
+        let (file, role) = (self.file, self.role);
+        context.blocks(Blocks {
+            file,
+            first_block: u64::from(block),
+            count: 1,
+            block_size: BLOCK_SIZE,
+            role,
+            to,
+        });
+        true
+    }
+}
+
+/// How long a question may stay unanswered: twice as long each time, for an opener that has packets queued up.
+fn patience(questions: u8) -> Duration {
+    SILENCE_MAX.saturating_mul(1 << questions.saturating_sub(1).min(3))
+}
