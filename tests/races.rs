@@ -144,8 +144,7 @@ fn g08_echoes_of_nothing_take_nothing() {
 fn g09_the_same_content_is_no_conflict() {
     let mut world = quiet(1);
     let mtftp = world.mtftp(host(3), &["f"], TRUE_CLOCK, NOW);
-    let binlds =
-        [1, 2].map(|number| world.binld(host(number), &[dynamic(1, host(3))], TRUE_CLOCK, NOW));
+    let binlds = [1, 2].map(|number| world.binld(host(number), &[dynamic(1, host(3))], TRUE_CLOCK, NOW));
     world.run_ms(LONG);
     assert_eq!(states(&world, binlds), [StateName::Held, StateName::Held]);
     assert_eq!(binlds.map(|binld| world.claim(binld).group), [Some(group(1)); 2]);
@@ -219,13 +218,8 @@ fn g17_a_silent_mtftp_server_is_left_for_the_next() {
     assert_eq!(world.claim(binld).content.server, host(3));
     world.world.at(world.world.now(), Fault::Crash(silent));
     // Its last ACK is 60 s old at most; the rest is the client's patience.
-    let client = world.client(
-        Ipv4Addr::new(10, 0, 1, 1),
-        ClientKind::Ipxe,
-        1,
-        &[host(1)],
-        vec![at_ms(80_000)],
-    );
+    let client =
+        world.client(Ipv4Addr::new(10, 0, 1, 1), ClientKind::Ipxe, 1, &[host(1)], vec![at_ms(80_000)]);
     world.run_ms(90_000);
     let (_, reply) = world.boots(client)[0].answered.clone().expect("an answer");
     assert_eq!(reply.file_server, host(4));
@@ -282,8 +276,7 @@ fn i5_a_client_hears_nothing_before_the_ack() {
     let mut world = quiet(1);
     world.mtftp(host(3), &["f"], TRUE_CLOCK, NOW);
     let binld = world.binld(host(1), &[pinned(1, host(3))], TRUE_CLOCK, NOW);
-    let client =
-        world.client(Ipv4Addr::new(10, 0, 1, 1), ClientKind::Ipxe, 1, &[host(1)], vec![at_ms(100)]);
+    let client = world.client(Ipv4Addr::new(10, 0, 1, 1), ClientKind::Ipxe, 1, &[host(1)], vec![at_ms(100)]);
     world.run_until_state(binld, StateName::Configuring, LONG);
     assert!(world.boots(client).is_empty());
     world.run_until_state(binld, StateName::Held, LONG);
@@ -294,4 +287,39 @@ fn i5_a_client_hears_nothing_before_the_ack() {
     // The client turned the background clearing into a foreground one.
     assert!(at.since(boot.began_at) < Duration::from_millis(600), "{:?}", at.since(boot.began_at));
     assert_eq!(world.world.replies.multicast, 1);
+}
+
+#[test]
+fn g24_a_restarted_holder_yields_to_who_took_its_address_meanwhile() {
+    let mut world = quiet(1);
+    // The greater key starts first, and vanishes together with the MTFTP server that would defend it.
+    let (binlds, mtftps) = furnish(&mut world, [at_ms(LONG), NOW], dynamic);
+    world.run_until_state(binlds[1], StateName::Held, LONG);
+    let now = world.world.now();
+    for node in [binlds[1], mtftps[1]] {
+        world.world.at(now, Fault::Crash(node));
+        world.world.at(at_ms(30_000), Fault::Start(node));
+    }
+    world.run_ms(29_000 - LONG);
+    world.run_until_state(binlds[0], StateName::Held, LONG);
+    world.run_ms(200_000);
+    assert_eq!(states(&world, binlds), [StateName::Held, StateName::Waiting]);
+    let host = world.world.nodes[mtftps[1]].program::<sim::mtftp_host::MtftpHost>();
+    let status = host.and_then(sim::mtftp_host::MtftpHost::status).expect("it lives");
+    assert!(status.claims.is_empty(), "the reference from before the restart is gone: {:?}", status.claims);
+}
+
+#[test]
+fn p3_a_draining_address_is_deleted_when_its_last_client_has_had_its_time() {
+    let mut world = quiet(1);
+    world.mtftp(host(3), &["f"], TRUE_CLOCK, NOW);
+    let binld = world.binld(host(1), &[pinned(1, host(3))], TRUE_CLOCK, NOW);
+    world.client(Ipv4Addr::new(10, 0, 1, 1), ClientKind::Ipxe, 1, &[host(1)], vec![at_ms(LONG)]);
+    world.run_ms(2 * LONG);
+    world.world.at(at_ms(2 * LONG), Fault::Reload(binld, sim::scenario::catalog(&[])));
+    world.run_ms(LONG + 119_000 - 2 * LONG);
+    assert_eq!(world.claim(binld).state, StateName::Draining);
+    world.run_ms(2000);
+    assert!(world.status(binld).claims.is_empty());
+    assert_eq!(world.status(binld).rests.len(), 1);
 }

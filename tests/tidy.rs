@@ -1,5 +1,8 @@
 //! Checks of the tree that neither the compiler nor clippy makes.
 
+#![allow(clippy::panic, reason = "helpers of tests fail by panicking")]
+#![allow(clippy::string_slice, reason = "at the place of what was found in the string")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -73,7 +76,8 @@ fn assert_none(what: &str, found: &[String]) {
 #[test]
 fn no_file_is_longer_than_a_reader_likes() {
     let long = sources().into_iter().filter(|path| !is_test(path)).filter_map(|path| {
-        let lines = code(&read(&path)).filter(|(_, line)| !line.trim().is_empty() && !is_comment(line)).count();
+        let lines =
+            code(&read(&path)).filter(|(_, line)| !line.trim().is_empty() && !is_comment(line)).count();
         (lines > LINES_MAX).then(|| format!("{}: {lines} lines of code", path.display()))
     });
     assert_none("files over the limit", &long.collect::<Vec<_>>());
@@ -96,7 +100,8 @@ fn the_cores_name_nothing_that_does_io() {
     let mut found = Vec::new();
     for path in sources().into_iter().filter(|path| !is_test(path)) {
         let below = path.strip_prefix(root()).expect("a file of the tree").to_string_lossy().into_owned();
-        let core = ["binld/src/engine", "mtftp/src/engine", "wire/src"].iter().any(|dir| below.starts_with(dir));
+        let core =
+            ["binld/src/engine", "mtftp/src/engine", "wire/src"].iter().any(|dir| below.starts_with(dir));
         if !core || below.ends_with("/bench.rs") {
             continue;
         }
@@ -118,7 +123,8 @@ fn dependencies(member: &str) -> BTreeSet<String> {
         if line.starts_with('[') {
             section = line.to_owned();
         }
-        let name: String = line.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
+        let name: String =
+            line.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
         if section == "[dependencies]" && MEMBERS.contains(&name.as_str()) {
             found.insert(name);
         }
@@ -188,7 +194,8 @@ fn every_golden_datagram_has_its_five_tests() {
 #[test]
 fn nothing_names_somebodys_home() {
     // Written apart, so that this file does not find itself.
-    let homes = [["/ho", "me/"].concat(), ["/Us", "ers/"].concat(), ["/ro", "ot/"].concat(), ["/wo", "rk/"].concat()];
+    let homes =
+        [["/ho", "me/"].concat(), ["/Us", "ers/"].concat(), ["/ro", "ot/"].concat(), ["/wo", "rk/"].concat()];
     let mut found = Vec::new();
     for suffix in [".rs", ".toml", ".md", ".sql", ".sh", ".service"] {
         for member in MEMBERS.iter().chain(&["qemu"]) {

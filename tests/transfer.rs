@@ -1,5 +1,6 @@
 //! Multicast transfers with iPXE's client as it is: who ends with which bytes, and at what price on the wire.
 #![allow(clippy::indexing_slicing, reason = "a wrong host number is a wrong test, and shall stop it")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -243,6 +244,21 @@ fn three_machines_a_second_apart_and_a_late_one_are_made_whole() {
         let silence = run.client(index).longest_silence;
         assert!(silence <= Duration::from_millis(110), "client {index} heard nothing for {silence:?}");
     }
+}
+
+/// Whoever comes while the last block is held back does not prolong that: else a stream of newcomers would keep the
+/// first from ever booting.
+#[test]
+fn newcomers_do_not_starve_the_first() {
+    let begins: Vec<u64> = (0..14).map(|n| 100 + n * 300).collect();
+    let mut run = Run::new(6, LinkFaults::NONE, 5_000, &begins);
+    run.run(30);
+    run.all_by_multicast();
+    run.nothing_left();
+    assert!(run.wire.borrow().unneeded.is_empty());
+    // A pass takes 1.3 s; the last newcomer comes after 4 s.
+    let (at, _) = run.client(0).ended.as_ref().unwrap();
+    assert!(*at < ms(3_000), "the first waited until {at:?}");
 }
 
 #[test]

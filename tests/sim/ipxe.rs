@@ -55,6 +55,8 @@ pub struct Ipxe {
     file: String,
     state: State,
     blocks: BTreeMap<u16, Vec<u8>>,
+    /// The first block it lacks.
+    gap: u16,
     last: Option<u16>,
     out: VecDeque<Transmit>,
     /// The longest time between two packets heard while it waited.
@@ -73,6 +75,7 @@ impl Ipxe {
             file: file.to_owned(),
             state: State::Off,
             blocks: BTreeMap::new(),
+            gap: 1,
             last: None,
             out: VecDeque::new(),
             longest_silence: Duration::ZERO,
@@ -102,30 +105,19 @@ impl Ipxe {
         self.ended = Some((now, how));
     }
 
-    /// The first block it lacks.
-    fn gap(&self) -> u16 {
-        let mut gap = 1;
-        for block in self.blocks.keys() {
-            if *block != gap {
-                break;
-            }
-            gap += 1;
-        }
-        gap
-    }
-
     fn on_block(&mut self, now: Time, number: u16, data: &[u8]) {
-        let gap = self.gap();
         self.blocks.entry(number).or_insert_with(|| data.to_vec());
+        while self.blocks.contains_key(&self.gap) {
+            self.gap += 1;
+        }
         if data.len() < BLOCK {
             self.last = Some(number);
         }
         let State::Multicast { peer: Some(peer), master, .. } = self.state else { return };
-        let gap_now = if number == gap { self.gap() } else { gap };
         if master {
-            self.ack(peer, gap_now - 1);
+            self.ack(peer, self.gap - 1);
         }
-        if self.last.is_some_and(|last| gap_now > last) {
+        if self.last.is_some_and(|last| self.gap > last) {
             let image = self.blocks.values().flatten().copied().collect();
             self.end(now, Ended::Multicast(image));
         }
@@ -134,7 +126,7 @@ impl Ipxe {
     fn fall_back(&mut self, now: Time) {
         self.state =
             State::Plain { block_size: BLOCK, heard_at: now, peer: None, image: Vec::new(), next: 1 };
-        self.open(69, b"blksize\01432\0tsize\00\0");
+        self.open(69, b"blksize\x001432\0tsize\x000\0");
     }
 
     fn on_multicast(&mut self, now: Time, arrival: &Arrival<'_>) {
@@ -226,14 +218,14 @@ impl Program for Ipxe {
         match &mut self.state {
             State::Multicast { peer: Some(_), heard_at, .. } if now >= *heard_at + GAP => self.fall_back(now),
             State::Multicast { peer: None, heard_at, .. } if now >= *heard_at + OPEN_FOR => {
-                self.fall_back(now)
+                self.fall_back(now);
             }
             State::Multicast { opens: opens @ 1, peer: None, heard_at, .. } if now >= *heard_at + GAP => {
                 *opens = 2;
                 self.open(self.server.port(), b"");
             }
             State::Plain { heard_at, .. } if now >= *heard_at + TFTP_PATIENCE => {
-                self.end(now, Ended::Silence)
+                self.end(now, Ended::Silence);
             }
             State::Off | State::Multicast { .. } | State::Plain { .. } | State::Done => {}
         }
@@ -245,7 +237,7 @@ impl Program for Ipxe {
             let how = match how {
                 Ended::Multicast(image) => format!("multicast, {} bytes", image.len()),
                 Ended::Plain(image) => format!("plain, {} bytes", image.len()),
-                other => format!("{other:?}"),
+                other @ (Ended::Holes(_) | Ended::Error | Ended::Silence) => format!("{other:?}"),
             };
             effects.push(Effect::Tell(how));
         }

@@ -81,7 +81,7 @@ fn faults(mix: &mut Draw) -> LinkFaults {
 }
 
 fn clock(mix: &mut Draw) -> Clock {
-    Clock::new(mix.below(601) as i32 - 300, mix.below(120_001) as i64 - 60_000)
+    Clock::new(mix.below(601) as i32 - 300, mix.below(120_001).cast_signed() - 60_000)
 }
 
 fn furnish(seed: u64, rules: Rules) -> Draft {
@@ -127,7 +127,13 @@ fn wants(mix: &mut Draw, item: u64, servers: &[Ipv4Addr]) -> Wants {
 }
 
 impl Draft {
-    fn client(&mut self, kind: ClientKind, server_type: u16, servers: &[Ipv4Addr], starts: Vec<Time>) -> usize {
+    fn client(
+        &mut self,
+        kind: ClientKind,
+        server_type: u16,
+        servers: &[Ipv4Addr],
+        starts: Vec<Time>,
+    ) -> usize {
         self.clients += 1;
         let address = Ipv4Addr::new(10, 0, 1, self.clients);
         self.scenario.client(address, kind, server_type, servers, starts)
@@ -175,7 +181,7 @@ impl Draft {
                     world.at(at + draw.jitter(Duration::from_secs(60)), Fault::Heal);
                 }
                 3 => {
-                    let by_ms = draw.below(1_200_001) as i64 - 600_000;
+                    let by_ms = draw.below(1_200_001).cast_signed() - 600_000;
                     world.at(at, Fault::WallStep(pick(&mut draw), by_ms));
                 }
                 4 => {

@@ -181,7 +181,9 @@ impl Program for MtftpHost {
     }
 
     fn on_opened(&mut self, now: Time) {
-        let (Some((ticket, name)), Some(engine)) = (self.opening.pop_front(), &mut self.engine) else { return };
+        let (Some((ticket, name)), Some(engine)) = (self.opening.pop_front(), &mut self.engine) else {
+            return;
+        };
         let result = match self.files.get(&name) {
             Some(bytes) => {
                 self.last_file += 1;

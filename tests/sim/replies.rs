@@ -3,10 +3,11 @@
 //! acknowledged the file to this process in the last 60 s. And no address is told twice, with two contents, within the
 //! time a client has to use it (I1).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
+use binld::engine::claims::StateName;
 use driver::Time;
 use wire::control::{Envelope, Message};
 use wire::{Content, FileName, GroupAddr};
@@ -48,6 +49,8 @@ pub struct Replies {
     /// The same for a file on an address.
     groups: BTreeMap<(usize, Content, GroupAddr), Acked>,
     told: BTreeMap<GroupAddr, Vec<Told>>,
+    /// Ways, from boot server to MTFTP server, on which a control message was altered and yet arrived.
+    altered: BTreeSet<(Ipv4Addr, Ipv4Addr)>,
     /// Answers that were looked at.
     pub count: u64,
     /// Those that named a group address.
@@ -64,6 +67,36 @@ impl Replies {
             self.groups.insert((node, content.clone(), group), acked);
         }
         self.files.insert((node, content), now);
+    }
+
+    /// A control message reaches an MTFTP server with a bit flipped, in its sender's name perhaps: what that server
+    /// believes of that sender proves nothing any more.
+    pub fn on_altered(&mut self, from: Ipv4Addr, to: Ipv4Addr) {
+        self.altered.insert((from, to));
+    }
+
+    /// A boot server sends a control message. A draining address is deleted only when its last client has had its
+    /// time (P3).
+    pub fn on_control_sent(
+        &mut self,
+        now: Time,
+        node: usize,
+        host: &Node,
+        bytes: &[u8],
+        checks: &mut Checks,
+    ) {
+        let Ok(Envelope { message: Message::Delete(delete), .. }) = Envelope::decode(bytes) else { return };
+        let Some(status) = host.program::<BinldHost>().and_then(|binld| binld.status(host.local(now))) else {
+            return;
+        };
+        let mut claims = status.claims.iter().filter(|claim| claim.group == Some(delete.group));
+        let draining = claims.any(|it| it.state == StateName::Draining && it.content.file == delete.file);
+        let told = self.told.get(&delete.group).into_iter().flatten();
+        let mut recently = told.filter(|told| told.node == node && now.since(told.at) < TOLD_LIFETIME);
+        if let Some(told) = recently.find(|told| draining && told.content.file == delete.file) {
+            let text = format!("{} deletes {}, told a client at {:?}", host.name, delete.group, told.at);
+            checks.fail(now, "P3", text);
+        }
     }
 
     /// A boot server died: what it was told is forgotten.
@@ -87,7 +120,8 @@ impl Replies {
             plain.push((reply.file_server, reply.file.clone()));
         }
         for (server, file) in plain {
-            let known = FileName::new(&file).and_then(|file| self.files.get(&(node, Content { server, file })));
+            let known =
+                FileName::new(&file).and_then(|file| self.files.get(&(node, Content { server, file })));
             if known.is_none_or(|at| now.since(*at) > ACK_LIFETIME) {
                 let file = String::from_utf8_lossy(&file).into_owned();
                 let text = format!("{} names {server} for {file}: last ACK {known:?}", host.name);
@@ -136,12 +170,16 @@ impl Replies {
     ) {
         let Some(host) = nodes.get(node) else { return };
         let Some(binld) = host.program::<BinldHost>() else { return };
+        if self.altered.contains(&(host.address, content.server)) {
+            return;
+        }
         let acked = self.groups.get(&(node, content.clone(), group));
         match acked {
             Some(acked) if !acked.intact => return,
             Some(acked) if now.since(acked.at) <= ACK_LIFETIME && acked.port == port => {}
             Some(_) | None => {
-                let text = format!("{} tells {content} on {group} port {port}: last ACK {acked:?}", host.name);
+                let text =
+                    format!("{} tells {content} on {group} port {port}: last ACK {acked:?}", host.name);
                 checks.fail(now, "I5", text);
             }
         }

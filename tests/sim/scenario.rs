@@ -68,7 +68,13 @@ impl Wants {
             servers: self.servers.clone(),
         };
         // For everybody else the same loader by plain TFTP.
-        let plain = Boot { profile: Profile::Tftp, file: name(LOADER), multicast: None, pinned: false, ..boot.clone() };
+        let plain = Boot {
+            profile: Profile::Tftp,
+            file: name(LOADER),
+            multicast: None,
+            pinned: false,
+            ..boot.clone()
+        };
         Item {
             name: format!("{} {}", self.server_type, self.file),
             boot_item: BootItem { server_type: ServerType(self.server_type), layer: Layer(0) },

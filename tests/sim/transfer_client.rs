@@ -236,16 +236,26 @@ impl MtftpClient {
     /// Opens and receives the whole file. What it heard before the open it throws away, as iPXE, which did not listen.
     ///
     /// # Panics
-    /// If the file is not whole in time, or the server breaks the protocol.
+    /// As [`Self::receive`].
     #[must_use]
     #[track_caller]
     pub fn fetch(mut self) -> Received {
         self.take_group();
-        self.is_open = true;
         self.blocks.clear();
         self.last = None;
         self.missing = 1;
         self.open();
+        self.receive()
+    }
+
+    /// Receives the whole file; opens when it has heard nothing for a while, as a PXE ROM does.
+    ///
+    /// # Panics
+    /// If the file is not whole in time, or the server breaks the protocol.
+    #[must_use]
+    #[track_caller]
+    pub fn receive(mut self) -> Received {
+        self.is_open = true;
         let end = Instant::now() + PATIENCE;
         while !self.is_whole() {
             assert!(

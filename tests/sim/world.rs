@@ -197,7 +197,11 @@ impl World {
     ///
     /// # Errors
     /// The first rule that did not hold.
-    pub fn run_while(&mut self, span: Duration, mut done: impl FnMut(&Self) -> bool) -> Result<bool, Violation> {
+    pub fn run_while(
+        &mut self,
+        span: Duration,
+        mut done: impl FnMut(&Self) -> bool,
+    ) -> Result<bool, Violation> {
         let until = self.now + span;
         self.run_until(until, |world| done(world))
     }
@@ -238,11 +242,14 @@ impl World {
             Event::Happen(_) => None,
         };
         // A paused host hears everything later, in the order in which it came.
-        if let Some(until) = node.map(|node| self.nodes[node].paused_until).filter(|until| *until > self.now) {
+        if let Some(until) = node.map(|node| self.nodes[node].paused_until).filter(|until| *until > self.now)
+        {
             return self.push(until, event);
         }
         match event {
-            Event::Arrive { node, datagram, from, to, copy } => self.arrive(node, datagram, (from, to), &copy),
+            Event::Arrive { node, datagram, from, to, copy } => {
+                self.arrive(node, datagram, (from, to), &copy);
+            }
             Event::Wake { node, wake } => {
                 if self.nodes[node].wake == wake && self.nodes[node].is_up() {
                     self.nodes[node].on_timeout(self.now);
@@ -307,6 +314,8 @@ impl World {
         let Some((opcode, query)) = query.filter(|_| copy.intact) else {
             if self.nodes[node].program::<BinldHost>().is_some() {
                 self.replies.on_control(now, node, from, copy);
+            } else if !copy.intact {
+                self.replies.on_altered(*from.ip(), *to.ip());
             }
             self.nodes[node].on_datagram(now, from, to, &copy.bytes);
             return self.settle(node);
@@ -337,7 +346,8 @@ impl World {
     fn refusals(&self, node: usize) -> u64 {
         let node = &self.nodes[node];
         let binld = node.program::<BinldHost>().and_then(BinldHost::engine);
-        let mtftp = node.program::<crate::mtftp_host::MtftpHost>().and_then(crate::mtftp_host::MtftpHost::engine);
+        let mtftp =
+            node.program::<crate::mtftp_host::MtftpHost>().and_then(crate::mtftp_host::MtftpHost::engine);
         binld.map_or(0, |engine| engine.counters().get("dropped.query.rate"))
             + mtftp.map_or(0, |engine| engine.counters().get("query", "rate"))
     }
@@ -348,15 +358,15 @@ impl World {
 
     /// Carries everything out, and says whether an echo of that query was in it.
     fn settle_and_look(&mut self, node: usize, query: &Query) -> bool {
-        self.carry_out(node, Some(query.encode(Opcode::Echo)))
+        self.carry_out(node, Some(&query.encode(Opcode::Echo)))
     }
 
-    fn carry_out(&mut self, node: usize, echo: Option<Vec<u8>>) -> bool {
+    fn carry_out(&mut self, node: usize, echo: Option<&[u8]>) -> bool {
         let mut echoed = false;
         for effect in self.nodes[node].drain(self.tracing) {
             match effect {
                 Effect::Send(transmit) => {
-                    echoed |= Some(&transmit.bytes) == echo.as_ref();
+                    echoed |= Some(transmit.bytes.as_slice()) == echo;
                     self.send(node, &transmit);
                 }
                 Effect::Persist => {
@@ -403,21 +413,28 @@ impl World {
         if transmit.role == Role::Discovery && self.nodes[from].program::<BinldHost>().is_some() {
             self.replies.on_reply(now, from, &self.nodes, &transmit.bytes, &mut self.checks);
         }
+        if transmit.role == Role::Control && self.nodes[from].program::<BinldHost>().is_some() {
+            let host = &self.nodes[from];
+            self.replies.on_control_sent(now, from, host, &transmit.bytes, &mut self.checks);
+        }
         self.sequence += 1;
         let datagram = self.sequence;
         let source = self.nodes[from].source(transmit.role);
         let receivers: Vec<usize> =
             (0..self.nodes.len()).filter(|to| self.nodes[*to].door(transmit.to).is_some()).collect();
-        self.trace(|| {
-            format!("{} -> {} {}", self.nodes[from].name, transmit.to, describe(&transmit.bytes))
-        });
+        self.trace(|| format!("{} -> {} {}", self.nodes[from].name, transmit.to, describe(&transmit.bytes)));
         for to in receivers {
             self.checks.on_sent(now, datagram, from, to, &transmit.bytes);
             match self.carry(from, to, transmit) {
                 Verdict::Arrives(copies) => {
                     for copy in copies {
-                        let event =
-                            Event::Arrive { node: to, datagram, from: source, to: transmit.to, copy: copy.clone() };
+                        let event = Event::Arrive {
+                            node: to,
+                            datagram,
+                            from: source,
+                            to: transmit.to,
+                            copy: copy.clone(),
+                        };
                         self.push(copy.at, event);
                     }
                 }
