@@ -16,7 +16,6 @@ pub mod claims;
 pub mod clearing;
 mod configuring;
 mod coordination;
-mod counters;
 pub mod discovery;
 pub mod event;
 pub mod files;
@@ -24,12 +23,11 @@ mod life;
 pub mod marks;
 pub mod predicate;
 pub mod requests;
-mod sources;
 pub mod status;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use driver::{Arrival, Deadline, Deadlines, Draw, Outbox, Role, Time, Transmit, Wall};
+use driver::{Arrival, Counters, Deadline, Deadlines, Draw, Outbox, Rate, Role, Time, Transmit, Wall};
 use wire::configure::Ports;
 use wire::control::{Envelope, Message};
 use wire::pxe::BootItem;
@@ -38,15 +36,13 @@ use wire::{BootEpoch, Content, GroupAddr, ServerId, Stamp};
 use catalog::Catalog;
 use choose::Pool;
 use claims::{ClaimKey, ClaimTable, Placement, StateName};
-pub use counters::Counters;
 use discovery::{ClientKey, Clients};
 use event::Event;
 use files::Files;
 use marks::Marks;
 use requests::{Requests, Subject};
-use sources::Sources;
 
-use crate::limits::{ALIVE_INTERVAL, FILE_RETRY, FILE_SPACING};
+use crate::limits::{ALIVE_INTERVAL, FILE_RETRY, FILE_SPACING, PEER_RATE, SOURCES_MAX};
 
 /// What the engine must know of its host and its site.
 #[derive(Debug, Clone)]
@@ -171,7 +167,7 @@ pub struct Engine {
     requests: Requests,
     files: Files,
     clients: Clients,
-    sources: Sources,
+    queries: Rate,
     timers: Deadlines<Timer>,
     unsettled: bool,
     counters: Counters,
@@ -202,7 +198,7 @@ impl Engine {
             requests: Requests::default(),
             files: Files::default(),
             clients: Clients::default(),
-            sources: Sources::default(),
+            queries: Rate::new(PEER_RATE, PEER_RATE, SOURCES_MAX),
             timers: Deadlines::default(),
             unsettled: false,
             counters: Counters::default(),
@@ -222,7 +218,7 @@ impl Engine {
             Role::Discovery | Role::Broadcast => self.on_discovery(now, arrival),
             Role::Query => self.on_query_port(now, arrival),
             Role::Control => self.on_control_port(now, arrival),
-            Role::Tftp | Role::Transfer | Role::Mtftp(_) => self.counters.add("dropped.wrong_door"),
+            Role::Tftp | Role::Transfer | Role::Mtftp(_) => self.counters.add("dropped", "wrong_door", 1),
         }
         self.settle(now);
     }
@@ -247,7 +243,7 @@ impl Engine {
     /// The store's answer to [`Action::Persist`].
     pub fn on_stored(&mut self, now: Time, ticket: Ticket, stored: bool) {
         if !stored {
-            self.counters.add("store.failed");
+            self.counters.add("store", "failed", 1);
             self.tell(Event::StoreFailed);
         }
         self.on_recorded(now, ticket, stored);

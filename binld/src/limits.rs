@@ -78,7 +78,7 @@ pub const REST_PINNED: Duration = Duration::from_secs(10);
 pub const CLIENT_PATIENCE: Duration = Duration::from_millis(2500);
 /// Clients waiting for an answer, at most; beyond that a request is dropped and counted.
 pub const CLIENTS_WAITING_MAX: usize = 16_384;
-/// Datagrams of other servers that one source may send in a second before the rest is dropped and counted.
+/// Queries and echoes that one source may send in a second, and at once, before the rest is dropped and counted.
 pub const PEER_RATE: u32 = 50;
 /// Sources whose rate is watched at once, at most.
 pub const SOURCES_MAX: usize = 4096;

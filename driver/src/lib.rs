@@ -12,9 +12,11 @@
 //! A machine may count on step 3 being finished before the next step 2. Calling `on_timeout` early, late or twice
 //! is harmless.
 
+mod counters;
 mod datagram;
 mod draw;
 mod outbox;
+mod rate;
 mod time;
 
 #[cfg(feature = "io")]
@@ -34,7 +36,9 @@ pub mod udp;
 #[cfg(feature = "io")]
 pub mod worker;
 
+pub use counters::Counters;
 pub use datagram::{Arrival, Role, Transmit};
 pub use draw::Draw;
 pub use outbox::Outbox;
+pub use rate::Rate;
 pub use time::{Deadline, Deadlines, Time, Wall};

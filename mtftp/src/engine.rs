@@ -13,11 +13,9 @@ mod action;
 #[cfg(test)]
 mod bench;
 mod context;
-mod counters;
 mod defend;
 mod master;
 mod plain;
-mod rate;
 mod references;
 mod rtt;
 mod session;
@@ -30,7 +28,7 @@ mod window;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use driver::{Arrival, Deadline, Draw, Role, Time, Wall};
+use driver::{Arrival, Counters, Deadline, Draw, Rate, Role, Time, Wall};
 use wire::control::{Envelope, Message};
 use wire::query::{Opcode, Query};
 use wire::tftp::{BLOCK_SIZE_UNFRAGMENTED, ErrorCode, Packet, Request};
@@ -40,12 +38,10 @@ pub use action::{
     Action, Blocks, Change, Event, FileError, FileFacts, FileId, FileTicket, Journal, Outcome,
     ReferenceRecord, RestRecord, SerialRecord, Tally, Ticket,
 };
-pub use counters::Counters;
 pub use status::{ClaimStatus, OpenerStatus, ReferenceStatus, RestStatus, SessionStatus, Status};
 
 use context::Context;
 use plain::Plain;
-use rate::Rate;
 use references::{References, Sender};
 use sessions::Sessions;
 
@@ -138,9 +134,9 @@ impl Engine {
             identity,
             context: Context::default(),
             sessions: Sessions::default(),
-            requests: Rate::new(limits::REQUESTS_PER_SECOND, limits::REQUESTS_BURST),
-            controls: Rate::new(limits::CONTROLS_PER_SECOND, limits::CONTROLS_BURST),
-            queries: Rate::new(limits::QUERIES_PER_SECOND, limits::QUERIES_BURST),
+            requests: Rate::new(limits::REQUESTS_PER_SECOND, limits::REQUESTS_BURST, limits::SOURCES_MAX),
+            controls: Rate::new(limits::CONTROLS_PER_SECOND, limits::CONTROLS_BURST, limits::SOURCES_MAX),
+            queries: Rate::new(limits::QUERIES_PER_SECOND, limits::QUERIES_BURST, limits::SOURCES_MAX),
             foreign: None,
         }
     }

@@ -66,6 +66,8 @@ pub const QUESTIONS_PER_STEP: usize = 16;
 /// Blocks after which a master hands the pace to the next opener that was heard. A software bridge queues some 500
 /// packets for a port: with [`PACERS_MAX`] openers in turn none can fall that far behind.
 pub const TURN_BLOCKS: u16 = 32;
+/// How far an opener's first gap may be from what goes out for it to take a turn: twice what a bridge queues.
+pub const TURN_REACH: u16 = 1024;
 /// Openers that are heard during a pass. Each ACKs every block; the others are asked at its end.
 pub const PACERS_MAX: usize = 8;
 /// Resends after which a silent master no longer keeps the others from their blocks.

@@ -244,7 +244,10 @@ impl Scenario {
     #[must_use]
     pub fn counter(&self, node: usize, name: &str) -> u64 {
         let host = self.world.nodes[node].program::<BinldHost>();
-        host.and_then(BinldHost::engine).map_or(0, |engine| engine.counters().get(name))
+        host.and_then(BinldHost::engine).map_or(0, |engine| {
+            let (place, what) = name.rsplit_once('.').unwrap_or((name, ""));
+            engine.counters().get(place, what)
+        })
     }
 
     /// How the boots of that client went.

@@ -348,7 +348,7 @@ impl World {
         let binld = node.program::<BinldHost>().and_then(BinldHost::engine);
         let mtftp =
             node.program::<crate::mtftp_host::MtftpHost>().and_then(crate::mtftp_host::MtftpHost::engine);
-        binld.map_or(0, |engine| engine.counters().get("dropped.query.rate"))
+        binld.map_or(0, |engine| engine.counters().get("dropped.query", "rate"))
             + mtftp.map_or(0, |engine| engine.counters().get("query", "rate"))
     }
 

@@ -90,7 +90,7 @@ impl Engine {
         match self.requests.poll(now, subject) {
             None => {}
             Some(Due::Send(to, message, next_at)) => {
-                self.counters.add("request.sent");
+                self.counters.add("request", "sent", 1);
                 self.send_control(to, message);
                 self.timers.arm(
                     Timer::Request(subject.clone()),
@@ -104,7 +104,7 @@ impl Engine {
 
     /// The server is silent: another one that has the file, then plain TFTP.
     fn on_given_up(&mut self, now: Time, subject: &Subject, to: SocketAddrV4) {
-        self.counters.add("request.given_up");
+        self.counters.add("request", "given_up", 1);
         if !self.files.is_silent(*to.ip()) {
             self.tell(Event::ServerSilent { server: *to.ip() });
         }
@@ -151,7 +151,7 @@ impl Engine {
     pub(super) fn on_ack(&mut self, now: Time, from: SocketAddrV4, ack: &Ack) {
         let epoch = self.identity.boot_epoch;
         let Some(subject) = self.requests.on_answer(from, epoch, &ack.request, Some(&ack.file)) else {
-            return self.counters.add("dropped.stale_ack");
+            return self.counters.add("dropped", "stale_ack", 1);
         };
         self.timers.disarm(&Timer::Request(subject.clone()));
         match &subject {
@@ -179,7 +179,7 @@ impl Engine {
             return;
         }
         if ack.ports.client == 0 || ack.ports.server == 0 {
-            return self.counters.add("dropped.ack.no_ports");
+            return self.counters.add("dropped.ack", "no_ports", 1);
         }
         let moved = commitment.at.ports != ack.ports;
         commitment.at.ports = ack.ports;
@@ -191,7 +191,7 @@ impl Engine {
             self.record(key);
         }
         if !was_held {
-            self.counters.add("claim.held");
+            self.counters.add("claim", "held", 1);
             self.tell(Event::Held { group: commitment.at.group, content: key.content.clone() });
         }
     }
@@ -199,7 +199,7 @@ impl Engine {
     pub(super) fn on_nak(&mut self, now: Time, from: SocketAddrV4, nak: &Nak) {
         let epoch = self.identity.boot_epoch;
         let Some(subject) = self.requests.on_answer(from, epoch, &nak.request, Some(&nak.file)) else {
-            return self.counters.add("dropped.stale_nak");
+            return self.counters.add("dropped", "stale_nak", 1);
         };
         self.timers.disarm(&Timer::Request(subject.clone()));
         match (&subject, &nak.reason) {
@@ -253,9 +253,9 @@ impl Engine {
     pub(super) fn on_superseded(&mut self, now: Time, from: SocketAddrV4, answer: &Superseded) {
         let epoch = self.identity.boot_epoch;
         let Some(subject) = self.requests.on_answer(from, epoch, &answer.request, None) else {
-            return self.counters.add("dropped.stale_superseded");
+            return self.counters.add("dropped", "stale_superseded", 1);
         };
-        self.counters.add("request.superseded");
+        self.counters.add("request", "superseded", 1);
         if answer.known_epoch > self.identity.boot_epoch {
             // Our store was put back: from now on we speak as the later one.
             self.identity.boot_epoch = BootEpoch(answer.known_epoch.0.saturating_add(1));

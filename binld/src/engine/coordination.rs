@@ -19,20 +19,20 @@ impl Engine {
     pub(super) fn on_query_port(&mut self, now: Time, arrival: &Arrival<'_>) {
         // From our address but another port: the MTFTP server on our host, which defends like any other.
         if arrival.from == SocketAddrV4::new(self.config.address, self.config.query.port()) {
-            return self.counters.add("query.own");
+            return self.counters.add("query", "own", 1);
         }
-        if !self.sources.allow(now, *arrival.from.ip()) {
-            return self.counters.add("dropped.query.rate");
+        if !self.queries.allows(now, *arrival.from.ip()) {
+            return self.counters.add("dropped.query", "rate", 1);
         }
         match Query::decode(arrival.bytes) {
-            Err(error) => self.counters.add_kind("dropped.query", error.kind.name()),
+            Err(error) => self.counters.add("dropped.query", error.kind.name(), 1),
             Ok((Opcode::Query, query)) => self.on_query(now, arrival, &query),
             Ok((Opcode::Echo, query)) => self.on_echo(now, *arrival.from.ip(), &query),
         }
     }
 
     fn on_query(&mut self, now: Time, arrival: &Arrival<'_>, query: &Query) {
-        self.counters.add("query.heard");
+        self.counters.add("query", "heard", 1);
         if let Some(rest) = self.claims.rest(query.group)
             && judge(Standing::Leaving, &rest.content, query) == Verdict::Defend
         {
@@ -53,7 +53,7 @@ impl Engine {
                 self.tell_defended(&key.content, arrival, query);
             }
             Verdict::Yield => {
-                self.counters.add("clearing.yielded");
+                self.counters.add("clearing", "yielded", 1);
                 self.on_refused(now, &key, *arrival.from.ip(), false);
             }
         }
@@ -66,7 +66,7 @@ impl Engine {
 
     /// The same bytes with opcode 1, to where the query came from (R003.10).
     fn echo(&mut self, arrival: &Arrival<'_>, query: &Query) {
-        self.counters.add("echo.sent");
+        self.counters.add("echo", "sent", 1);
         self.send(Role::Query, arrival.from, query.encode(Opcode::Echo));
     }
 
@@ -99,37 +99,37 @@ impl Engine {
 
     /// An echo takes a pending claim's address away if it is the pending query, byte for byte (Y2, Y3, G8).
     fn on_echo(&mut self, now: Time, from: Ipv4Addr, echoed: &Query) {
-        self.counters.add("echo.heard");
+        self.counters.add("echo", "heard", 1);
         let Some(claim) = self.claims.on(echoed.group) else {
-            return self.counters.add("dropped.echo.nothing_asked");
+            return self.counters.add("dropped.echo", "nothing_asked", 1);
         };
         let (key, standing) = (claim.key.clone(), claim.state.standing());
         if self.query_of(claim).as_ref() != Some(echoed) {
-            return self.counters.add("dropped.echo.not_ours");
+            return self.counters.add("dropped.echo", "not_ours", 1);
         }
         let asked = claim.state.clearing().is_none_or(|clearing| clearing.sent() > 0);
         match (standing, &claim.state) {
-            _ if !asked => self.counters.add("dropped.echo.nothing_asked"),
+            _ if !asked => self.counters.add("dropped.echo", "nothing_asked", 1),
             (Some(Standing::Pending), _) | (_, State::Rechecking { .. }) => {
                 self.on_refused(now, &key, from, false);
             }
             // From the end of the window on an echo alone takes nothing from a holder (Y3); Y4 settles it.
             (Some(Standing::Committed), _) => {
-                self.counters.add("conflict.late");
+                self.counters.add("conflict", "late", 1);
                 self.tell(Event::LateConflict { group: echoed.group, content: key.content, by: from });
             }
-            (Some(Standing::Leaving) | None, _) => self.counters.add("dropped.echo.leaving"),
+            (Some(Standing::Leaving) | None, _) => self.counters.add("dropped.echo", "leaving", 1),
         }
     }
 
     /// A datagram on the control port.
     pub(super) fn on_control_port(&mut self, now: Time, arrival: &Arrival<'_>) {
         if *arrival.from.ip() == self.config.address && arrival.from.port() == self.config.control_port {
-            return self.counters.add("control.own");
+            return self.counters.add("control", "own", 1);
         }
         let envelope = match Envelope::decode(arrival.bytes) {
             Ok(envelope) => envelope,
-            Err(error) => return self.counters.add_kind("dropped.control", error.kind.name()),
+            Err(error) => return self.counters.add("dropped.control", error.kind.name(), 1),
         };
         match &envelope.message {
             Message::Ack(ack) => self.on_ack(now, arrival.from, ack),
@@ -137,14 +137,14 @@ impl Engine {
             Message::Superseded(answer) => self.on_superseded(now, arrival.from, answer),
             Message::Hold(hold) => self.on_hold(now, *arrival.from.ip(), hold),
             Message::Configure(_) | Message::Delete(_) => {
-                self.counters.add("dropped.control.not_an_mtftp_server");
+                self.counters.add("dropped.control", "not_an_mtftp_server", 1);
             }
         }
     }
 
     /// A holder's statement confirms what an echo said: the address is marked for long, not for short.
     fn on_hold(&mut self, now: Time, from: Ipv4Addr, hold: &Hold) {
-        self.counters.add("hold.heard");
+        self.counters.add("hold", "heard", 1);
         self.hear_stamp(hold.stamp);
         if let Some(claim) = self.claims.on(hold.group) {
             let key = claim.key.clone();
@@ -153,7 +153,7 @@ impl Engine {
             match claim.state.standing() {
                 Some(Standing::Pending) if differs => self.on_refused(now, &key, from, true),
                 Some(Standing::Committed) if differs => {
-                    self.counters.add("conflict.late");
+                    self.counters.add("conflict", "late", 1);
                     self.tell(Event::LateConflict { group: hold.group, content: key.content, by: from });
                 }
                 _ => {}

@@ -92,30 +92,30 @@ impl Engine {
             || source.is_broadcast()
             || arrival.from.port() == 0
         {
-            return self.counters.add("dropped.discovery.source");
+            return self.counters.add("dropped.discovery", "source", 1);
         }
         let request = match BootRequest::decode(arrival.bytes) {
             Ok(request) => request,
-            Err(error) => return self.counters.add_kind("dropped.discovery", error.kind.name()),
+            Err(error) => return self.counters.add("dropped.discovery", error.kind.name(), 1),
         };
-        self.counters.add("discovery.heard");
+        self.counters.add("discovery", "heard", 1);
         // Without option 43 it is meant for a proxy DHCP server (pxe.md H); without tag 71 it is type 0, layer 0.
-        let Some(vendor) = &request.vendor else { return self.counters.add("discovery.not_for_us") };
+        let Some(vendor) = &request.vendor else { return self.counters.add("discovery", "not_for_us", 1) };
         let nothing = BootItem { server_type: ServerType(0), layer: Layer(0) };
         let wanted = vendor.boot_item.unwrap_or(nothing);
         let Some(found) = self.config.catalog.find(&request, wanted) else {
-            return self.counters.add("discovery.unmatched");
+            return self.counters.add("discovery", "unmatched", 1);
         };
         let item = found.item.name.clone();
         let uuid = request.uuid.filter(|uuid| !uuid.identifies_nobody());
         let key = ClientKey { mac: request.mac, uuid, server_type: wanted.server_type, layer: wanted.layer };
         let first_at = match self.clients.0.remove(&key) {
             Some(waiting) => {
-                self.counters.add("discovery.repeated");
+                self.counters.add("discovery", "repeated", 1);
                 waiting.first_at
             }
             None if self.clients.0.len() >= CLIENTS_WAITING_MAX => {
-                return self.counters.add("dropped.discovery.too_many");
+                return self.counters.add("dropped.discovery", "too_many", 1);
             }
             None => {
                 self.tell(Event::Asked { mac: request.mac, client: source, item });
@@ -142,7 +142,7 @@ impl Engine {
                 self.forget_client(&key);
                 let found = self.config.catalog.find(&waiting.request, waiting.wanted);
                 let item = found.map(|found| found.item.name.clone()).unwrap_or_default();
-                self.counters.add("discovery.unanswered");
+                self.counters.add("discovery", "unanswered", 1);
                 self.tell(Event::Unanswered { mac: waiting.request.mac, item, why });
             }
         }
@@ -292,17 +292,18 @@ impl Engine {
         match answer.to_reply(&waiting.request, client_address(waiting)).encode() {
             Ok(bytes) => self.send(waiting.role, waiting.from, bytes),
             Err(_) => {
-                self.counters.add("discovery.unanswered");
+                self.counters.add("discovery", "unanswered", 1);
                 return self.tell(Event::Unanswered { mac, item, why: WhySilent::TooLong });
             }
         }
         if let Some(claim) = claim.and_then(|key| self.claims.get_mut(&key)) {
             claim.told_at = Some(now);
         }
-        self.counters.add(match offer {
-            Offer::Multicast(_) => "discovery.answered.multicast",
-            Offer::PlainTftp(_) => "discovery.answered.plain",
-        });
+        let how = match offer {
+            Offer::Multicast(_) => "answered.multicast",
+            Offer::PlainTftp(_) => "answered.plain",
+        };
+        self.counters.add("discovery", how, 1);
         let waited = now.since(waiting.first_at);
         self.tell(Event::Answered { mac, item, file_server: answer.file_server, offer, waited });
     }

@@ -69,7 +69,7 @@ impl Engine {
     fn begin_clearing(&mut self, now: Time, key: &ClaimKey, schedule: Schedule) {
         match self.pick(now, key) {
             Some(at) => {
-                self.counters.add("clearing.started");
+                self.counters.add("clearing", "started", 1);
                 self.tell(Event::Clearing { group: at.group, content: key.content.clone() });
                 let start_at = now + self.draw.jitter(START_JITTER);
                 self.set_state(now, key, State::Clearing { at, clearing: Clearing::new(schedule, start_at) });
@@ -176,7 +176,7 @@ impl Engine {
     }
 
     fn ask_peers(&mut self, _now: Time, key: &ClaimKey) {
-        self.counters.add("query.sent");
+        self.counters.add("query", "sent", 1);
         self.send_query(key);
         self.rearm(key);
     }
@@ -210,7 +210,7 @@ impl Engine {
             let next = step.flatten().nth(commitment.announced).map(|(later, earlier)| *later - *earlier);
             commitment.announced += 1;
             commitment.announce_at = now + next.unwrap_or(ANNOUNCE_INTERVAL + late);
-            self.counters.add("announcement.sent");
+            self.counters.add("announcement", "sent", 1);
             self.send_query(key);
         }
         self.rearm(key);
@@ -233,7 +233,7 @@ impl Engine {
             self.on_rest_over(at.group);
             self.timers.disarm(&Timer::Rest(at.group));
         }
-        self.counters.add("claim.committed");
+        self.counters.add("claim", "committed", 1);
         self.tell(Event::Committed { group: at.group, content: key.content.clone() });
     }
 
@@ -284,7 +284,7 @@ impl Engine {
         claim.refusals += 1;
         let refusals = claim.refusals;
         let hurried = claim.asked_at.is_some_and(|asked_at| now.since(asked_at) < HANDOUT_LIFETIME);
-        self.counters.add("clearing.contested");
+        self.counters.add("clearing", "contested", 1);
         self.tell(Event::Contested { group: at.group, content: key.content.clone(), by });
         self.end_request(&Subject::Configure(key.clone()));
         if recorded {
@@ -296,7 +296,7 @@ impl Engine {
         }
         self.mark(now, at.group, confirmed);
         if refusals % usize::try_from(CANDIDATES_MAX).unwrap_or(1) == 0 {
-            self.counters.add("clearing.exhausted");
+            self.counters.add("clearing", "exhausted", 1);
             self.tell(Event::Exhausted { content: key.content.clone() });
             return self.wait(now, key);
         }

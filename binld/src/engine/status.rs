@@ -97,7 +97,7 @@ impl Engine {
             marks: self.marks.iter(now).map(|(group, mark)| (group, mark.until.since(now))).collect(),
             rests: rests.map(|(group, rest)| (group, rest.content.clone(), rest.until.since(now))).collect(),
             clients_waiting: self.clients.len(),
-            counters: self.counters.iter().map(|(name, count)| (name.to_owned(), count)).collect(),
+            counters: self.counters.iter().collect(),
         }
     }
 }

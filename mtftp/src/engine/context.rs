@@ -2,11 +2,10 @@
 
 use std::net::SocketAddrV4;
 
-use driver::{Outbox, Role, Transmit};
+use driver::{Counters, Outbox, Role, Transmit};
 use wire::FileName;
 
 use super::action::{Action, Blocks, Change, Event, FileId, FileTicket, Ticket};
-use super::counters::Counters;
 
 /// Actions, counters and ticket numbers, shared by all parts.
 #[derive(Debug, Default)]

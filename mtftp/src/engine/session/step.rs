@@ -10,7 +10,7 @@ use crate::engine::action::Blocks;
 use crate::engine::context::Context;
 use crate::engine::master::{Clock, MasterClient};
 use crate::limits::{
-    MASTER_SILENCE, PACERS_MAX, QUESTIONS_MAX, QUESTIONS_PER_STEP, SILENCE_MAX, TURN_BLOCKS,
+    MASTER_SILENCE, PACERS_MAX, QUESTIONS_MAX, QUESTIONS_PER_STEP, SILENCE_MAX, TURN_BLOCKS, TURN_REACH,
 };
 
 impl Session {
@@ -47,12 +47,15 @@ impl Session {
         {
             self.held_since = Some(now);
         }
+        if self.release_last(now, hold, context) {
+            return;
+        }
         if let Some(client) = self.master()
             && let Some(opener) = self.openers.get(&client)
             && let Some(block) = self.want(opener, hold)
         {
             self.listen_around(now, block, client, context);
-            let client = self.take_turns(now, client, hold);
+            let client = self.take_turns(now, block, client, hold);
             self.ask_before_the_end(now, block, Some(client), context);
             self.put_block(block);
             return self.multicast(now, block, context);
@@ -108,7 +111,7 @@ impl Session {
     /// After its share of blocks a master hands the pace to the next opener that was heard: a listener whose packets
     /// queue up in front of it falls behind by a few turns at the most, not until they are dropped. Gives the master
     /// from now on.
-    fn take_turns(&mut self, now: Time, master: SocketAddrV4, hold: bool) -> SocketAddrV4 {
+    fn take_turns(&mut self, now: Time, block: u16, master: SocketAddrV4, hold: bool) -> SocketAddrV4 {
         if !matches!(&self.clock, Clock::Master(m) if m.paced >= TURN_BLOCKS) {
             return master;
         }
@@ -117,12 +120,28 @@ impl Session {
             opener.turn = self.turns;
         }
         let able = self.openers.iter().filter(|(_, opener)| {
-            opener.acked.is_some() && opener.strikes == 0 && self.want(opener, hold).is_some()
+            // Who lacks what went out long ago cannot follow this part of the file by its ACKs: it hears it now and has
+            // its turn later. Else each newcomer would slow the first down once more.
+            let follows = |want: u16| want.abs_diff(block) <= TURN_REACH;
+            let able = opener.acked.is_some() && opener.strikes == 0;
+            able && self.want(opener, hold).is_some_and(follows)
         });
         let next = able.min_by_key(|(_, opener)| opener.turn).map_or(master, |(client, _)| *client);
         self.clock =
             Clock::Master(MasterClient { client: next, block: 0, heard_at: now, tries: 0, paced: 0 });
         next
+    }
+
+    /// As soon as nothing holds the last block back, those who lack nothing else get it, before newcomers get theirs:
+    /// else a stream of newcomers would keep the first from ever booting. True if it went out.
+    fn release_last(&mut self, now: Time, hold: bool, context: &mut Context) -> bool {
+        let waits = |opener: &Opener| opener.acked.is_some() && opener.lacks.first() == Some(self.last);
+        let waiting = self.openers.iter().filter(|(_, opener)| !hold && self.last > 1 && waits(opener));
+        let Some((client, _)) = waiting.min_by_key(|(_, opener)| opener.turn) else { return false };
+        let (client, block) = (*client, self.last);
+        self.clock = Clock::Master(MasterClient { client, block, heard_at: now, tries: 0, paced: 0 });
+        self.multicast(now, block, context);
+        true
     }
 
     /// Nobody is known to lack anything before the last block: asks who was not heard of, then sends the last one,
@@ -233,6 +252,10 @@ impl Session {
         self.multicast_at = now;
         if block == self.last {
             self.held_since = None;
+            // Their ACKs are on the way: asking them now would be a copy too many.
+            for opener in self.openers.values_mut().filter(|opener| opener.lacks.first().is_none()) {
+                opener.asked_at = Some(now);
+            }
             for trace in self.traces.values_mut() {
                 trace.last_sent = true;
             }

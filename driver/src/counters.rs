@@ -7,14 +7,15 @@ use std::collections::BTreeMap;
 pub struct Counters(BTreeMap<(&'static str, &'static str), u64>);
 
 impl Counters {
-    pub(crate) fn add(&mut self, place: &'static str, what: &'static str, count: u64) {
+    /// Counts `count` more.
+    pub fn add(&mut self, place: &'static str, what: &'static str, count: u64) {
         let counter = self.0.entry((place, what)).or_default();
         *counter = counter.saturating_add(count);
     }
 
     /// The value of one counter; 0 if it never moved.
     #[must_use]
-    pub fn get(&self, place: &'static str, what: &'static str) -> u64 {
+    pub fn get(&self, place: &str, what: &str) -> u64 {
         self.0.get(&(place, what)).copied().unwrap_or(0)
     }
 
