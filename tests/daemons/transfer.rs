@@ -224,30 +224,40 @@ fn a_boot_rom_loads_its_file_from_the_address_it_was_told() {
     assert!(MtftpClient::new(&machine_host, stream).fetch().bytes == pattern(30_000), "other bytes");
 }
 
+/// Says that something is over, also when it panics.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn hostile_datagrams_do_not_hurt_a_transfer() {
-    let net = Net::new(500_000);
+    let mut net = Net::new(500_000);
+    // A host of its own: what one address may ask for is limited, and it would spend what a machine has.
+    let stranger = net.lab.host("stranger", 66).bind(0);
+    let server = net.stream().server;
     let over = AtomicBool::new(false);
-    let stranger = net.machines[2].bind(0);
     let received = thread::scope(|scope| {
-        scope.spawn(|| {
+        let over = &over;
+        scope.spawn(move || {
             let noise = pattern(70_000);
-            // Until the end of the transfer: ACKs of all kinds, ERRORs, opens of nothing, noise.
-            for number in (0..=u16::MAX).cycle().take_while(|_| !over.load(Ordering::Relaxed)) {
+            // ACKs of all blocks, ERRORs, opens of nothing and of the file, noise: until the transfer is over.
+            for number in (0..=u16::MAX).take_while(|_| !over.load(Ordering::Relaxed)) {
                 let [high, low] = number.to_be_bytes();
-                for bytes in [
-                    &[0, 4, high, low][..],
-                    &[0, 5, high, low, 0],
-                    b"\0\x01x\0octet\0",
-                    &noise[usize::from(number)..][..40],
-                ] {
-                    let _ = stranger.send_to(bytes, net.stream().server);
+                let opens = read_request(FILE.as_bytes(), &[]);
+                let noise = &noise[usize::from(number)..][..40];
+                for bytes in
+                    [&[0, 4, high, low][..], &[0, 5, high, low, 0], b"\0\x01x\0octet\0", &opens, noise]
+                {
+                    let _ = stranger.send_to(bytes, server);
                 }
             }
         });
-        let received = net.receive([0, 0, 50]);
-        over.store(true, Ordering::Relaxed);
-        received
+        let _ends = Ends(over);
+        net.receive([0, 0, 50])
     });
     net.check(&received);
 }
