@@ -1,135 +1,44 @@
-//! The command line.
+//! What the command line of `binld` has of its own; the rest is in `driver::cli`.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
-use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use driver::cli::Program;
 use driver::config::ConfigError;
-use driver::{control, host};
+use driver::host;
 
-use crate::{config, shell};
+use crate::config::{self, Loaded};
+use crate::shell;
 
-/// How long a daemon may take to answer `status`.
-const STATUS_PATIENCE: Duration = Duration::from_secs(5);
+/// The program `binld`.
+#[derive(Debug)]
+pub struct Binld;
 
-/// Boot server: picks, clears and configures multicast addresses, and answers boot server discovery.
-#[derive(Debug, Parser)]
-#[command(name = "binld", version, after_help = host::EXIT_CODES_HELP)]
-struct Cli {
-    /// The configuration.
-    #[arg(long, value_name = "FILE", global = true, default_value = config::FILE)]
-    config: PathBuf,
-    #[command(subcommand)]
-    verb: Verb,
-}
+impl Program for Binld {
+    const NAME: &'static str = "binld";
+    const ABOUT: &'static str =
+        "Boot server: picks, clears and configures multicast addresses, and answers boot server discovery";
+    const STATUS_ABOUT: &'static str = "Shows claims, files, marks, rests and counters of the running daemon";
+    const CONFIG_FILE: &'static str = config::FILE;
+    type Loaded = Loaded;
 
-#[derive(Debug, Subcommand)]
-enum Verb {
-    /// Serves until SIGTERM or SIGINT; SIGHUP reads the configuration again.
-    Run,
-    /// Validates the configuration and prints it with every default filled in.
-    Check,
-    /// Shows claims, files, marks, rests and counters of the running daemon.
-    Status {
-        /// As one JSON object.
-        #[arg(long)]
-        json: bool,
-        /// The daemon's control socket, in place of the one in the configuration.
-        #[arg(long, value_name = "PATH")]
-        socket: Option<PathBuf>,
-    },
-}
-
-/// What went wrong, and how the program ends.
-enum Failure {
-    Config(ConfigError),
-    Other(anyhow::Error),
-}
-
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Self {
-        Self::Config(error)
-    }
-}
-
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Other(error)
-    }
-}
-
-/// The program.
-#[must_use]
-pub fn main() -> ExitCode {
-    let Cli { config, verb } = Cli::parse();
-    let done = match verb {
-        Verb::Run => run(&config),
-        Verb::Check => check(&config),
-        Verb::Status { json, socket } => status(&config, json, socket),
-    };
-    let code = match done {
-        Ok(()) => host::EXIT_OK,
-        Err(Failure::Config(error)) => {
-            complain(&error.to_string());
-            host::EXIT_CONFIG
-        }
-        Err(Failure::Other(error)) => {
-            complain(&format!("{error:#}"));
-            host::EXIT_FAILURE
-        }
-    };
-    ExitCode::from(code)
-}
-
-fn run(file: &Path) -> Result<(), Failure> {
-    let loaded = config::load(file)?;
-    host::init_log(loaded.config.log.json, &loaded.config.log.level)?;
-    Ok(shell::run(file, loaded)?)
-}
-
-fn check(file: &Path) -> Result<(), Failure> {
-    let loaded = config::load(file)?;
-    for warning in &loaded.warnings {
-        complain(&format!("warning: {warning}"));
-    }
-    Ok(host::print(&loaded.config.to_string())?)
-}
-
-fn status(file: &Path, json: bool, socket: Option<PathBuf>) -> Result<(), Failure> {
-    let socket = match socket {
-        Some(socket) => socket,
-        None => config::socket_of(file)?,
-    };
-    let answer = control::ask(&socket, shell::status_request(json), STATUS_PATIENCE)?;
-    Ok(host::print(&answer)?)
-}
-
-fn complain(text: &str) {
-    // There is nobody to tell if this fails.
-    let _ = writeln!(std::io::stderr(), "binld: {text}");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_command_line_is_sound_and_help_tells_the_exit_codes() {
-        Cli::command().debug_assert();
-        let help = Cli::command().render_long_help().to_string();
-        assert!(help.contains("78"), "{help}");
-        assert_eq!(Cli::command().render_version(), format!("binld {}\n", env!("CARGO_PKG_VERSION")));
+    fn load(file: &Path) -> Result<Loaded, ConfigError> {
+        config::load(file)
     }
 
-    #[test]
-    fn the_configuration_may_be_named_before_and_after_the_verb() {
-        for words in [["binld", "--config", "x", "check"], ["binld", "check", "--config", "x"]] {
-            assert_eq!(Cli::try_parse_from(words).unwrap().config, Path::new("x"));
-        }
-        assert_eq!(Cli::try_parse_from(["binld", "run"]).unwrap().config, Path::new("/etc/pxemc/binld.toml"));
-        assert!(Cli::try_parse_from(["binld"]).is_err());
+    fn warnings(loaded: &Loaded) -> Vec<String> {
+        loaded.warnings.iter().map(ConfigError::to_string).collect()
+    }
+
+    fn printed(loaded: &Loaded) -> String {
+        loaded.config.to_string()
+    }
+
+    fn run(file: &Path, loaded: Loaded) -> anyhow::Result<()> {
+        host::init_log(loaded.config.log.json, &loaded.config.log.level)?;
+        shell::run(file, loaded)
+    }
+
+    fn socket_of(file: &Path) -> Result<PathBuf, ConfigError> {
+        config::socket_of(file)
     }
 }

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    binld::cli::main()
+    driver::cli::main::<binld::cli::Binld>()
 }

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use driver::cli::{STATUS, STATUS_JSON};
 use driver::clock::Clock;
 use driver::control::Listener;
+use driver::quiet::Quiet;
 use driver::run::Service;
 use driver::udp::{Doors, Interface};
 use driver::worker::{self, Worker};
@@ -18,21 +20,10 @@ use wire::ServerId;
 
 use crate::config::{self, Config, Loaded};
 use crate::engine::{Action, Engine, Identity};
-use news::News;
 use store::{Done, Job, Keeper};
 
 /// How often the engine is told what the wall clock shows, and the log of what was suppressed.
 const TICK: Duration = Duration::from_secs(1);
-
-/// What an operator may ask over the control socket.
-const STATUS: &str = "status";
-const STATUS_JSON: &str = "status json";
-
-/// The request line for a status.
-#[must_use]
-pub fn status_request(json: bool) -> &'static str {
-    if json { STATUS_JSON } else { STATUS }
-}
 
 /// Serves with the configuration that was read from `file`, until SIGTERM or SIGINT.
 ///
@@ -68,7 +59,7 @@ pub fn run(file: &Path, loaded: Loaded) -> anyhow::Result<()> {
         clock,
         doors: doors.clone(),
         worker,
-        news: News::default(),
+        quiet: Quiet::default(),
         file: file.to_owned(),
         config,
         interface,
@@ -84,7 +75,7 @@ struct Shell {
     clock: Clock,
     doors: Doors,
     worker: Worker<Job>,
-    news: News,
+    quiet: Quiet<news::Source>,
     file: PathBuf,
     config: Config,
     interface: Interface,
@@ -150,18 +141,18 @@ impl Service for Shell {
                     doors.send(&transmit);
                 }
                 Action::Persist(ticket, changes) => self.worker.submit(Job { ticket, changes }),
-                Action::Tell(event) => self.news.tell(now, &event),
+                Action::Tell(event) => news::tell(&mut self.quiet, now, &event),
             }
         }
         if now >= self.tick_at {
             self.tick_at = now + TICK;
             self.engine.on_wall(now, self.clock.wall());
-            self.news.tick(now);
+            self.quiet.tell_suppressed(now);
         }
     }
 
     fn next_deadline(&self) -> Option<Deadline> {
-        let suppressed = self.news.is_waiting().then_some(Deadline { at: self.tick_at, why: "log" });
+        let suppressed = self.quiet.is_waiting().then_some(Deadline { at: self.tick_at, why: "log" });
         Deadline::earliest(self.engine.next_deadline(), suppressed)
     }
 }

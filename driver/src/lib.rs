@@ -20,6 +20,8 @@ mod rate;
 mod time;
 
 #[cfg(feature = "io")]
+pub mod cli;
+#[cfg(feature = "io")]
 pub mod clock;
 #[cfg(feature = "io")]
 pub mod config;

@@ -1,6 +1,7 @@
 //! Bounds what one source can write into the log.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::time::Duration;
 
 use crate::Time;
@@ -18,6 +19,8 @@ pub struct Quiet<K> {
     sources: BTreeMap<K, Source>,
     /// Lines of sources for which there was no room.
     crowded: u64,
+    /// Whether something suppressed has not been told of yet.
+    waiting: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -29,17 +32,18 @@ struct Source {
 
 impl<K> Default for Quiet<K> {
     fn default() -> Self {
-        Self { sources: BTreeMap::new(), crowded: 0 }
+        Self { sources: BTreeMap::new(), crowded: 0, waiting: false }
     }
 }
 
-impl<K: Ord + Clone> Quiet<K> {
+impl<K: Ord + Clone + Display> Quiet<K> {
     /// Whether a line of this source may be written now; if not it is counted.
     pub fn allow(&mut self, now: Time, key: &K) -> bool {
         if let Some(source) = self.sources.get_mut(key) {
             let allowed = source.lines < LINES_MAX;
             source.lines = source.lines.saturating_add(1);
             source.suppressed += u64::from(!allowed);
+            self.waiting |= !allowed;
             return allowed;
         }
         let room = self.sources.len() < SOURCES_MAX;
@@ -47,13 +51,30 @@ impl<K: Ord + Clone> Quiet<K> {
             self.sources.insert(key.clone(), Source { since: now, lines: 1, suppressed: 0 });
         } else {
             self.crowded += 1;
+            self.waiting = true;
         }
         room
     }
 
+    /// Says in the log of whom lines were suppressed; to be called every second or so.
+    pub fn tell_suppressed(&mut self, now: Time) {
+        let suppressed = self.expire(now);
+        for (source, lines) in &suppressed {
+            let source = source.as_ref().map_or("others".to_owned(), K::to_string);
+            tracing::warn!(source, lines, "suppressed lines of one source");
+        }
+        self.waiting &= suppressed.is_empty();
+    }
+
+    /// Whether something suppressed has not been told of yet.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.waiting
+    }
+
     /// Ends the spans that are over: they begin anew with the source's next line. Gives the sources of which lines
     /// were suppressed, and how many; `None` stands for those for which there was no room.
-    pub fn expire(&mut self, now: Time) -> Vec<(Option<K>, u64)> {
+    fn expire(&mut self, now: Time) -> Vec<(Option<K>, u64)> {
         let mut suppressed = Vec::new();
         self.sources.retain(|key, source| {
             let over = now.since(source.since) >= SPAN;

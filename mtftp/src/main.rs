@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    mtftp::cli::main()
+    driver::cli::main::<mtftp::cli::Mtftpd>()
 }

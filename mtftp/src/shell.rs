@@ -5,12 +5,15 @@ mod news;
 mod status;
 mod store;
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use driver::cli::{STATUS, STATUS_JSON};
 use driver::clock::Clock;
 use driver::control::Listener;
+use driver::quiet::Quiet;
 use driver::run::Service;
 use driver::udp::{Doors, Interface};
 use driver::worker::Worker;
@@ -21,7 +24,6 @@ use wire::tftp::{BLOCK_SIZE_UNFRAGMENTED, DATA_HEADER_LEN, data_header};
 use crate::config::{self, Config, Loaded};
 use crate::engine::{Action, Blocks, Engine, FileError, FileFacts, FileId, FileTicket, Identity};
 use files::Files;
-use news::News;
 use store::{Job, Stored};
 
 /// How often the log says what was suppressed.
@@ -29,16 +31,6 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// The longest DATA packet, in bytes.
 const PACKET_LEN_MAX: usize = DATA_HEADER_LEN + BLOCK_SIZE_UNFRAGMENTED as usize;
-
-/// What an operator may ask over the control socket.
-const STATUS: &str = "status";
-const STATUS_JSON: &str = "status json";
-
-/// The request line for a status.
-#[must_use]
-pub fn status_request(json: bool) -> &'static str {
-    if json { STATUS_JSON } else { STATUS }
-}
 
 /// Serves with the configuration that was read from `file`, until SIGTERM or SIGINT.
 ///
@@ -77,7 +69,7 @@ pub fn run(file: &Path, loaded: Loaded) -> anyhow::Result<()> {
         doors: doors.clone(),
         worker,
         files,
-        news: News::default(),
+        quiet: Quiet::default(),
         file: file.to_owned(),
         config,
         interface,
@@ -94,7 +86,7 @@ struct Shell {
     doors: Doors,
     worker: Worker<Job>,
     files: Files,
-    news: News,
+    quiet: Quiet<Ipv4Addr>,
     /// The configuration file.
     file: PathBuf,
     config: Config,
@@ -123,7 +115,7 @@ impl Shell {
                         told.changed.push(blocks.file);
                     }
                 }
-                Action::Tell(event) => self.news.tell(now, &event),
+                Action::Tell(event) => news::tell(&mut self.quiet, now, &event),
             }
         }
     }
@@ -198,7 +190,7 @@ impl Service for Shell {
         self.engine.on_timeout(now);
         if now.since(self.tick_at) >= TICK {
             self.tick_at = now;
-            self.news.tick(now);
+            self.quiet.tell_suppressed(now);
         }
     }
 
@@ -249,6 +241,6 @@ impl Service for Shell {
 
     fn next_deadline(&self) -> Option<Deadline> {
         let tick = Deadline { at: self.tick_at + TICK, why: "the log says what was suppressed" };
-        Deadline::earliest(self.engine.next_deadline(), self.news.is_waiting().then_some(tick))
+        Deadline::earliest(self.engine.next_deadline(), self.quiet.is_waiting().then_some(tick))
     }
 }

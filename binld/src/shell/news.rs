@@ -12,7 +12,7 @@ use crate::engine::event::{Event, Offer, WhyPlain, WhySilent};
 
 /// Who caused a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Source {
+pub(super) enum Source {
     Client(Mac),
     Server(Ipv4Addr),
 }
@@ -26,39 +26,10 @@ impl fmt::Display for Source {
     }
 }
 
-/// Writes the log, no more than some lines of each source.
-#[derive(Debug, Default)]
-pub(super) struct News {
-    quiet: Quiet<Source>,
-    waiting: bool,
-}
-
-impl News {
-    /// Writes the line of an event, unless its source has written too many lately.
-    pub(super) fn tell(&mut self, now: Time, event: &Event) {
-        let allowed = source_of(event).is_none_or(|source| {
-            let allowed = self.quiet.allow(now, &source);
-            self.waiting |= !allowed;
-            allowed
-        });
-        if allowed {
-            write(event);
-        }
-    }
-
-    /// Says of whom lines were suppressed; to be called every second or so.
-    pub(super) fn tick(&mut self, now: Time) {
-        let suppressed = self.quiet.expire(now);
-        for (source, lines) in &suppressed {
-            let source = source.map_or("others".to_owned(), |source| source.to_string());
-            tracing::warn!(%source, lines, "suppressed lines of one source");
-        }
-        self.waiting &= suppressed.is_empty();
-    }
-
-    /// Whether something suppressed has not been told of yet.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.waiting
+/// Writes the line of an event, unless its source has written too many lately.
+pub(super) fn tell(quiet: &mut Quiet<Source>, now: Time, event: &Event) {
+    if source_of(event).is_none_or(|source| quiet.allow(now, &source)) {
+        write(event);
     }
 }
 
@@ -174,21 +145,21 @@ mod tests {
 
     #[test]
     fn what_is_suppressed_is_told_of_once_the_span_is_over() {
-        let mut news = News::default();
-        (0..driver::quiet::LINES_MAX).for_each(|_| news.tell(Time::ZERO, &asked(1)));
-        news.tell(Time::ZERO, &asked(2));
-        assert!(!news.is_waiting());
-        news.tell(Time::ZERO, &asked(1));
-        news.tick(Time::ZERO);
-        assert!(news.is_waiting());
-        news.tick(Time::ZERO + SPAN);
-        assert!(!news.is_waiting());
+        let mut quiet = Quiet::default();
+        (0..driver::quiet::LINES_MAX).for_each(|_| tell(&mut quiet, Time::ZERO, &asked(1)));
+        tell(&mut quiet, Time::ZERO, &asked(2));
+        assert!(!quiet.is_waiting());
+        tell(&mut quiet, Time::ZERO, &asked(1));
+        quiet.tell_suppressed(Time::ZERO);
+        assert!(quiet.is_waiting());
+        quiet.tell_suppressed(Time::ZERO + SPAN);
+        assert!(!quiet.is_waiting());
     }
 
     #[test]
     fn what_we_do_ourselves_is_never_suppressed() {
-        let mut news = News::default();
-        (0..1000).for_each(|_| news.tell(Time::ZERO, &Event::StoreFailed));
-        assert!(!news.is_waiting());
+        let mut quiet = Quiet::default();
+        (0..1000).for_each(|_| tell(&mut quiet, Time::ZERO, &Event::StoreFailed));
+        assert!(!quiet.is_waiting());
     }
 }

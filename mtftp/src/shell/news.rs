@@ -7,39 +7,10 @@ use driver::quiet::Quiet;
 
 use crate::engine::{Event, Outcome};
 
-/// Writes the log, no more than some lines of each source.
-#[derive(Debug, Default)]
-pub(super) struct News {
-    quiet: Quiet<Ipv4Addr>,
-    waiting: bool,
-}
-
-impl News {
-    /// Writes the line of an event, unless its source has written too many lately.
-    pub(super) fn tell(&mut self, now: Time, event: &Event) {
-        let allowed = source_of(event).is_none_or(|source| {
-            let allowed = self.quiet.allow(now, &source);
-            self.waiting |= !allowed;
-            allowed
-        });
-        if allowed {
-            write(event);
-        }
-    }
-
-    /// Says of whom lines were suppressed; to be called every second or so.
-    pub(super) fn tick(&mut self, now: Time) {
-        let suppressed = self.quiet.expire(now);
-        for (source, lines) in &suppressed {
-            let source = source.map_or("others".to_owned(), |source| source.to_string());
-            tracing::warn!(%source, lines, "suppressed lines of one source");
-        }
-        self.waiting &= suppressed.is_empty();
-    }
-
-    /// Whether something suppressed has not been told of yet.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.waiting
+/// Writes the line of an event, unless its source has written too many lately.
+pub(super) fn tell(quiet: &mut Quiet<Ipv4Addr>, now: Time, event: &Event) {
+    if source_of(event).is_none_or(|source| quiet.allow(now, &source)) {
+        write(event);
     }
 }
 
