@@ -22,6 +22,8 @@ pub const ANNOUNCE_JITTER: Duration = Duration::from_secs(2);
 /// A holder that was asked announces again after this long (Y3).
 pub const ANNOUNCE_AFTER_QUERY: Duration = Duration::from_millis(200);
 
+/// Who asks again after this long is not clearing but announcing: longer than any clearing (Y6).
+pub const SHARE_AFTER: Duration = Duration::from_secs(5);
 /// Addresses tried for one content before its clients get plain TFTP and the operator an alarm (G22).
 pub const CANDIDATES_MAX: u32 = 16;
 /// How long no new attempt is made after [`CANDIDATES_MAX`] refusals.

@@ -36,7 +36,16 @@ impl Pool {
         let bits = self.first.ip().to_bits().checked_add(u32::try_from(index).ok()?)?;
         GroupAddr::new(Ipv4Addr::from(bits)).filter(|&group| self.holds(group))
     }
+
+    /// The place of `group` in the order of `content`: of two addresses of one content the lower stays (Y6).
+    #[must_use]
+    pub fn rank(&self, content: &Content, group: GroupAddr) -> u32 {
+        (0..RANKS_MAX).find(|&number| self.candidate(content, number) == Some(group)).unwrap_or(RANKS_MAX)
+    }
 }
+
+/// Addresses of one content whose place in the order is known; a claim further on counts as last.
+const RANKS_MAX: u32 = 256;
 
 /// Shares its Ethernet address with 224.0.0.x, which switches never filter (RFC 4541 § 2.1.2, G21).
 #[must_use]

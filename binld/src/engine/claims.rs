@@ -241,6 +241,10 @@ pub struct Claim {
     pub told_at: Option<Time>,
     /// When a client last asked for the content.
     pub asked_at: Option<Time>,
+    /// Another address on which somebody asks for the same content, and since when.
+    pub elsewhere: Option<(GroupAddr, Time)>,
+    /// Drains into another address of the same content, and is not to be taken back (Y6).
+    pub leaves: bool,
     /// The address for which the MTFTP server may keep our reference.
     pub referenced: Option<GroupAddr>,
 }

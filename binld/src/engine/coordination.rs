@@ -33,6 +33,7 @@ impl Engine {
 
     fn on_query(&mut self, now: Time, arrival: &Arrival<'_>, query: &Query) {
         self.counters.add("query", "heard", 1);
+        self.share(now, query);
         if let Some(rest) = self.claims.rest(query.group)
             && judge(Standing::Leaving, &rest.content, query) == Verdict::Defend
         {
@@ -88,7 +89,7 @@ impl Engine {
     }
 
     /// Y3: a holder that was asked announces again after 200 ms.
-    fn announce_soon(&mut self, now: Time, key: &ClaimKey) {
+    pub(super) fn announce_soon(&mut self, now: Time, key: &ClaimKey) {
         let Some(claim) = self.claims.get_mut(key) else { return };
         if let Some(commitment) = claim.state.commitment_mut() {
             commitment.announce_at = commitment.announce_at.min(now + ANNOUNCE_AFTER_QUERY);

@@ -12,7 +12,7 @@ use super::requests::Subject;
 use super::{Action, Change, ClaimRecord, Engine, Journal, Ticket, Timer};
 use crate::limits::{
     ALIVE_RECENT_MS, ANNOUNCE_FIRST, ANNOUNCE_INTERVAL, ANNOUNCE_JITTER, CANDIDATES_MAX, EXHAUSTED_PAUSE,
-    HANDOUT_LIFETIME, PINNED_RETRIES, PINNED_RETRY_JITTER, REST, REST_PINNED, START_JITTER,
+    HANDOUT_LIFETIME, PINNED_RETRIES, PINNED_RETRY_JITTER, REST, REST_PINNED, SHARE_AFTER, START_JITTER,
 };
 
 /// Candidates looked at for one pick. All but a crowded pool give one at once.
@@ -38,8 +38,9 @@ impl Engine {
                 State::Clearing { clearing, .. } | State::Rechecking { clearing, .. } if urgent => {
                     clearing.hurry();
                 }
-                State::Draining { .. } => return self.undrain(now, key),
-                State::Waiting { .. }
+                State::Draining { .. } if !claim.leaves => return self.undrain(now, key),
+                State::Draining { .. }
+                | State::Waiting { .. }
                 | State::Clearing { .. }
                 | State::Rechecking { .. }
                 | State::Recording { .. }
@@ -59,6 +60,8 @@ impl Engine {
             refusals: 0,
             told_at: None,
             asked_at: urgent.then_some(now),
+            elsewhere: None,
+            leaves: false,
             referenced: None,
         };
         self.claims.insert(claim);
@@ -338,6 +341,38 @@ impl Engine {
         }
     }
 
+    /// Another server has the content on another address: the one that comes first in the content's order stays, and
+    /// the other drains into it (Y6). Two streams of one file would only cost twice.
+    pub(super) fn share(&mut self, now: Time, query: &Query) {
+        let key = ClaimKey { content: query.content.clone(), pinned: false };
+        let Some(claim) = self.claims.get_mut(&key) else { return };
+        let Some(at) = claim.state.placement() else { return };
+        let pool = &self.config.pool;
+        if at.group == query.group || !pool.holds(query.group) {
+            return;
+        }
+        let (ours, theirs) = (pool.rank(&key.content, at.group), pool.rank(&key.content, query.group));
+        if ours <= theirs {
+            return self.announce_soon(now, &key);
+        }
+        if matches!(claim.state, State::Clearing { .. }) {
+            claim.candidate = theirs;
+            self.abandon_reference(now, &key);
+            return self.begin_clearing(now, &key, Schedule::Background);
+        }
+        // A question is no holder: only who repeats it after any clearing is over has the address.
+        match claim.elsewhere {
+            Some((group, since)) if group == query.group => {
+                if now.since(since) >= SHARE_AFTER {
+                    claim.leaves = true;
+                    self.counters.add("claim", "drained_into_another", 1);
+                    self.drain(now, &key);
+                }
+            }
+            Some(_) | None => claim.elsewhere = Some((query.group, now)),
+        }
+    }
+
     /// Wanted again before it was deleted: the reference may still be there, so it is only renewed.
     fn undrain(&mut self, now: Time, key: &ClaimKey) {
         let commitment = self.claims.get(key).and_then(|claim| claim.state.commitment().copied());
@@ -401,6 +436,8 @@ impl Engine {
                 refusals: 0,
                 told_at: recent.then_some(now),
                 asked_at: None,
+                elsewhere: None,
+                leaves: false,
                 referenced: Some(record.at.group),
             });
             self.set_state(now, &key, state);

@@ -459,6 +459,38 @@ fn a_refused_dynamic_address_is_marked_and_the_next_is_tried_at_once() {
 }
 
 #[test]
+fn of_two_addresses_of_one_content_the_later_drains_into_the_earlier() {
+    let mut host = Host::start(vec![item(ipxe_boot(false, &[21]))], everywhere(&[21]));
+    host.run_for(Duration::from_millis(200));
+    let (_, first) = host.queries()[0].clone();
+    let from = SocketAddrV4::new(PEER, 4015);
+    host.hear(Role::Query, from, &first.encode(Opcode::Echo));
+    host.run_for(SETTLED);
+    let second = host.engine.status(host.now).claims[0].group;
+    assert_ne!(second, Some(first.group));
+    // Somebody has the same content on the address that comes first: ours drains, and follows. A question alone, or
+    // four of them, say only that somebody clears it.
+    for _ in 0..4 {
+        host.hear(Role::Query, from, &first.encode(Opcode::Query));
+        host.run_for(Duration::from_millis(500));
+        assert_eq!(host.states()[0].1, StateName::Held);
+    }
+    host.run_for(Duration::from_secs(3));
+    host.hear(Role::Query, from, &first.encode(Opcode::Query));
+    assert_eq!(host.states()[0].1, StateName::Draining);
+    host.run_for(SETTLED);
+    let claim = &host.engine.status(host.now).claims[0];
+    assert_eq!((claim.group, claim.state), (Some(first.group), StateName::Held));
+    // The other way round we only say where we are.
+    let before = host.queries().len();
+    let later = Query { group: second.unwrap(), ..first };
+    host.hear(Role::Query, from, &later.encode(Opcode::Query));
+    host.run_for(Duration::from_millis(200));
+    assert_eq!(host.queries().len(), before + 1);
+    assert_eq!(host.states()[0].1, StateName::Held);
+}
+
+#[test]
 fn an_address_in_use_at_the_mtftp_server_is_like_an_echo() {
     let mut host = Host::start(vec![item(ipxe_boot(false, &[21]))], everywhere(&[21]));
     host.run_for(Duration::from_millis(200));
