@@ -103,7 +103,7 @@ fn command<P: Program>() -> Command {
     Cli::command()
         .name(P::NAME)
         .about(P::ABOUT)
-        .mut_arg("config", |arg| arg.default_value(P::CONFIG_FILE))
+        .mut_arg("config", |arg| arg.required(false).default_value(P::CONFIG_FILE))
         .mut_subcommand("status", |status| status.about(P::STATUS_ABOUT))
 }
 
