@@ -92,7 +92,10 @@ mod tests {
             assert!(candidate.is_none_or(|group| pool.holds(group)));
         }
         // Golden: the order must not change between versions, or a restart would move every claim.
-        assert_eq!(pool.candidate(&content(1), 0), pool.candidate(&content(1), 0));
+        let file = FileName::new(b"second.img").unwrap();
+        let second = Content { server: Ipv4Addr::new(10, 77, 0, 21), file };
+        assert_eq!(pool.candidate(&second, 0), Some(group("239.255.220.102")));
+        assert_eq!(pool.rank(&second, group("239.255.220.102")), 0);
     }
 
     #[test]
