@@ -34,6 +34,8 @@ pub mod quiet;
 #[cfg(feature = "io")]
 pub mod run;
 #[cfg(feature = "io")]
+pub mod table;
+#[cfg(feature = "io")]
 pub mod udp;
 #[cfg(feature = "io")]
 pub mod worker;

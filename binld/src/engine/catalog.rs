@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use wire::dhcp::BootRequest;
 use wire::pxe::BootItem;
-use wire::{Content, FileName, Layer, Mac, ServerType, Uuid};
+use wire::{Content, FileName, Layer, Mac, Uuid};
 
 /// Which way of loading a client knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -173,12 +173,6 @@ impl Catalog {
                 boot.files().chain(&boot.multicast).map(move |file| Content { server, file: file.clone() })
             })
             .collect()
-    }
-
-    /// Every server type in the catalog, once.
-    #[must_use]
-    pub fn server_types(&self) -> BTreeSet<ServerType> {
-        self.items.iter().map(|item| item.boot_item.server_type).collect()
     }
 }
 

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use comfy_table::{ContentArrangement, Table, presets};
 use driver::Wall;
+use driver::table::{ago, section};
 use driver::udp::Interface;
 use serde_json::{Value, json};
 
@@ -171,35 +171,8 @@ fn state_name(state: StateName) -> &'static str {
     }
 }
 
-fn section(out: &mut String, name: &str, head: &[&str], rows: Vec<Vec<String>>) {
-    let _ = writeln!(out, "\n{name}: {}", rows.len());
-    if rows.is_empty() {
-        return;
-    }
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(head)
-        .add_rows(rows);
-    for line in table.lines() {
-        let _ = writeln!(out, "{}", line.trim_end());
-    }
-}
-
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A span as people say it: the two largest units.
-fn ago(span: Duration) -> String {
-    let seconds = span.as_secs();
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
-        3600..86_400 => format!("{}h {:02}m", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{}d {:02}h", seconds / 86_400, seconds / 3600 % 24),
-    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use comfy_table::{ContentArrangement, Table, presets};
 use driver::Wall;
+use driver::table::{ago, section};
 use driver::udp::Interface;
 use serde_json::{Value, json};
 
@@ -193,31 +193,4 @@ fn session_json(session: &SessionStatus) -> Value {
         "master": session.master.map(|master| master.to_string()),
         "waiting": openers.collect::<Vec<_>>(),
     })
-}
-
-fn section(out: &mut String, name: &str, head: &[&str], rows: Vec<Vec<String>>) {
-    let _ = writeln!(out, "\n{name}: {}", rows.len());
-    if rows.is_empty() {
-        return;
-    }
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(head)
-        .add_rows(rows);
-    for line in table.lines() {
-        let _ = writeln!(out, "{}", line.trim_end());
-    }
-}
-
-/// A span as people say it.
-fn ago(span: Duration) -> String {
-    let seconds = span.as_secs();
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{}d{:02}h", seconds / 86_400, seconds % 86_400 / 3600),
-    }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use wire::ServerType;
 use wire::dhcp::RequestKind;
 
 fn name(text: &str) -> FileName {
