@@ -292,7 +292,11 @@ impl Engine {
                 self.references.on_delete(now, sender, message, in_session, &mut self.context);
             }
             // Said by servers to BINLDs; we are not one.
-            Message::Ack(_) | Message::Nak(_) | Message::Superseded(_) | Message::Hold(_) => {
+            Message::Ack(_)
+            | Message::Nak(_)
+            | Message::Superseded(_)
+            | Message::Hold(_)
+            | Message::Hello(_) => {
                 self.context.count("drop_control", "not_for_us");
             }
         }

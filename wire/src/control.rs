@@ -11,6 +11,7 @@ use bytes::BufMut;
 
 use crate::configure::{Ack, Configure, Delete, Nak, Superseded};
 use crate::error::{DecodeError, DecodeErrorKind};
+use crate::hello::Hello;
 use crate::hold::Hold;
 use crate::ids::{BootEpoch, ServerId};
 use crate::octets::Reader;
@@ -52,6 +53,8 @@ pub enum Message {
     Superseded(Superseded),
     /// 6: any holder → whoever asks for or claims the same address.
     Hold(Hold),
+    /// 7: every server → the group, again and again.
+    Hello(Hello),
 }
 
 impl Message {
@@ -63,6 +66,7 @@ impl Message {
             Self::Delete(_) => 4,
             Self::Superseded(_) => 5,
             Self::Hold(_) => 6,
+            Self::Hello(_) => 7,
         }
     }
 }
@@ -79,6 +83,7 @@ impl Envelope {
             Message::Delete(message) => message.put(&mut payload),
             Message::Superseded(message) => message.put(&mut payload),
             Message::Hold(message) => message.put(&mut payload),
+            Message::Hello(message) => message.put(&mut payload),
         }
         let mut out = Vec::with_capacity(HEADER_LEN + payload.len());
         out.put_slice(&MAGIC);
@@ -131,6 +136,7 @@ impl Envelope {
             4 => Message::Delete(Delete::read(&mut reader)?),
             5 => Message::Superseded(Superseded::read(&mut reader)?),
             6 => Message::Hold(Hold::read(&mut reader)?),
+            7 => Message::Hello(Hello::read(&mut reader)?),
             _ => return Err(DecodeError { what: "message kind", offset: 5, kind: DecodeErrorKind::Code }),
         };
         reader.finish("payload")?;

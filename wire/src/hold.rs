@@ -3,7 +3,7 @@
 //! Payload of the control envelope, network byte order:
 //!
 //! ```text
-//! 0-3 group address | 4-7 MTFTP server | 8-15 stamp, ms | 16-31 stamp, committer | 32 state | 33 in use (0, 1)
+//! 0-3 group address | 4-7 MTFTP server | 8-15 stamp, ms | 16-31 stamp, committer | 32 state | 33 flags: 1 in use, 2 an answer
 //! 34-41 nonce | 42 n | 43.. file, n bytes
 //! ```
 
@@ -38,6 +38,8 @@ pub struct Hold {
     pub state: HoldState,
     /// Whether a session ran or an answer went out in the last 300 s.
     pub in_use: bool,
+    /// Whether it answers a statement; an answer is not answered again.
+    pub is_answer: bool,
     /// Drawn anew for each statement; an answer repeats it.
     pub nonce: u64,
 }
@@ -52,7 +54,7 @@ impl Hold {
             HoldState::Draining => 2,
             HoldState::Resting => 3,
         });
-        out.put_u8(u8::from(self.in_use));
+        out.put_u8(u8::from(self.in_use) | u8::from(self.is_answer) << 1);
         out.put_u64(self.nonce);
         put_name(out, &self.content.file);
     }
@@ -69,13 +71,13 @@ impl Hold {
             _ => return Err(DecodeError { what: "state", offset, kind: DecodeErrorKind::Code }),
         };
         let offset = reader.offset();
-        let in_use = match reader.u8("in use")? {
-            0 => false,
-            1 => true,
-            _ => return Err(DecodeError { what: "in use", offset, kind: DecodeErrorKind::Value }),
-        };
+        let flags = reader.u8("flags of a hold")?;
+        if flags > 3 {
+            return Err(DecodeError { what: "flags of a hold", offset, kind: DecodeErrorKind::Value });
+        }
+        let (in_use, is_answer) = (flags & 1 != 0, flags & 2 != 0);
         let nonce = reader.u64("nonce")?;
         let file = reader.name("file")?;
-        Ok(Self { group, content: Content { server, file }, stamp, state, in_use, nonce })
+        Ok(Self { group, content: Content { server, file }, stamp, state, in_use, is_answer, nonce })
     }
 }

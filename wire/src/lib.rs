@@ -8,6 +8,7 @@
 //! | [`control`] | the control envelope that carries everything else between servers |
 //! | [`configure`] | configure, ACK, NAK, delete (R003.15–R003.20) |
 //! | [`hold`] | what a holder says about an address it defends |
+//! | [`hello`] | a server's sign of life |
 //! | [`dhcp`] | the part of DHCP that boot server discovery uses |
 //! | [`pxe`] | the sub-options of DHCP option 43 |
 //! | [`tftp`] | TFTP and PXE-MTFTP packets and options |
@@ -21,6 +22,7 @@ pub mod configure;
 pub mod control;
 pub mod dhcp;
 mod error;
+pub mod hello;
 pub mod hold;
 pub mod ids;
 mod octets;

@@ -82,6 +82,7 @@ impl Engine {
             stamp: commitment.stamp,
             state: HoldState::Committed,
             in_use,
+            is_answer: false,
             nonce: self.draw.bits(),
         };
         let to = SocketAddrV4::new(to, self.config.control_port);
@@ -137,6 +138,7 @@ impl Engine {
             Message::Nak(nak) => self.on_nak(now, arrival.from, nak),
             Message::Superseded(answer) => self.on_superseded(now, arrival.from, answer),
             Message::Hold(hold) => self.on_hold(now, *arrival.from.ip(), hold),
+            Message::Hello(_) => self.counters.add("hello", "heard", 1),
             Message::Configure(_) | Message::Delete(_) => {
                 self.counters.add("dropped.control", "not_an_mtftp_server", 1);
             }

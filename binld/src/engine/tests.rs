@@ -189,7 +189,11 @@ impl Host {
                 let ports = Ports { client: 0, server: 0 };
                 Message::Ack(Ack { request, ports, file_size: 0, file: delete.file })
             }
-            Message::Ack(_) | Message::Nak(_) | Message::Superseded(_) | Message::Hold(_) => {
+            Message::Ack(_)
+            | Message::Nak(_)
+            | Message::Superseded(_)
+            | Message::Hold(_)
+            | Message::Hello(_) => {
                 panic!("a boot server does not say {:?} to an MTFTP server", envelope.message)
             }
         };
@@ -448,6 +452,7 @@ fn a_refused_dynamic_address_is_marked_and_the_next_is_tried_at_once() {
         stamp: Stamp { millis: 1, sender: ServerId([2; 16]) },
         state: HoldState::Committed,
         in_use: false,
+        is_answer: false,
         nonce: 1,
     };
     host.hear_control(SocketAddrV4::new(PEER, 4016), Message::Hold(hold));

@@ -1,10 +1,11 @@
-//! The control envelope and its six messages.
+//! The control envelope and its seven messages.
 
 use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
 use wire::configure::{Ack, Configure, Delete, Nak, NakReason, Ports, RequestRef, Superseded, Target};
 use wire::control::{Envelope, HEADER_LEN, Message, PACKET_LEN_MAX};
+use wire::hello::{Hello, Loss};
 use wire::hold::{Hold, HoldState};
 use wire::{BootEpoch, Content, DecodeErrorKind, FileName, GroupAddr, Serial, ServerId, Stamp};
 
@@ -117,11 +118,18 @@ fn any_superseded() -> impl Strategy<Value = Envelope> {
 
 fn any_hold() -> impl Strategy<Value = Envelope> {
     let state = prop::sample::select(vec![HoldState::Committed, HoldState::Draining, HoldState::Resting]);
-    any_envelope((any::group(), any::content(), any::stamp(), state, any::<bool>(), any::<u64>()).prop_map(
-        |(group, content, stamp, state, in_use, nonce)| {
-            Message::Hold(Hold { group, content, stamp, state, in_use, nonce })
+    let flags = any::<(bool, bool)>();
+    any_envelope((any::group(), any::content(), any::stamp(), state, flags, any::<u64>()).prop_map(
+        |(group, content, stamp, state, (in_use, is_answer), nonce)| {
+            Message::Hold(Hold { group, content, stamp, state, in_use, is_answer, nonce })
         },
     ))
+}
+
+fn any_hello() -> impl Strategy<Value = Envelope> {
+    any_envelope((any::<u32>(), 0..=1000_u16, any::<bool>()).prop_map(|(count, loss, deaf)| {
+        Message::Hello(Hello { count, loss: Loss::new(loss).unwrap(), deaf })
+    }))
 }
 
 /// The header's codes, the same in every message. Known kinds with a payload of another kind may fail later.
@@ -129,7 +137,7 @@ const MAGIC: [crate::golden::Code; 4] = [
     (0, "magic", b"P", Some(DecodeErrorKind::Code)),
     (3, "magic", b"C", Some(DecodeErrorKind::Code)),
     (4, "version", &[1], Some(DecodeErrorKind::Code)),
-    (5, "message kind", &[1, 2, 3, 4, 5, 6], Some(DecodeErrorKind::Code)),
+    (5, "message kind", &[1, 2, 3, 4, 5, 6, 7], Some(DecodeErrorKind::Code)),
 ];
 /// Flags and key epoch are zero until servers that know them speak.
 const ZERO: [crate::golden::Code; 4] = [
@@ -227,16 +235,31 @@ five_tests!(
         stamp: STAMP,
         state: HoldState::Draining,
         in_use: true,
+        is_answer: true,
         nonce: 0x0123_4567_89ab_cdef,
     })),
     Envelope::decode, Envelope::encode,
     valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
     codes: header_and(&[
         (74, "state", &[1, 2, 3], Some(DecodeErrorKind::Code)),
-        (75, "in use", &[0, 1], Some(DecodeErrorKind::Value)),
+        (75, "flags of a hold", &[0, 1, 2, 3], Some(DecodeErrorKind::Value)),
     ]),
     any: any_hold(),
 );
+
+five_tests!(
+    hello,
+    from_binld(11, Message::Hello(Hello { count: 517, loss: Loss::new(23).unwrap(), deaf: true })),
+    Envelope::decode, Envelope::encode,
+    valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
+    codes: header_and(&[(48, "flags of a hello", &[0, 1], Some(DecodeErrorKind::Value))]),
+    any: any_hello(),
+);
+
+#[test]
+fn a_loss_is_a_share() {
+    assert_eq!(refusal("hello", 46, &[0x03, 0xe9]), ("loss", 46, DecodeErrorKind::Value));
+}
 
 /// A golden envelope with the bytes at `offset` replaced, decoded: field, offset and kind of the error.
 fn refusal(name: &str, offset: usize, bytes: &[u8]) -> (&'static str, usize, DecodeErrorKind) {
