@@ -85,6 +85,11 @@ pub struct Query {
     pub group: Text<GroupAddr>,
     /// UDP port.
     pub port: u16,
+    /// Boot servers that speak only the query and the echo, and to which a claim yields that they defend (Y5). Others of
+    /// their kind are noticed, and given time to ask, but never yielded to.
+    pub legacy_peers: Vec<Text<Ipv4Addr>>,
+    /// How long such a server waits for an echo before it takes an address, 1–60,000 ms.
+    pub legacy_wait_ms: u32,
 }
 
 /// `[control]`
@@ -237,7 +242,7 @@ impl Default for Discovery {
 
 impl Default for Query {
     fn default() -> Self {
-        Self { group: QUERY_GROUP, port: 4015 }
+        Self { group: QUERY_GROUP, port: 4015, legacy_peers: Vec::new(), legacy_wait_ms: 1000 }
     }
 }
 

@@ -6,26 +6,36 @@
 //! * [`discovery`] clients ask, wait and are answered; [`answer`] what exactly they are told;
 //! * [`claims`] the table of our addresses; `life` moves each through its states; [`clearing`], [`choose`] and
 //!   [`predicate`] are its rules; [`marks`] what others use;
-//! * `coordination` what other servers say to us: queries, echoes, statements;
+//! * `coordination` what other servers say to us: queries, echoes, statements; [`contest`] who keeps an address that two
+//!   hold, and `repair` sees to it; [`turns`] whose turn it is on the pinned tuple; `neighbours` what hellos tell;
+//!   [`overheard`] and [`backoff`] keep out of the way of others;
 //! * `configuring` what we say to MTFTP servers; [`requests`] until they answer; [`files`] what they have.
 
 pub mod answer;
+pub mod backoff;
 pub mod catalog;
 pub mod choose;
 pub mod claims;
 pub mod clearing;
 mod configuring;
+pub mod contest;
 mod coordination;
 pub mod discovery;
 pub mod event;
 pub mod files;
 mod life;
 pub mod marks;
+mod neighbours;
+pub mod overheard;
 pub mod predicate;
+mod repair;
 pub mod requests;
 pub mod status;
+pub mod turns;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
 
 use driver::{Arrival, Counters, Deadline, Deadlines, Draw, Outbox, Rate, Role, Time, Transmit, Wall};
 use wire::configure::Ports;
@@ -33,14 +43,20 @@ use wire::control::{Envelope, Message};
 use wire::pxe::BootItem;
 use wire::{BootEpoch, Content, GroupAddr, ServerId, Stamp};
 
+use peers::hello::Hellos;
+
+use backoff::Backoff;
 use catalog::Catalog;
 use choose::Pool;
 use claims::{ClaimKey, ClaimTable, Placement, StateName};
+use contest::{Contest, ContestKey};
 use discovery::{ClientKey, Clients};
 use event::Event;
 use files::Files;
 use marks::Marks;
+use overheard::Overheard;
 use requests::{Requests, Subject};
+use turns::Turns;
 
 use crate::limits::{ALIVE_INTERVAL, FILE_RETRY, FILE_SPACING, PEER_RATE, SOURCES_MAX};
 
@@ -61,8 +77,26 @@ pub struct EngineConfig {
     pub dynamic_ports: Ports,
     /// The one tuple that iPXE hears.
     pub pinned: Placement,
+    /// Servers that speak only the frozen packet.
+    pub legacy: Legacy,
     /// What clients may ask for.
     pub catalog: Catalog,
+}
+
+/// Servers that speak only the query and the echo (Y5, races.md T6b).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Legacy {
+    /// Those known to be there: a committed claim may have to yield to one of them.
+    pub peers: BTreeSet<Ipv4Addr>,
+    /// How long such a server waits for an echo before it takes an address.
+    pub wait: Duration,
+}
+
+impl Default for Legacy {
+    /// None is known; one that is heard is taken to wait for a second.
+    fn default() -> Self {
+        Self { peers: BTreeSet::new(), wait: Duration::from_secs(1) }
+    }
 }
 
 /// Who we are, in this process.
@@ -147,6 +181,9 @@ enum Timer {
     Client(ClientKey),
     Rest(GroupAddr),
     Delete(ClaimKey, GroupAddr),
+    Contest(ContestKey),
+    Turn,
+    Hello,
     Alive,
 }
 
@@ -164,6 +201,13 @@ pub struct Engine {
     last_ticket: u64,
     claims: ClaimTable,
     marks: Marks,
+    overheard: Overheard,
+    backoff: Backoff,
+    contests: BTreeMap<ContestKey, Contest>,
+    turns: Turns,
+    hellos: Hellos,
+    /// Until when our own silence is no evidence (G26).
+    deaf_until: Time,
     requests: Requests,
     files: Files,
     clients: Clients,
@@ -195,6 +239,12 @@ impl Engine {
             last_ticket: 0,
             claims: ClaimTable::default(),
             marks: Marks::default(),
+            overheard: Overheard::default(),
+            backoff: Backoff::default(),
+            contests: BTreeMap::new(),
+            turns: Turns::default(),
+            hellos: Hellos::default(),
+            deaf_until: Time::ZERO,
             requests: Requests::default(),
             files: Files::default(),
             clients: Clients::default(),
@@ -207,6 +257,8 @@ impl Engine {
         engine.restore(now, journal);
         engine.watch_files(now);
         engine.on_alive(now);
+        engine.on_hello_due(now);
+        engine.on_turn_due(now);
         engine.reconcile(now);
         engine
     }
@@ -234,6 +286,9 @@ impl Engine {
                 Timer::Client(key) => self.on_patience_over(now, &key),
                 Timer::Rest(group) => self.on_rest_over(group),
                 Timer::Delete(key, group) => self.delete_reference(now, &key, group),
+                Timer::Contest(at) => self.on_contest_due(now, &at),
+                Timer::Turn => self.on_turn_due(now),
+                Timer::Hello => self.on_hello_due(now),
                 Timer::Alive => self.on_alive(now),
             }
         }

@@ -2,8 +2,17 @@
 
 use std::time::Duration;
 
-/// Queries of one foreground clearing: 6e-12 duplicates at 1 % loss with passive learning (races.md T3, T4).
+/// Queries of one foreground clearing while little is lost: 6e-12 duplicates at 1 % loss with passive learning
+/// (races.md T3, T4).
 pub const QUERY_COUNT: u8 = 4;
+/// Up to this loss, in per mille, [`QUERY_COUNT`] will do (races.md § 2.5).
+pub const LOSS_LITTLE: u16 = 20;
+/// Queries beyond that.
+pub const QUERY_COUNT_LOSSY: u8 = 6;
+/// Up to this loss, in per mille, [`QUERY_COUNT_LOSSY`] will do.
+pub const LOSS_MUCH: u16 = 100;
+/// Queries beyond that.
+pub const QUERY_COUNT_BAD: u8 = 8;
 /// Between two queries, and after the last one (decisions.md, Clearing): clear after 400 ms.
 pub const QUERY_INTERVAL: Duration = Duration::from_millis(100);
 /// When the queries of a background clearing go out, in ms after its start: outlives bursts of loss (races.md T7).
@@ -22,6 +31,36 @@ pub const ANNOUNCE_JITTER: Duration = Duration::from_secs(2);
 /// A holder that was asked announces again after this long (Y3).
 pub const ANNOUNCE_AFTER_QUERY: Duration = Duration::from_millis(200);
 
+/// Between two statements about a disputed address, and for the wait after each (Y4).
+pub const STATE_INTERVAL: Duration = Duration::from_secs(1);
+/// Statements without an answer, after which the other side counts as mute (Y4).
+pub const STATEMENTS_MAX: u8 = 4;
+/// A dispute that was won ends after this long at the latest: by then the loser's MTFTP server has ended its session (Y4).
+pub const DISPUTE_MAX: Duration = Duration::from_secs(120);
+/// An address that a client was told this recently is in use (Y4).
+pub const IN_USE: Duration = Duration::from_secs(300);
+/// How long it is remembered that somebody echoes and answers no statement (Y5).
+pub const MUTE_KEEP: Duration = Duration::from_secs(300);
+/// Announcements that a listed legacy peer must echo before a committed claim yields to it (Y5) …
+pub const LEGACY_ECHOES: u8 = 2;
+/// … and how far apart.
+pub const LEGACY_ECHO_GAP: Duration = Duration::from_secs(1);
+/// Contests at once, at most; beyond that an echo or statement is counted and dropped.
+pub const CONTESTS_MAX: usize = 1024;
+/// How long a clearing goes on after the last legacy peer must have made up its mind: two queries (races.md T6b).
+pub const LEGACY_PROBES: usize = 2;
+
+/// So many conflicts, more than one request's [`CANDIDATES_MAX`] …
+pub const CONFLICTS_MANY: usize = 20;
+/// … in this span, and only one attempt is made in [`CONFLICTS_PAUSE`] (races.md § 2.5; RFC 6762 and 5227 likewise).
+pub const CONFLICTS_MANY_SPAN: Duration = Duration::from_secs(10);
+/// See [`CONFLICTS_MANY_SPAN`].
+pub const CONFLICTS_PAUSE: Duration = Duration::from_secs(5);
+/// So many conflicts …
+pub const CONFLICTS_ALARM: usize = 50;
+/// … in this span, and the operator is told; nothing is tried for [`EXHAUSTED_PAUSE`].
+pub const CONFLICTS_ALARM_SPAN: Duration = Duration::from_secs(60);
+
 /// Who asks again after this long is not clearing but announcing: longer than any clearing (Y6).
 pub const SHARE_AFTER: Duration = Duration::from_secs(5);
 /// Addresses tried for one content before its clients get plain TFTP and the operator an alarm (G22).
@@ -36,12 +75,31 @@ pub const MARK_LONG: Duration = Duration::from_secs(300);
 pub const MARK_MEMORY: Duration = Duration::from_secs(300);
 /// Marks kept at most; beyond that the one that ends first is forgotten.
 pub const MARKS_MAX: usize = 4096;
+/// An address that somebody was heard to ask for or to announce is tried last for this long: three announcements.
+pub const OVERHEARD_KEEP: Duration = Duration::from_secs(96);
+/// Overheard addresses kept at most; beyond that the oldest is forgotten.
+pub const OVERHEARD_MAX: usize = 4096;
 
 /// When a refused claimant of the pinned tuple asks again (P1); the last value repeats.
 pub const PINNED_RETRIES: [Duration; 4] =
     [Duration::from_secs(5), Duration::from_secs(10), Duration::from_secs(20), Duration::from_secs(30)];
 /// The last of [`PINNED_RETRIES`] is up to this much earlier or later.
 pub const PINNED_RETRY_JITTER: Duration = Duration::from_secs(2);
+
+/// A holder of the pinned tuple that others want goes after this long, in use or not (P2).
+pub const PINNED_TENURE: Duration = Duration::from_secs(600);
+/// Whether a holder's turn is over, and whether one that had its turn may ask again, is looked at this often.
+pub const PINNED_CHECK: Duration = Duration::from_secs(5);
+/// A claimant of the pinned tuple that was not heard for this long waits no more (P2, P4).
+pub const WAITER_SILENT: Duration = Duration::from_secs(60);
+/// Claimants of the pinned tuple that are remembered, at most.
+pub const WAITERS_MAX: usize = 256;
+/// So many queries of one claimant …
+pub const CLEARED_QUERIES: u8 = 3;
+/// … in this span mean that nobody refuses it: a background clearing takes 3.6 s, and a refused claimant stops at once.
+pub const CLEARED_SPAN: Duration = Duration::from_secs(4);
+/// For each waiter the longest time that one that had its turn waits (P4): tenure, handout and session, and some.
+pub const PINNED_TURN_MAX: Duration = Duration::from_secs(900);
 
 /// Waits after each sending of a request to an MTFTP server; after the last one it is given up (G17).
 pub const CONFIGURE_WAITS: [Duration; 4] = [
@@ -93,4 +151,8 @@ pub const ALIVE_RECENT_MS: u64 = 300_000;
 const _: () = assert!(RENEW_INTERVAL.as_millis() < FILE_ACK_MAX.as_millis());
 const _: () = assert!(FILE_REFRESH.as_millis() + FILE_JITTER.as_millis() < FILE_ACK_MAX.as_millis());
 const _: () = assert!(FILE_ACK_MAX.as_millis() <= CLAIM_ACK_MAX.as_millis());
+const _: () = assert!(STATE_INTERVAL.as_millis() * (STATEMENTS_MAX as u128) < DISPUTE_MAX.as_millis());
+const _: () = assert!(HANDOUT_LIFETIME.as_millis() < IN_USE.as_millis());
+const _: () = assert!(CANDIDATES_MAX as usize <= CONFLICTS_MANY && CONFLICTS_MANY < CONFLICTS_ALARM);
+const _: () = assert!(QUERY_COUNT < QUERY_COUNT_LOSSY && QUERY_COUNT_LOSSY < QUERY_COUNT_BAD);
 const _: () = assert!(MARK_SHORT.as_millis() < MARK_LONG.as_millis());

@@ -15,7 +15,7 @@ use driver::quiet::Quiet;
 use driver::run::Service;
 use driver::udp::{Doors, Interface};
 use driver::worker::{self, Worker};
-use driver::{Arrival, Deadline, Draw, Time, Wall, host};
+use driver::{Arrival, Deadline, Draw, Role, Time, Wall, host};
 use wire::ServerId;
 
 use crate::config::{self, Config, Loaded};
@@ -24,6 +24,9 @@ use store::{Done, Job, Keeper};
 
 /// How often the engine is told what the wall clock shows, and the log of what was suppressed.
 const TICK: Duration = Duration::from_secs(1);
+/// While an address is being cleared the kernel's drops are looked at before the engine takes silence for consent, but
+/// not more often than this: the look costs as much as some datagrams.
+const DEAF_CHECK: Duration = Duration::from_millis(20);
 
 /// Serves with the configuration that was read from `file`, until SIGTERM or SIGINT.
 ///
@@ -65,6 +68,8 @@ pub fn run(file: &Path, loaded: Loaded) -> anyhow::Result<()> {
         interface,
         started: wall,
         tick_at: Time::ZERO,
+        deaf_check_at: Time::ZERO,
+        dropped: 0,
     };
     driver::run::run(&mut shell, &clock, doors, control, done)
 }
@@ -81,6 +86,9 @@ struct Shell {
     interface: Interface,
     started: Wall,
     tick_at: Time,
+    deaf_check_at: Time,
+    /// Queries and echoes that the kernel has dropped so far.
+    dropped: u64,
 }
 
 impl Service for Shell {
@@ -93,6 +101,12 @@ impl Service for Shell {
     }
 
     fn on_timeout(&mut self, now: Time) {
+        if now >= self.deaf_check_at {
+            self.deaf_check_at = now + DEAF_CHECK;
+            if self.engine.is_clearing() {
+                self.look_for_drops(now);
+            }
+        }
         self.engine.on_timeout(now);
     }
 
@@ -147,6 +161,7 @@ impl Service for Shell {
         if now >= self.tick_at {
             self.tick_at = now + TICK;
             self.engine.on_wall(now, self.clock.wall());
+            self.look_for_drops(now);
             self.quiet.tell_suppressed(now);
         }
     }
@@ -158,6 +173,14 @@ impl Service for Shell {
 }
 
 impl Shell {
+    /// Datagrams that the kernel dropped were perhaps echoes (G26).
+    fn look_for_drops(&mut self, now: Time) {
+        let dropped = self.doors.kernel_dropped(Role::Query);
+        if dropped != std::mem::replace(&mut self.dropped, dropped) {
+            self.engine.on_deaf(now);
+        }
+    }
+
     /// All or nothing: a configuration that cannot come into force as a whole changes nothing.
     fn reread(&self) -> anyhow::Result<Config> {
         let Loaded { config, warnings, .. } = config::load(&self.file)?;

@@ -108,6 +108,12 @@ impl<K: Ord + Clone> Deadlines<K> {
         self.by_key.get(key).copied()
     }
 
+    /// The deadline of `key`.
+    #[must_use]
+    pub fn of(&self, key: &K) -> Option<Time> {
+        self.by_key.get(key).map(|deadline| deadline.at)
+    }
+
     /// Takes out one key whose time has come; the earliest first.
     pub fn pop_due(&mut self, now: Time) -> Option<K> {
         let (at, _) = self.by_time.first()?;

@@ -16,6 +16,7 @@ mod counters;
 mod interface;
 mod open;
 
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -145,11 +146,22 @@ impl Doors {
         roles.dedup_by_key(|door| door.role);
         for first in roles {
             first.counts.list(first.role, &mut list);
-            let inodes = self.of(first.role).filter_map(|door| rustix::fs::fstat(&door.socket).ok());
-            let dropped = inodes.filter_map(|stat| drops.get(&stat.st_ino)).sum();
+            let dropped = self.dropped_in(&drops, first.role);
             list.push((format!("udp.{}.kernel_dropped", counters::role_name(first.role)), dropped));
         }
         list
+    }
+
+    /// How many datagrams the kernel has dropped at the sockets of that role, for want of room in their buffers.
+    #[must_use]
+    pub fn kernel_dropped(&self, role: Role) -> u64 {
+        let drops = counters::kernel_drops(&std::fs::read_to_string("/proc/net/udp").unwrap_or_default());
+        self.dropped_in(&drops, role)
+    }
+
+    fn dropped_in(&self, drops: &BTreeMap<u64, u64>, role: Role) -> u64 {
+        let inodes = self.of(role).filter_map(|door| rustix::fs::fstat(&door.socket).ok());
+        inodes.filter_map(|stat| drops.get(&stat.st_ino)).sum()
     }
 
     /// Every socket, for the loop.

@@ -227,6 +227,11 @@ impl Checks {
                 let attempt = Attempt { group, began_at: now, asks: true, losses: 0, broken: None };
                 self.attempts.insert((node, key.clone()), attempt);
             }
+            // One from before a restart is committed already: who keeps its address is settled by statements (Y4, Y7).
+            let was_committed = asks && claim.stamp.is_some();
+            if let Some(attempt) = self.attempts.get_mut(&(node, key.clone())).filter(|_| was_committed) {
+                attempt.asks = false;
+            }
             if !asks {
                 self.commit(now, node, &key);
             }

@@ -149,6 +149,7 @@ impl Scenario {
             pool: Pool { first: group(self.pool.0), last: group(self.pool.1), exclude: Vec::new() },
             dynamic_ports: Ports { client: 3001, server: 1760 },
             pinned: Placement { group: pinned, ports: Ports { client: 3001, server: 1759 } },
+            legacy: binld::engine::Legacy::default(),
             catalog,
         };
         let host = BinldHost::new(config, self.server_id());

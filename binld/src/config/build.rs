@@ -1,6 +1,7 @@
 //! What the engine needs, of a checked configuration.
 
 use std::net::SocketAddrV4;
+use std::time::Duration;
 
 use driver::Role;
 use driver::config::Text;
@@ -10,10 +11,10 @@ use wire::pxe::BootItem;
 use wire::{Layer, ServerType};
 
 use super::{Boot, Config, Item};
-use crate::engine::EngineConfig;
 use crate::engine::catalog::{self, Catalog};
 use crate::engine::choose;
 use crate::engine::claims::Placement;
+use crate::engine::{EngineConfig, Legacy};
 
 /// Where DHCP clients broadcast to.
 const BROADCAST_PORT: u16 = 67;
@@ -38,6 +39,10 @@ impl Config {
             pinned: Placement {
                 group: pinned,
                 ports: Ports { client: self.pinned.client_port, server: self.pinned.server_port },
+            },
+            legacy: Legacy {
+                peers: self.query.legacy_peers.iter().map(|Text(peer)| *peer).collect(),
+                wait: Duration::from_millis(u64::from(self.query.legacy_wait_ms)),
             },
             catalog: self.catalog(),
         }

@@ -9,7 +9,7 @@ use driver::config::{ConfigError, Document, Text};
 use driver::host;
 use wire::GroupAddr;
 
-use super::{Config, PINNED_GROUP, Pinned, Pool};
+use super::{Config, PINNED_GROUP, Pinned, Pool, Query};
 use crate::engine::choose::is_forbidden;
 
 pub(super) use items::warn_of_files_elsewhere;
@@ -27,6 +27,7 @@ pub(super) fn check(config: &Config, document: &Document) -> Result<Vec<ConfigEr
     ports(config, document)?;
     pool(config, document, &mut warnings)?;
     groups(config, document)?;
+    legacy(&config.query, document)?;
     pinned(&config.pinned, document, &mut warnings);
     log(config, document)?;
     servers(config, document)?;
@@ -108,6 +109,21 @@ fn groups(config: &Config, document: &Document) -> Checked {
     Ok(())
 }
 
+fn legacy(query: &Query, document: &Document) -> Checked {
+    if !LEGACY_WAIT_MS.contains(&query.legacy_wait_ms) {
+        let what = format!("`query.legacy_wait_ms` is {}", query.legacy_wait_ms);
+        return Err(document.error("query.legacy_wait_ms", what, "write 1–60,000 ms"));
+    }
+    for (index, Text(peer)) in query.legacy_peers.iter().enumerate() {
+        if peer.is_multicast() || peer.is_unspecified() || peer.is_broadcast() {
+            let what = format!("the legacy peer {peer} is no host");
+            let right = "write the address that its queries come from";
+            return Err(document.error(&format!("query.legacy_peers.{index}"), what, right));
+        }
+    }
+    Ok(())
+}
+
 /// What is never used for transfers (pxe.md G), and why.
 const NEVER: [(Ipv4Addr, Ipv4Addr, &str); 13] = [
     never([224, 0, 0, 0], [224, 0, 0, 255], "link control, RFC 5771 § 4"),
@@ -124,6 +140,8 @@ const NEVER: [(Ipv4Addr, Ipv4Addr, &str); 13] = [
     never([239, 253, 255, 0], [239, 254, 255, 255], RELATIVE),
     never([239, 255, 255, 0], [239, 255, 255, 255], RELATIVE),
 ];
+/// What a legacy peer may be said to wait; no client waits nearly so long.
+const LEGACY_WAIT_MS: std::ops::RangeInclusive<u32> = 1..=60_000;
 const RELATIVE: &str = "relative assignments of a scope, RFC 2365 § 9";
 
 const fn never(first: [u8; 4], last: [u8; 4], why: &'static str) -> (Ipv4Addr, Ipv4Addr, &'static str) {

@@ -41,6 +41,8 @@ broadcast = false
 [query]
 group = \"239.255.255.15\"
 port = 4015
+legacy_peers = []
+legacy_wait_ms = 1000
 
 [control]
 port = 4016
@@ -91,7 +93,7 @@ address = "10.0.0.2"
 state_dir = "/tmp/a \"b\""
 run_dir = "run"
 discovery = { port = 1, groups = [], broadcast = true }
-query = { group = "239.255.255.16", port = 2 }
+query = { group = "239.255.255.16", port = 2, legacy_peers = ["10.0.0.7"], legacy_wait_ms = 1500 }
 control = { port = 3 }
 pool = { first = "239.192.0.0", last = "239.192.0.9", exclude = ["239.192.0.3"], client_port = 4, server_port = 5, ttl = 9 }
 pinned = { group = "239.255.1.2", client_port = 6, server_port = 7 }
@@ -129,6 +131,8 @@ fn the_engine_gets_what_the_file_says() {
     let engine = config.engine(&lo());
     assert_eq!((engine.address, engine.prefix_len), (Ipv4Addr::LOCALHOST, 8));
     assert_eq!(engine.query, "239.255.255.16:2".parse().unwrap());
+    assert_eq!(engine.legacy.peers.iter().collect::<Vec<_>>(), [&Ipv4Addr::new(10, 0, 0, 7)]);
+    assert_eq!(engine.legacy.wait.as_millis(), 1500);
     assert_eq!(engine.control_port, 3);
     assert_eq!((engine.dynamic_ports.client, engine.dynamic_ports.server), (4, 5));
     assert_eq!((engine.pinned.ports.client, engine.pinned.ports.server), (6, 7));
@@ -275,6 +279,20 @@ fn what_is_wrong_in_general_is_said_with_its_line() {
     ];
     for (text, expected) in cases {
         assert_eq!(refused(text), *expected, "{text}");
+    }
+}
+
+#[test]
+fn legacy_peers_are_hosts_and_wait_for_a_while() {
+    let cases = [
+        (
+            "[query]\nlegacy_peers = [\"10.0.0.7\",\n\"239.1.1.1\"]",
+            "x.toml:4: the legacy peer 239.1.1.1 is no host; write the address that its queries come from",
+        ),
+        ("[query]\nlegacy_wait_ms = 60001", "x.toml:3: `query.legacy_wait_ms` is 60001; write 1–60,000 ms"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(refused(&with(text)), expected, "{text}");
     }
 }
 

@@ -330,6 +330,15 @@ impl ClaimTable {
         claim.state = state;
     }
 
+    /// Every clearing under way asks from the beginning; their timers are only early.
+    pub fn doubt(&mut self, now: Time) {
+        for claim in self.claims.values_mut() {
+            if let State::Clearing { clearing, .. } | State::Rechecking { clearing, .. } = &mut claim.state {
+                clearing.doubt(now);
+            }
+        }
+    }
+
     /// Takes a claim out.
     pub fn remove(&mut self, key: &ClaimKey) -> Option<Claim> {
         let claim = self.claims.remove(key)?;

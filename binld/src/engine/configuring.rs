@@ -16,7 +16,8 @@ use super::life::Wanted;
 use super::requests::{Due, Subject};
 use super::{Engine, Timer};
 use crate::limits::{
-    CLAIM_ACK_MAX, DELETE_PATIENCE, DELETE_RETRY, FILE_JITTER, FILE_REFRESH, FILE_RETRY, RENEW_INTERVAL,
+    CLAIM_ACK_MAX, DELETE_PATIENCE, DELETE_RETRY, FILE_JITTER, FILE_REFRESH, FILE_RETRY, PINNED_CHECK,
+    RENEW_INTERVAL, WAITER_SILENT,
 };
 
 impl Engine {
@@ -191,6 +192,9 @@ impl Engine {
             self.record(key);
         }
         if !was_held {
+            if key.pinned {
+                self.turns.begin(now, &key.content);
+            }
             self.counters.add("claim", "held", 1);
             self.tell(Event::Held { group: commitment.at.group, content: key.content.clone() });
         }
@@ -335,6 +339,30 @@ impl Engine {
             let key = ClaimKey { content: Content { server, file: file.clone() }, pinned: boot.pinned };
             self.claims.get(&key).is_some_and(|claim| matches!(claim.state, State::Held { .. }))
         })
+    }
+
+    /// Whether the turn of our holder of the pinned tuple is over (P2).
+    pub(super) fn on_turn_due(&mut self, now: Time) {
+        self.timers.arm(Timer::Turn, now + PINNED_CHECK, "turn on the pinned tuple to be looked at");
+        let holder = self.claims.on(self.config.pinned.group).filter(|claim| claim.key.pinned);
+        let Some(holder) = holder.filter(|claim| matches!(claim.state, State::Held { .. })) else { return };
+        let (key, told_at) = (holder.key.clone(), holder.told_at);
+        // Clients of ours that ask for another content of ours wait like others.
+        let asks = |asked_at: Option<Time>| asked_at.is_some_and(|at| now.since(at) < WAITER_SILENT);
+        let own =
+            self.claims.iter().filter(|claim| claim.key.pinned && claim.key != key && asks(claim.asked_at));
+        let own: Vec<Content> = own.map(|claim| claim.key.content.clone()).collect();
+        own.iter().for_each(|content| self.turns.refuse(now, content));
+        if !self.turns.is_over(now, told_at) {
+            return;
+        }
+        self.counters.add("claim", "turn_over", 1);
+        self.turns.end(now, &key.content);
+        self.tell(Event::TurnOver { content: key.content.clone(), waiting: self.turns.waiting(now) });
+        if let Some(claim) = self.claims.get_mut(&key) {
+            claim.leaves = true;
+        }
+        self.drain(now, &key);
     }
 
     /// The pinned tuple may be free for one of our own that waits for it.

@@ -1,18 +1,17 @@
-//! What other servers say: queries, echoes and statements (Y1–Y3, R003.7–R003.13).
+//! What other servers say: queries, echoes and control messages (Y1–Y3, R003.7–R003.13).
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 
 use driver::{Arrival, Role, Time};
 use wire::control::{Envelope, Message};
-use wire::hold::{Hold, HoldState};
 use wire::query::{Opcode, Query};
 use wire::{Content, Stamp};
 
-use super::claims::{ClaimKey, State};
+use super::claims::ClaimKey;
 use super::event::Event;
-use super::predicate::{Standing, Verdict, conflicts, judge};
+use super::predicate::{Standing, Verdict, judge};
 use super::{Engine, Timer};
-use crate::limits::{ANNOUNCE_AFTER_QUERY, HANDOUT_LIFETIME};
+use crate::limits::ANNOUNCE_AFTER_QUERY;
 
 impl Engine {
     /// A datagram on the query port. Own ones come back by multicast loop and from switches (G8).
@@ -27,12 +26,17 @@ impl Engine {
         match Query::decode(arrival.bytes) {
             Err(error) => self.counters.add("dropped.query", error.kind.name(), 1),
             Ok((Opcode::Query, query)) => self.on_query(now, arrival, &query),
-            Ok((Opcode::Echo, query)) => self.on_echo(now, *arrival.from.ip(), &query),
+            Ok((Opcode::Echo, query)) => self.on_echo(now, arrival.from, &query),
         }
     }
 
     fn on_query(&mut self, now: Time, arrival: &Arrival<'_>, query: &Query) {
         self.counters.add("query", "heard", 1);
+        self.hellos.on_query(now, *arrival.from.ip());
+        self.overheard.hear(now, query.group, &query.content);
+        if query.group == self.config.pinned.group {
+            self.turns.hear(now, &query.content);
+        }
         self.share(now, query);
         if let Some(rest) = self.claims.rest(query.group)
             && judge(Standing::Leaving, &rest.content, query) == Verdict::Defend
@@ -48,8 +52,11 @@ impl Engine {
                 self.tell_defended(&key.content, arrival, query);
             }
             Verdict::DefendLoudly => {
+                if key.pinned {
+                    self.turns.refuse(now, &query.content);
+                }
                 self.echo(arrival, query);
-                self.say_hold(now, &key, *arrival.from.ip());
+                self.say_hold(now, &key, arrival.from);
                 self.announce_soon(now, &key);
                 self.tell_defended(&key.content, arrival, query);
             }
@@ -71,24 +78,6 @@ impl Engine {
         self.send(Role::Query, arrival.from, query.encode(Opcode::Echo));
     }
 
-    /// Says what a frozen packet cannot say, to the querier's control port (Y3, Y4).
-    fn say_hold(&mut self, now: Time, key: &ClaimKey, to: Ipv4Addr) {
-        let Some(claim) = self.claims.get(key) else { return };
-        let Some(commitment) = claim.state.commitment().copied() else { return };
-        let in_use = claim.told_at.is_some_and(|told_at| now.since(told_at) < HANDOUT_LIFETIME);
-        let hold = Hold {
-            group: commitment.at.group,
-            content: key.content.clone(),
-            stamp: commitment.stamp,
-            state: HoldState::Committed,
-            in_use,
-            is_answer: false,
-            nonce: self.draw.bits(),
-        };
-        let to = SocketAddrV4::new(to, self.config.control_port);
-        self.send_control(to, Message::Hold(hold));
-    }
-
     /// Y3: a holder that was asked announces again after 200 ms.
     pub(super) fn announce_soon(&mut self, now: Time, key: &ClaimKey) {
         let Some(claim) = self.claims.get_mut(key) else { return };
@@ -100,7 +89,7 @@ impl Engine {
     }
 
     /// An echo takes a pending claim's address away if it is the pending query, byte for byte (Y2, Y3, G8).
-    fn on_echo(&mut self, now: Time, from: Ipv4Addr, echoed: &Query) {
+    fn on_echo(&mut self, now: Time, from: SocketAddrV4, echoed: &Query) {
         self.counters.add("echo", "heard", 1);
         let Some(claim) = self.claims.on(echoed.group) else {
             return self.counters.add("dropped.echo", "nothing_asked", 1);
@@ -110,17 +99,12 @@ impl Engine {
             return self.counters.add("dropped.echo", "not_ours", 1);
         }
         let asked = claim.state.clearing().is_none_or(|clearing| clearing.sent() > 0);
-        match (standing, &claim.state) {
+        match standing {
             _ if !asked => self.counters.add("dropped.echo", "nothing_asked", 1),
-            (Some(Standing::Pending), _) | (_, State::Rechecking { .. }) => {
-                self.on_refused(now, &key, from, false);
-            }
+            Some(Standing::Pending) => self.on_refused(now, &key, *from.ip(), false),
             // From the end of the window on an echo alone takes nothing from a holder (Y3); Y4 settles it.
-            (Some(Standing::Committed), _) => {
-                self.counters.add("conflict", "late", 1);
-                self.tell(Event::LateConflict { group: echoed.group, content: key.content, by: from });
-            }
-            (Some(Standing::Leaving) | None, _) => self.counters.add("dropped.echo", "leaving", 1),
+            Some(Standing::Committed) => self.on_late_echo(now, &key, echoed.group, from),
+            Some(Standing::Leaving) | None => self.counters.add("dropped.echo", "leaving", 1),
         }
     }
 
@@ -137,37 +121,16 @@ impl Engine {
             Message::Ack(ack) => self.on_ack(now, arrival.from, ack),
             Message::Nak(nak) => self.on_nak(now, arrival.from, nak),
             Message::Superseded(answer) => self.on_superseded(now, arrival.from, answer),
-            Message::Hold(hold) => self.on_hold(now, *arrival.from.ip(), hold),
-            Message::Hello(_) => self.counters.add("hello", "heard", 1),
+            Message::Hold(hold) => self.on_hold(now, arrival.from, hold),
+            Message::Hello(hello) => self.on_hello(now, *arrival.from.ip(), &envelope, hello),
             Message::Configure(_) | Message::Delete(_) => {
                 self.counters.add("dropped.control", "not_an_mtftp_server", 1);
             }
         }
     }
 
-    /// A holder's statement confirms what an echo said: the address is marked for long, not for short.
-    fn on_hold(&mut self, now: Time, from: Ipv4Addr, hold: &Hold) {
-        self.counters.add("hold", "heard", 1);
-        self.hear_stamp(hold.stamp);
-        if let Some(claim) = self.claims.on(hold.group) {
-            let key = claim.key.clone();
-            let as_query = self.query_of(claim);
-            let differs = as_query.is_some_and(|query| conflicts(&hold.content, &query));
-            match claim.state.standing() {
-                Some(Standing::Pending) if differs => self.on_refused(now, &key, from, true),
-                Some(Standing::Committed) if differs => {
-                    self.counters.add("conflict", "late", 1);
-                    self.tell(Event::LateConflict { group: hold.group, content: key.content, by: from });
-                }
-                _ => {}
-            }
-        } else if self.marks.is_marked(now, hold.group) {
-            self.mark(now, hold.group, true);
-        }
-    }
-
     /// Stamps rise above every stamp heard; a clock far in the future must not drag ours along for ever.
-    fn hear_stamp(&mut self, stamp: Stamp) {
+    pub(super) fn hear_stamp(&mut self, stamp: Stamp) {
         const AHEAD_MAX_MS: u64 = 60_000;
         let (_, wall) = self.wall;
         if stamp.millis <= wall.0.saturating_add(AHEAD_MAX_MS) {

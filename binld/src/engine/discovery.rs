@@ -230,6 +230,9 @@ impl Engine {
         };
         self.want(now, &wanted, true);
         let key = wanted.key;
+        if self.is_disputed(&key) {
+            return Multicast::Not(WhyPlain::Disputed);
+        }
         match self.claims.get(&key).map(|claim| &claim.state) {
             Some(State::Held { commitment, acked_at, .. }) if now.since(*acked_at) < FILE_ACK_MAX => {
                 let at = commitment.at;

@@ -25,6 +25,8 @@ pub enum WhyPlain {
     NotHeldInTime,
     /// Somebody else has the pinned tuple, or every candidate was refused.
     Refused,
+    /// Another holder states that it has the address, too (Y4).
+    Disputed,
     /// No server that has the other files has acknowledged the multicast file.
     NoMulticastFile,
     /// A boot ROM takes the sender of the answer for its file server, and the file lies elsewhere.
@@ -141,6 +143,59 @@ pub enum Event {
         content: Content,
         /// Who said so.
         by: Ipv4Addr,
+    },
+    /// Another holder states that it has the address, too: it is not handed out until that is settled (Y4).
+    Disputed {
+        /// The address.
+        group: GroupAddr,
+        /// What it carries here.
+        content: Content,
+        /// Who states it.
+        by: Ipv4Addr,
+        /// What it carries there.
+        theirs: Content,
+    },
+    /// The address is left to somebody with the better right (Y4, Y5).
+    Yielded {
+        /// The address.
+        group: GroupAddr,
+        /// What it carried here.
+        content: Content,
+        /// To whom.
+        to: Ipv4Addr,
+    },
+    /// Somebody echoes an address of ours and answers no statement.
+    Mute {
+        /// The address.
+        group: GroupAddr,
+        /// What it carries here.
+        content: Content,
+        /// Who.
+        by: Ipv4Addr,
+        /// Whether it is configured as a legacy peer.
+        listed: bool,
+    },
+    /// The kernel of that server dropped datagrams: silence means nothing now (G26).
+    Deaf {
+        /// Whose; our own address for us.
+        who: Ipv4Addr,
+    },
+    /// Another boot server says hello, for the first time or again.
+    PeerAppeared {
+        /// Where.
+        address: Ipv4Addr,
+    },
+    /// Conflict follows conflict: fewer attempts are made.
+    ManyConflicts {
+        /// What is to wait.
+        content: Content,
+    },
+    /// The pinned tuple is left to others that wait for it (P2).
+    TurnOver {
+        /// What had it.
+        content: Content,
+        /// How many wait.
+        waiting: usize,
     },
     /// No client is told the address any more.
     Draining {

@@ -5,6 +5,7 @@ use wire::GroupAddr;
 use wire::Stamp;
 use wire::query::{Opcode, Query};
 
+use super::backoff::Pause;
 use super::claims::{Claim, ClaimKey, Commitment, Placement, Rest, State};
 use super::clearing::{Clearing, Due, Schedule};
 use super::event::Event;
@@ -12,7 +13,8 @@ use super::requests::Subject;
 use super::{Action, Change, ClaimRecord, Engine, Journal, Ticket, Timer};
 use crate::limits::{
     ALIVE_RECENT_MS, ANNOUNCE_FIRST, ANNOUNCE_INTERVAL, ANNOUNCE_JITTER, CANDIDATES_MAX, EXHAUSTED_PAUSE,
-    HANDOUT_LIFETIME, PINNED_RETRIES, PINNED_RETRY_JITTER, REST, REST_PINNED, SHARE_AFTER, START_JITTER,
+    HANDOUT_LIFETIME, PINNED_CHECK, PINNED_RETRIES, PINNED_RETRY_JITTER, QUERY_INTERVAL, REST, REST_PINNED,
+    SHARE_AFTER, START_JITTER,
 };
 
 /// Candidates looked at for one pick. All but a crowded pool give one at once.
@@ -70,12 +72,16 @@ impl Engine {
 
     /// Clears the next candidate, or waits if there is none.
     fn begin_clearing(&mut self, now: Time, key: &ClaimKey, schedule: Schedule) {
+        if key.pinned && self.turns.must_wait(now, &key.content) {
+            return self.set_state(now, key, State::Waiting { until: now + PINNED_CHECK });
+        }
         match self.pick(now, key) {
             Some(at) => {
                 self.counters.add("clearing", "started", 1);
                 self.tell(Event::Clearing { group: at.group, content: key.content.clone() });
                 let start_at = now + self.draw.jitter(START_JITTER);
-                self.set_state(now, key, State::Clearing { at, clearing: Clearing::new(schedule, start_at) });
+                let clearing = Clearing::new(self.plan(now, schedule), start_at);
+                self.set_state(now, key, State::Clearing { at, clearing });
             }
             None => self.wait(now, key),
         }
@@ -88,17 +94,19 @@ impl Engine {
             return (self.claims.on(at.group).is_none() && !rests).then_some(at);
         }
         let first = self.claims.get(key)?.candidate;
-        for number in first..first.saturating_add(PICK_DRAWS_MAX) {
-            let Some(group) = self.config.pool.candidate(&key.content, number) else { continue };
-            if self.marks.is_marked(now, group) || self.claims.is_near(group) {
-                continue;
-            }
-            if let Some(claim) = self.claims.get_mut(key) {
-                claim.candidate = number.saturating_add(1);
-            }
-            return Some(Placement { group, ports: self.config.dynamic_ports });
+        let numbers = first..first.saturating_add(PICK_DRAWS_MAX);
+        let free = |number: &u32| {
+            let group = self.config.pool.candidate(&key.content, *number)?;
+            (!self.marks.is_marked(now, group) && !self.claims.is_near(group)).then_some((*number, group))
+        };
+        let all = || numbers.clone().filter_map(|number| free(&number));
+        // What others were heard to ask for is tried last.
+        let unheard = all().find(|(_, group)| !self.overheard.is_anothers(now, *group, &key.content));
+        let (number, group) = unheard.or_else(|| all().next())?;
+        if let Some(claim) = self.claims.get_mut(key) {
+            claim.candidate = number.saturating_add(1);
         }
-        None
+        Some(Placement { group, ports: self.config.dynamic_ports })
     }
 
     /// No address for now: P1 for the pinned tuple, a pause after too many refusals for the others (G22).
@@ -127,9 +135,6 @@ impl Engine {
                 let asked = claim.asked_at.is_some_and(|asked_at| asked_at + HANDOUT_LIFETIME > *until);
                 // P1: a refused claimant asks again while its clients ask; so does one that never asked yet.
                 if !key.pinned || asked || claim.refusals == 0 {
-                    if !key.pinned {
-                        claim.refusals = 0;
-                    }
                     self.begin_clearing(now, key, Schedule::Background);
                 }
             }
@@ -144,6 +149,8 @@ impl Engine {
             State::Rechecking { commitment, clearing } => {
                 let (commitment, due) = (*commitment, clearing.poll(now));
                 match due {
+                    // Not a clean round: somebody has echoed, and it is open who keeps the address.
+                    Due::Clear if self.is_contested(key) => self.recheck(now, key, commitment),
                     Due::Clear => self.configure(now, key, commitment),
                     Due::Query => self.ask_peers(now, key),
                     Due::Nothing => self.rearm(key),
@@ -169,6 +176,11 @@ impl Engine {
                 self.delete_reference(now, key, group);
             }
         }
+    }
+
+    fn recheck(&mut self, now: Time, key: &ClaimKey, commitment: Commitment) {
+        let clearing = Clearing::new(self.plan(now, Schedule::Background), now + QUERY_INTERVAL);
+        self.set_state(now, key, State::Rechecking { commitment, clearing });
     }
 
     fn rearm(&mut self, key: &ClaimKey) {
@@ -290,6 +302,7 @@ impl Engine {
         self.counters.add("clearing", "contested", 1);
         self.tell(Event::Contested { group: at.group, content: key.content.clone(), by });
         self.end_request(&Subject::Configure(key.clone()));
+        self.forget_contests(key);
         if recorded {
             self.persist(vec![Change::DropClaim(at.group)]);
         }
@@ -298,10 +311,21 @@ impl Engine {
             return self.wait(now, key);
         }
         self.mark(now, at.group, confirmed);
-        if refusals % usize::try_from(CANDIDATES_MAX).unwrap_or(1) == 0 {
+        let pause = self.backoff.on_conflict(now);
+        let tried_all = refusals >= usize::try_from(CANDIDATES_MAX).unwrap_or(usize::MAX);
+        if tried_all || matches!(pause, Pause::Alarm(_)) {
+            if let Some(claim) = self.claims.get_mut(key) {
+                claim.refusals = 0;
+            }
             self.counters.add("clearing", "exhausted", 1);
             self.tell(Event::Exhausted { content: key.content.clone() });
             return self.wait(now, key);
+        }
+        if let Pause::Slow(span) = pause {
+            self.counters.add("clearing", "slowed", 1);
+            self.tell(Event::ManyConflicts { content: key.content.clone() });
+            self.set_state(now, key, State::Waiting { until: now + span });
+            return self.unsettle();
         }
         let schedule = if hurried { Schedule::Foreground } else { Schedule::Background };
         self.begin_clearing(now, key, schedule);
@@ -315,8 +339,15 @@ impl Engine {
         self.persist(vec![Change::PutMark(group, wall, why)]);
     }
 
-    /// No boot item wants the claim any more.
+    /// No boot item wants the claim any more, or others do: the reference goes when the last client that was told the
+    /// address has had its time (P3).
     pub(super) fn drain(&mut self, now: Time, key: &ClaimKey) {
+        let told_at = self.claims.get(key).and_then(|claim| claim.told_at);
+        self.drain_from(now, key, told_at.map_or(now, |told_at| (told_at + HANDOUT_LIFETIME).max(now)));
+    }
+
+    /// No client is told the address from now on, and the reference goes at `delete_at`.
+    pub(super) fn drain_from(&mut self, now: Time, key: &ClaimKey, delete_at: Time) {
         let Some(claim) = self.claims.get(key) else { return };
         let Some(commitment) = claim.state.commitment().copied() else {
             self.abandon_reference(now, key);
@@ -326,7 +357,7 @@ impl Engine {
         if matches!(claim.state, State::Draining { .. }) {
             return;
         }
-        let delete_at = claim.told_at.map_or(now, |told_at| (told_at + HANDOUT_LIFETIME).max(now));
+        self.forget_contests(key);
         self.end_request(&Subject::Configure(key.clone()));
         self.set_state(now, key, State::Draining { commitment, delete_at });
         self.record(key);
@@ -419,7 +450,7 @@ impl Engine {
             let commitment =
                 Commitment { at: record.at, stamp: record.stamp, announced: 0, announce_at: now + first };
             let start_at = now + self.draw.jitter(START_JITTER);
-            let clearing = Clearing::new(Schedule::Background, start_at);
+            let clearing = Clearing::new(self.plan(now, Schedule::Background), start_at);
             let state = if recent {
                 State::Rechecking { commitment, clearing }
             } else {

@@ -1,13 +1,16 @@
 //! What an operator may want to know of a running engine.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use driver::{Time, Wall};
+use peers::hello::PeerStatus;
 use wire::configure::Ports;
 use wire::{Content, GroupAddr, Stamp};
 
 use super::Engine;
 use super::claims::StateName;
+use super::clearing::Schedule;
 use super::files::Knowledge;
 
 /// A claim, as shown.
@@ -35,6 +38,8 @@ pub struct ClaimStatus {
     pub told_ago: Option<Duration>,
     /// Refusals in a row.
     pub refusals: usize,
+    /// Who says that it has the address, too; with whether that keeps it from being handed out.
+    pub contested_by: Vec<(Ipv4Addr, bool)>,
 }
 
 /// A file on an MTFTP server, as shown.
@@ -61,6 +66,12 @@ pub struct Status {
     pub marks: Vec<(GroupAddr, Duration)>,
     /// Addresses that rest, with what they carried and for how long.
     pub rests: Vec<(GroupAddr, Content, Duration)>,
+    /// Other boot servers that say hello, in order of name.
+    pub peers: Vec<PeerStatus>,
+    /// Boot servers that speak only the query and the echo, as configured or heard, in order.
+    pub legacy_peers: Vec<Ipv4Addr>,
+    /// Queries of a clearing that would begin now for a waiting client.
+    pub queries: u8,
     /// Clients that wait for an answer.
     pub clients_waiting: usize,
     /// Counters in order of name.
@@ -83,6 +94,7 @@ impl Engine {
             acked_ago: claim.state.acked_at().map(|acked_at| now.since(acked_at)),
             told_ago: claim.told_at.map(|told_at| now.since(told_at)),
             refusals: claim.refusals,
+            contested_by: self.opponents(&claim.key).collect(),
         });
         let files = self.files.iter().map(|(content, known)| FileStatus {
             content: content.clone(),
@@ -91,11 +103,16 @@ impl Engine {
             server_silent: self.files.is_silent(content.server),
         });
         let rests = self.claims.rests();
+        let mut legacy_peers = self.config.legacy.peers.clone();
+        legacy_peers.extend(self.hellos.legacy(now));
         Status {
             claims: claims.collect(),
             files: files.collect(),
             marks: self.marks.iter(now).map(|(group, mark)| (group, mark.until.since(now))).collect(),
             rests: rests.map(|(group, rest)| (group, rest.content.clone(), rest.until.since(now))).collect(),
+            peers: self.hellos.status(now).collect(),
+            legacy_peers: legacy_peers.into_iter().collect(),
+            queries: self.plan(now, Schedule::Foreground).queries,
             clients_waiting: self.clients.len(),
             counters: self.counters.iter().collect(),
         }

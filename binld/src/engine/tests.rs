@@ -70,6 +70,7 @@ fn config(items: Vec<Item>) -> EngineConfig {
         },
         dynamic_ports: Ports { client: 3001, server: 1760 },
         pinned: Placement { group: group("239.255.1.1"), ports: Ports { client: 3001, server: 1759 } },
+        legacy: Legacy::default(),
         catalog: Catalog {
             items,
             servers: [21, 22].map(|last| SocketAddrV4::new(server(last), 4017)).to_vec(),

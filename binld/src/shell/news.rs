@@ -39,7 +39,13 @@ fn source_of(event: &Event) -> Option<Source> {
         Event::Asked { mac, .. } | Event::Answered { mac, .. } | Event::Unanswered { mac, .. } => {
             Some(Source::Client(*mac))
         }
-        Event::Contested { by, .. } | Event::LateConflict { by, .. } => Some(Source::Server(*by)),
+        Event::Contested { by, .. }
+        | Event::LateConflict { by, .. }
+        | Event::Disputed { by, .. }
+        | Event::Mute { by, .. } => Some(Source::Server(*by)),
+        Event::Yielded { to, .. } => Some(Source::Server(*to)),
+        Event::Deaf { who } => Some(Source::Server(*who)),
+        Event::PeerAppeared { address } => Some(Source::Server(*address)),
         Event::Defended { against, .. } => Some(Source::Server(*against)),
         Event::ServerSilent { server } | Event::ServerBack { server } => Some(Source::Server(*server)),
         Event::Clearing { .. }
@@ -47,6 +53,8 @@ fn source_of(event: &Event) -> Option<Source> {
         | Event::Committed { .. }
         | Event::Held { .. }
         | Event::NoSuchFile { .. }
+        | Event::ManyConflicts { .. }
+        | Event::TurnOver { .. }
         | Event::Draining { .. }
         | Event::Released { .. }
         | Event::StoreFailed => None,
@@ -87,6 +95,28 @@ fn write(event: &Event) {
         Event::LateConflict { group, content, by } => {
             tracing::warn!(%group, %content, %by, "late conflict: another server claims an address committed here");
         }
+        Event::Disputed { group, content, by, theirs } => {
+            tracing::warn!(%group, %content, %by, %theirs, "disputed: two servers have the address; not handed out");
+        }
+        Event::Yielded { group, content, to } => {
+            tracing::warn!(%group, %content, %to, "yielded: the other server has the better right");
+        }
+        Event::Mute { group, content, by, listed } => {
+            let todo = "if it is a boot server that speaks only the query, list it in query.legacy_peers";
+            tracing::warn!(%group, %content, %by, listed, todo, "a server echoes our address and answers nothing");
+        }
+        Event::Deaf { who } => {
+            tracing::warn!(server = %who, "deaf: its kernel drops datagrams, so its silence means nothing");
+        }
+        Event::PeerAppeared { address } => {
+            tracing::info!(server = %address, "another boot server says hello");
+        }
+        Event::ManyConflicts { content } => {
+            tracing::warn!(%content, "conflict follows conflict: fewer attempts are made");
+        }
+        Event::TurnOver { content, waiting } => {
+            tracing::info!(%content, waiting, "the pinned tuple is left to others that wait for it");
+        }
         Event::Draining { group, content } => tracing::info!(%group, %content, "draining"),
         Event::Released { group, content } => tracing::info!(%group, %content, "released; the address rests"),
         // The store's own line says why and what to do.
@@ -118,6 +148,7 @@ fn why_plain(why: WhyPlain) -> &'static str {
         WhyPlain::OffLink => "the client is not on our link",
         WhyPlain::NotHeldInTime => "no address was ready in time",
         WhyPlain::Refused => "another server has the address",
+        WhyPlain::Disputed => "another server says that it has the address, too",
         WhyPlain::NoMulticastFile => "no server has acknowledged the multicast file",
         WhyPlain::FileElsewhere => "the file lies on another host than binld",
     }

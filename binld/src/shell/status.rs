@@ -1,12 +1,15 @@
 //! What `binld status` shows: tables for people, or JSON.
 
 use std::fmt::Write;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use driver::Wall;
 use driver::table::{ago, section};
 use driver::udp::Interface;
+use driver::{Time, Wall};
+use peers::hello::PeerStatus;
 use serde_json::{Value, json};
+use wire::hello::Loss;
 
 use crate::engine::Identity;
 use crate::engine::claims::StateName;
@@ -31,7 +34,7 @@ impl Report<'_> {
         // Writing to a string cannot fail.
         let _ = writeln!(
             out,
-            "binld {}  server {}  boot epoch {}\ninterface {}  address {}/{}  up {}  clients waiting {}",
+            "binld {}  server {}  boot epoch {}\ninterface {}  address {}/{}  up {}  clients waiting {}  queries {}",
             env!("CARGO_PKG_VERSION"),
             self.identity.server,
             self.identity.boot_epoch.0,
@@ -40,10 +43,22 @@ impl Report<'_> {
             self.interface.prefix_len,
             ago(self.uptime),
             self.status.clients_waiting,
+            self.status.queries,
         );
         let claims = self.status.claims.iter().map(|claim| self.claim_row(claim)).collect();
-        let head =
-            ["address", "ports", "state", "for", "content", "item", "pool", "acked", "told", "refusals"];
+        let head = [
+            "address",
+            "ports",
+            "state",
+            "for",
+            "content",
+            "item",
+            "pool",
+            "acked",
+            "told",
+            "refusals",
+            "contested by",
+        ];
         section(&mut out, "claims", &head, claims);
         let files = self.status.files.iter().map(file_row).collect();
         section(&mut out, "files", &["server", "file", "known", "usable", "server answers"], files);
@@ -54,6 +69,11 @@ impl Report<'_> {
         let rests =
             rests.map(|(group, content, left)| vec![group.to_string(), content.to_string(), ago(*left)]);
         section(&mut out, "rests", &["address", "content", "ends in"], rests.collect());
+        let peers = self.status.peers.iter().map(|peer| self.peer_row(peer)).collect();
+        let head = ["address", "server", "heard", "loss heard", "loss told", "deaf"];
+        section(&mut out, "boot servers", &head, peers);
+        let legacy = self.status.legacy_peers.iter().map(|peer| vec![peer.to_string()]).collect();
+        section(&mut out, "legacy peers", &["address"], legacy);
         let counters = self.counters().map(|(name, count)| vec![name.clone(), count.to_string()]).collect();
         section(&mut out, "counters", &["counter", "count"], counters);
         out
@@ -72,7 +92,37 @@ impl Report<'_> {
             claim.acked_ago.map_or("-".to_owned(), ago),
             claim.told_ago.map_or("-".to_owned(), ago),
             claim.refusals.to_string(),
+            contested(&claim.contested_by),
         ]
+    }
+
+    fn peer_row(&self, peer: &PeerStatus) -> Vec<String> {
+        let heard = self.heard_ago(peer);
+        let percent = |loss: Loss| format!("{}.{} %", loss.per_mille() / 10, loss.per_mille() % 10);
+        vec![
+            peer.address.to_string(),
+            peer.server.to_string(),
+            format!("{}{}", ago(heard), if peer.living { "" } else { ", silent" }),
+            percent(peer.loss),
+            percent(peer.tells),
+            if peer.deaf { "yes" } else { "no" }.to_owned(),
+        ]
+    }
+
+    fn heard_ago(&self, peer: &PeerStatus) -> Duration {
+        self.uptime.saturating_sub(peer.heard_at.since(Time::ZERO))
+    }
+
+    fn peer_json(&self, peer: &PeerStatus) -> Value {
+        json!({
+            "address": peer.address,
+            "server": peer.server.to_string(),
+            "heard_ago_ms": millis(self.heard_ago(peer)),
+            "living": peer.living,
+            "loss_heard_per_mille": peer.loss.per_mille(),
+            "loss_told_per_mille": peer.tells.per_mille(),
+            "deaf": peer.deaf,
+        })
     }
 
     fn counters(&self) -> impl Iterator<Item = &(String, u64)> {
@@ -102,6 +152,9 @@ impl Report<'_> {
             "now_ms": self.wall.0,
             "uptime_ms": millis(self.uptime),
             "clients_waiting": self.status.clients_waiting,
+            "queries": self.status.queries,
+            "boot_servers": self.status.peers.iter().map(|peer| self.peer_json(peer)).collect::<Vec<_>>(),
+            "legacy_peers": self.status.legacy_peers,
             "claims": self.status.claims.iter().map(claim_json).collect::<Vec<_>>(),
             "files": self.status.files.iter().map(file_json).collect::<Vec<_>>(),
             "marks": marks.collect::<Vec<_>>(),
@@ -127,7 +180,16 @@ fn claim_json(claim: &ClaimStatus) -> Value {
         "acked_ago_ms": claim.acked_ago.map(millis),
         "told_ago_ms": claim.told_ago.map(millis),
         "refusals": claim.refusals,
+        "contested_by": claim.contested_by.iter().map(|(by, _)| *by).collect::<Vec<_>>(),
+        "disputed": claim.contested_by.iter().any(|(_, blocks)| *blocks),
     })
+}
+
+fn contested(by: &[(Ipv4Addr, bool)]) -> String {
+    let said = |(by, blocks): &(Ipv4Addr, bool)| {
+        if *blocks { format!("{by} (not handed out)") } else { by.to_string() }
+    };
+    if by.is_empty() { "-".to_owned() } else { by.iter().map(said).collect::<Vec<_>>().join(", ") }
 }
 
 fn file_json(file: &FileStatus) -> Value {
@@ -178,7 +240,6 @@ fn millis(span: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use driver::Time;
     use wire::configure::Ports;
     use wire::{BootEpoch, Content, FileName, GroupAddr, ServerId, Stamp};
 
@@ -197,10 +258,23 @@ mod tests {
             acked_ago: Some(Duration::from_secs(3)),
             told_ago: None,
             refusals: 2,
+            contested_by: vec![([10, 0, 0, 7].into(), true)],
         };
         let waiting = ClaimStatus { group: None, ports: None, state: StateName::Waiting, ..claim.clone() };
         let known = Knowledge::Acknowledged { at: Time::ZERO, size: 5 };
+        let peer = PeerStatus {
+            server: ServerId([7; 16]),
+            address: [10, 0, 0, 7].into(),
+            heard_at: Time::ZERO + Duration::from_secs(3695),
+            living: false,
+            loss: Loss::new(123).unwrap(),
+            tells: Loss::NONE,
+            deaf: true,
+        };
         let status = Status {
+            peers: vec![peer],
+            legacy_peers: vec![[10, 0, 0, 8].into()],
+            queries: 6,
             claims: vec![claim, waiting],
             files: vec![FileStatus { content: content.clone(), usable: true, known, server_silent: false }],
             marks: vec![(group, Duration::from_secs(5))],
@@ -232,6 +306,12 @@ mod tests {
             "10.0.0.2/24",
             "up 1h 01m",
             "clients waiting 4",
+            "queries 6",
+            "10.0.0.7 (not handed out)",
+            "boot servers: 1",
+            "5s, silent",
+            "12.3 %",
+            "legacy peers: 1",
             "claims: 2",
             "239.255.1.1",
             "3001/1759",
@@ -262,6 +342,9 @@ mod tests {
         let value: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["claims"][0]["state"], "held");
         assert_eq!(value["claims"][0]["acked_ago_ms"], 3000);
+        assert_eq!(value["claims"][0]["disputed"], true);
+        assert_eq!(value["boot_servers"][0]["loss_heard_per_mille"], 123);
+        assert_eq!(value["legacy_peers"][0], "10.0.0.8");
         assert_eq!(value["claims"][1]["group"], Value::Null);
         assert_eq!(value["files"][0]["size"], 5);
         assert_eq!(value["marks"][0]["ends_in_ms"], 5000);

@@ -1,0 +1,302 @@
+//! Hellos: who lives and speaks our protocol, how much is lost on the way, whose silence means nothing
+//! (`decisions.md`, Clearing; G26).
+//!
+//! ```text
+//!             hello                     no hello for 3 s               90 s
+//! (unknown) ────────► living ─────────────────────────────► silent ──────────► forgotten
+//!     │ query            ▲ hello                               │ hello
+//!     ▼                  └──────────────────────────────────────┘
+//! asked, no hello ── 5 s, and still none ──► legacy ── 24 h without a query, or a hello ──► (unknown)
+//! ```
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use driver::Time;
+use wire::hello::{Hello, Loss};
+use wire::{BootEpoch, ServerId};
+
+use crate::limits::{DEAF_FOR, LEGACY_AFTER, LEGACY_KEEP, LEGACY_MAX, PEER_KEEP, PEER_SILENT, PEERS_MAX};
+use crate::window::Window;
+
+/// A server that says hello.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Peer {
+    address: Ipv4Addr,
+    boot_epoch: BootEpoch,
+    window: Window,
+    heard_at: Time,
+    tells: Loss,
+    deaf_until: Time,
+}
+
+/// A source of queries from which no hello has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stranger {
+    since: Time,
+    asked_at: Time,
+}
+
+/// What a hello changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// Nothing to speak of.
+    Nothing,
+    /// A server that was not living before.
+    Appeared,
+    /// The server says that it is deaf: what was asked in the last second was perhaps not heard.
+    Deaf,
+    /// There are too many servers: dropped, nothing changed.
+    TooMany,
+}
+
+/// A server, as shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Its name.
+    pub server: ServerId,
+    /// Where it was last heard.
+    pub address: Ipv4Addr,
+    /// When it was last heard.
+    pub heard_at: Time,
+    /// Whether it counts as living.
+    pub living: bool,
+    /// The share of its hellos that we miss.
+    pub loss: Loss,
+    /// The greatest loss that it tells of.
+    pub tells: Loss,
+    /// Whether its silence means nothing now.
+    pub deaf: bool,
+}
+
+/// Everything known from hellos, and our own count.
+#[derive(Debug, Clone, Default)]
+pub struct Hellos {
+    count: u32,
+    peers: BTreeMap<ServerId, Peer>,
+    strangers: BTreeMap<Ipv4Addr, Stranger>,
+}
+
+impl Hellos {
+    /// Our next hello. `deaf` says whether our own kernel dropped datagrams in the last second.
+    pub fn next_hello(&mut self, now: Time, deaf: bool) -> Hello {
+        self.peers.retain(|_, peer| now.since(peer.heard_at) < PEER_KEEP);
+        self.strangers.retain(|_, stranger| now.since(stranger.asked_at) < LEGACY_KEEP);
+        let hello = Hello { count: self.count, loss: self.loss_heard(now), deaf };
+        self.count = self.count.wrapping_add(1);
+        hello
+    }
+
+    /// A hello of another server came from that address.
+    pub fn on_hello(
+        &mut self,
+        now: Time,
+        address: Ipv4Addr,
+        server: ServerId,
+        boot_epoch: BootEpoch,
+        hello: &Hello,
+    ) -> News {
+        if !self.peers.contains_key(&server) && self.peers.len() >= PEERS_MAX {
+            return News::TooMany;
+        }
+        self.strangers.remove(&address);
+        let fresh = Peer {
+            address,
+            boot_epoch,
+            window: Window::new(hello.count),
+            heard_at: now,
+            tells: hello.loss,
+            deaf_until: Time::ZERO,
+        };
+        let known = self.peers.entry(server).or_insert_with(|| fresh.clone());
+        let appeared = now.since(known.heard_at) >= PEER_SILENT || *known == fresh;
+        if boot_epoch < known.boot_epoch {
+            // A datagram that took its time; the process that sent it is dead.
+            return News::Nothing;
+        }
+        if boot_epoch > known.boot_epoch {
+            *known = fresh;
+        } else {
+            known.window.hear(hello.count);
+            (known.address, known.heard_at, known.tells) = (address, now, hello.loss);
+        }
+        if hello.deaf {
+            known.deaf_until = now + DEAF_FOR;
+            return News::Deaf;
+        }
+        if appeared { News::Appeared } else { News::Nothing }
+    }
+
+    /// A query came from that address: of somebody who says hello, or of a legacy peer.
+    pub fn on_query(&mut self, now: Time, source: Ipv4Addr) {
+        if self.living(now).any(|(_, peer)| peer.address == source) {
+            return;
+        }
+        if !self.strangers.contains_key(&source) && self.strangers.len() >= LEGACY_MAX {
+            let oldest = self.strangers.iter().min_by_key(|(_, it)| it.asked_at).map(|(source, _)| *source);
+            if let Some(oldest) = oldest {
+                self.strangers.remove(&oldest);
+            }
+        }
+        let stranger = self.strangers.entry(source).or_insert(Stranger { since: now, asked_at: now });
+        stranger.asked_at = now;
+    }
+
+    /// The peers that were heard asking in the last 24 h and speak only the frozen packet, in order.
+    pub fn legacy(&self, now: Time) -> impl Iterator<Item = Ipv4Addr> + '_ {
+        let legacy = self.strangers.iter().filter(move |(_, it)| {
+            now.since(it.since) >= LEGACY_AFTER && now.since(it.asked_at) < LEGACY_KEEP
+        });
+        legacy.map(|(source, _)| *source)
+    }
+
+    /// The loss to reckon with: the greatest that we hear from, or are told of by, a living server.
+    #[must_use]
+    pub fn loss(&self, now: Time) -> Loss {
+        let told = self.living(now).map(|(_, peer)| peer.tells).max().unwrap_or_default();
+        told.max(self.loss_heard(now))
+    }
+
+    /// Whether a living server says that it is deaf.
+    #[must_use]
+    pub fn is_anybody_deaf(&self, now: Time) -> bool {
+        self.living(now).any(|(_, peer)| now < peer.deaf_until)
+    }
+
+    /// Every server that is remembered, in order of name.
+    pub fn status(&self, now: Time) -> impl Iterator<Item = PeerStatus> + '_ {
+        self.peers.iter().map(move |(server, peer)| PeerStatus {
+            server: *server,
+            address: peer.address,
+            heard_at: peer.heard_at,
+            living: now.since(peer.heard_at) < PEER_SILENT,
+            loss: peer.window.loss(),
+            tells: peer.tells,
+            deaf: now < peer.deaf_until,
+        })
+    }
+
+    fn loss_heard(&self, now: Time) -> Loss {
+        self.living(now).map(|(_, peer)| peer.window.loss()).max().unwrap_or_default()
+    }
+
+    fn living(&self, now: Time) -> impl Iterator<Item = (&ServerId, &Peer)> {
+        self.peers.iter().filter(move |(_, peer)| now.since(peer.heard_at) < PEER_SILENT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::HELLO_INTERVAL;
+    use std::time::Duration;
+
+    const A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+    const B: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+    const SERVER: ServerId = ServerId([1; 16]);
+
+    fn at(millis: u64) -> Time {
+        Time::ZERO + Duration::from_millis(millis)
+    }
+
+    fn hello(count: u32) -> Hello {
+        Hello { count, loss: Loss::NONE, deaf: false }
+    }
+
+    /// Hears hellos of [`SERVER`] for which `heard` is true; gives the time after them.
+    fn hear(hellos: &mut Hellos, counts: u32, heard: impl Fn(u32) -> bool) -> Time {
+        let mut now = Time::ZERO;
+        for count in 0..counts {
+            if heard(count) {
+                hellos.on_hello(now, A, SERVER, BootEpoch(1), &hello(count));
+            }
+            now = now + HELLO_INTERVAL;
+        }
+        now
+    }
+
+    #[test]
+    fn loss_is_the_greatest_heard_or_told_of() {
+        let mut hellos = Hellos::default();
+        let now = hear(&mut hellos, 200, |count| count % 20 != 1);
+        assert_eq!(hellos.loss(now).per_mille(), 46, "6 of 128");
+        assert_eq!(
+            hellos.next_hello(now, false),
+            Hello { count: 0, loss: Loss::new(46).unwrap(), deaf: false }
+        );
+        assert_eq!(hellos.next_hello(now, true).count, 1);
+        let told = Hello { loss: Loss::new(90).unwrap(), ..hello(0) };
+        hellos.on_hello(now, B, ServerId([2; 16]), BootEpoch(1), &told);
+        assert_eq!(hellos.loss(now).per_mille(), 90);
+        // What we are told is not told on: it would never end.
+        assert_eq!(hellos.next_hello(now, false).loss.per_mille(), 46);
+    }
+
+    #[test]
+    fn who_is_gone_says_nothing_about_loss() {
+        let mut hellos = Hellos::default();
+        let now = hear(&mut hellos, 200, |count| count % 2 == 0);
+        assert_eq!(hellos.loss(now).per_mille(), 500);
+        assert_eq!(hellos.loss(now + PEER_SILENT), Loss::NONE);
+        assert_eq!(hellos.status(now + PEER_SILENT).next().map(|peer| peer.living), Some(false));
+        hellos.next_hello(now + PEER_KEEP, false);
+        assert_eq!(hellos.status(now).count(), 0);
+    }
+
+    #[test]
+    fn a_restart_begins_anew_and_late_datagrams_of_the_dead_change_nothing() {
+        let mut hellos = Hellos::default();
+        let now = hear(&mut hellos, 200, |count| count % 2 == 0);
+        assert_eq!(hellos.on_hello(now, A, SERVER, BootEpoch(2), &hello(0)), News::Nothing);
+        assert_eq!(hellos.loss(now), Loss::NONE);
+        let before = hellos.clone().peers;
+        assert_eq!(hellos.on_hello(now, B, SERVER, BootEpoch(1), &hello(900)), News::Nothing);
+        assert_eq!(hellos.peers, before);
+    }
+
+    #[test]
+    fn a_server_appears_once_until_it_was_silent() {
+        let mut hellos = Hellos::default();
+        assert_eq!(hellos.on_hello(at(0), A, SERVER, BootEpoch(1), &hello(0)), News::Appeared);
+        assert_eq!(hellos.on_hello(at(300), A, SERVER, BootEpoch(1), &hello(1)), News::Nothing);
+        assert_eq!(hellos.on_hello(at(9000), A, SERVER, BootEpoch(1), &hello(30)), News::Appeared);
+    }
+
+    #[test]
+    fn a_deaf_server_is_deaf_for_a_second() {
+        let mut hellos = Hellos::default();
+        let deaf = Hello { deaf: true, ..hello(0) };
+        assert_eq!(hellos.on_hello(at(0), A, SERVER, BootEpoch(1), &deaf), News::Deaf);
+        assert!(hellos.is_anybody_deaf(at(999)));
+        assert!(!hellos.is_anybody_deaf(at(1000)));
+    }
+
+    #[test]
+    fn who_asks_and_never_says_hello_is_a_legacy_peer() {
+        let mut hellos = Hellos::default();
+        hellos.on_query(at(0), A);
+        assert_eq!(hellos.legacy(at(4999)).count(), 0, "its hello may be on the way");
+        assert_eq!(hellos.legacy(at(5000)).collect::<Vec<_>>(), [A]);
+        let day = Time::ZERO + LEGACY_KEEP;
+        assert_eq!(hellos.legacy(day).count(), 0);
+        // It was upgraded.
+        hellos.on_hello(at(6000), A, SERVER, BootEpoch(1), &hello(0));
+        hellos.on_query(at(6001), A);
+        assert_eq!(hellos.legacy(at(60_000)).count(), 0);
+    }
+
+    #[test]
+    fn tables_are_bounded() {
+        let mut hellos = Hellos::default();
+        let wide = |number: usize| u128::try_from(number).unwrap().to_be_bytes();
+        for number in 0..PEERS_MAX + 10 {
+            let news = hellos.on_hello(at(0), A, ServerId(wide(number)), BootEpoch(1), &hello(0));
+            assert_eq!(news == News::TooMany, number >= PEERS_MAX);
+        }
+        for number in 0..u32::try_from(LEGACY_MAX).unwrap() + 10 {
+            hellos.on_query(at(1).max(at(u64::from(number))), Ipv4Addr::from_bits(0x0b00_0000 + number));
+        }
+        assert_eq!(hellos.strangers.len(), LEGACY_MAX);
+        assert!(!hellos.strangers.contains_key(&Ipv4Addr::new(11, 0, 0, 0)), "the oldest is forgotten");
+    }
+}

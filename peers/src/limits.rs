@@ -1,0 +1,28 @@
+//! Every bound and every span of what servers know of each other, with its unit and its reason.
+
+use std::time::Duration;
+
+/// Between two hellos (races.md § 2.5, heartbeat): a burst of loss shows within a second, at 270 bytes/s.
+pub const HELLO_INTERVAL: Duration = Duration::from_millis(300);
+/// A server not heard for this long is not counted as living: ten hellos.
+pub const PEER_SILENT: Duration = Duration::from_secs(3);
+/// A server not heard for this long is forgotten.
+pub const PEER_KEEP: Duration = Duration::from_secs(90);
+/// Servers remembered, at most; beyond that strangers' hellos are dropped and counted.
+pub const PEERS_MAX: usize = 256;
+/// Hellos of one server over which its loss is measured: 38 s, and a step of 0.8 %.
+pub const LOSS_WINDOW: u32 = 128;
+/// Before so many could have been heard nothing is said about loss: 9 s.
+pub const LOSS_WINDOW_MIN: u32 = 32;
+/// How long a hello with the deaf flag counts: the flag is about the last second (G26).
+pub const DEAF_FOR: Duration = Duration::from_secs(1);
+/// A source that asks, and from which no hello has come for this long, speaks only the frozen packet.
+pub const LEGACY_AFTER: Duration = Duration::from_secs(5);
+/// A peer that speaks only the frozen packet is reckoned with for so long after its last query.
+pub const LEGACY_KEEP: Duration = Duration::from_secs(24 * 3600);
+/// Sources of queries without a hello remembered, at most; beyond that the oldest is forgotten.
+pub const LEGACY_MAX: usize = 256;
+
+const _: () = assert!(HELLO_INTERVAL.as_millis() * 10 <= PEER_SILENT.as_millis());
+const _: () = assert!(PEER_SILENT.as_millis() < LEGACY_AFTER.as_millis());
+const _: () = assert!(LOSS_WINDOW_MIN < LOSS_WINDOW);
