@@ -243,6 +243,8 @@ pub struct Claim {
     pub asked_at: Option<Time>,
     /// Another address on which somebody asks for the same content, and since when.
     pub elsewhere: Option<(GroupAddr, Time)>,
+    /// Went through a clean round in this life of the process: before that it is not handed out (Y7).
+    pub cleared: bool,
     /// Drains into another address of the same content, and is not to be taken back (Y6).
     pub leaves: bool,
     /// The address for which the MTFTP server may keep our reference.
@@ -358,10 +360,13 @@ impl ClaimTable {
         self.rests.remove(&group);
     }
 
-    /// Whether `group`, or an address that shares its Ethernet address, is ours or rests (G21).
+    /// Whether `group`, or an address that shares its Ethernet address, is ours or rests (G21). An address that rests
+    /// after it carried `content` may carry it again.
     #[must_use]
-    pub fn is_near(&self, group: GroupAddr) -> bool {
+    pub fn is_near(&self, group: GroupAddr, content: &Content) -> bool {
         let bits = group.ethernet_bits();
-        self.by_group.keys().chain(self.rests.keys()).any(|other| other.ethernet_bits() == bits)
+        let rests = self.rests.iter().filter(|(other, rest)| **other != group || rest.content != *content);
+        let others = self.by_group.keys().chain(rests.map(|(other, _)| other));
+        others.into_iter().any(|other| other.ethernet_bits() == bits)
     }
 }

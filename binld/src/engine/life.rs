@@ -63,6 +63,7 @@ impl Engine {
             told_at: None,
             asked_at: urgent.then_some(now),
             elsewhere: None,
+            cleared: false,
             leaves: false,
             referenced: None,
         };
@@ -97,7 +98,8 @@ impl Engine {
         let numbers = first..first.saturating_add(PICK_DRAWS_MAX);
         let free = |number: &u32| {
             let group = self.config.pool.candidate(&key.content, *number)?;
-            (!self.marks.is_marked(now, group) && !self.claims.is_near(group)).then_some((*number, group))
+            (!self.marks.is_marked(now, group) && !self.claims.is_near(group, &key.content))
+                .then_some((*number, group))
         };
         let all = || numbers.clone().filter_map(|number| free(&number));
         // What others were heard to ask for is tried last.
@@ -151,7 +153,12 @@ impl Engine {
                 match due {
                     // Not a clean round: somebody has echoed, and it is open who keeps the address.
                     Due::Clear if self.is_contested(key) => self.recheck(now, key, commitment),
-                    Due::Clear => self.configure(now, key, commitment),
+                    Due::Clear => {
+                        if let Some(claim) = self.claims.get_mut(key) {
+                            claim.cleared = true;
+                        }
+                        self.configure(now, key, commitment);
+                    }
                     Due::Query => self.ask_peers(now, key),
                     Due::Nothing => self.rearm(key),
                 }
@@ -239,6 +246,9 @@ impl Engine {
         let [first, ..] = ANNOUNCE_FIRST;
         let commitment = Commitment { at, stamp, announced: 0, announce_at: now + first };
         let ticket = self.draw_ticket();
+        if let Some(claim) = self.claims.get_mut(key) {
+            claim.cleared = true;
+        }
         self.set_state(now, key, State::Recording { commitment, ticket });
         if let Some(record) = self.record_of(key) {
             self.out.push(Action::Persist(ticket, vec![Change::PutClaim(record)]));
@@ -387,6 +397,9 @@ impl Engine {
             return self.announce_soon(now, &key);
         }
         if matches!(claim.state, State::Clearing { .. }) {
+            if self.marks.is_marked(now, query.group) {
+                return;
+            }
             claim.candidate = theirs;
             self.abandon_reference(now, &key);
             return self.begin_clearing(now, &key, Schedule::Background);
@@ -406,10 +419,13 @@ impl Engine {
 
     /// Wanted again before it was deleted: the reference may still be there, so it is only renewed.
     fn undrain(&mut self, now: Time, key: &ClaimKey) {
-        let commitment = self.claims.get(key).and_then(|claim| claim.state.commitment().copied());
-        if let Some(commitment) = commitment {
-            self.end_request(&Subject::Delete(key.clone(), commitment.at.group));
+        let Some(claim) = self.claims.get(key) else { return };
+        let (Some(commitment), cleared) = (claim.state.commitment().copied(), claim.cleared) else { return };
+        self.end_request(&Subject::Delete(key.clone(), commitment.at.group));
+        if cleared {
             self.configure(now, key, commitment);
+        } else {
+            self.recheck(now, key, commitment);
         }
     }
 
@@ -468,6 +484,7 @@ impl Engine {
                 told_at: recent.then_some(now),
                 asked_at: None,
                 elsewhere: None,
+                cleared: false,
                 leaves: false,
                 referenced: Some(record.at.group),
             });

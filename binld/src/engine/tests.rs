@@ -12,6 +12,8 @@ use wire::hold::{Hold, HoldState};
 use wire::query::{Opcode, Query};
 use wire::{FileName, Layer, Serial, ServerType};
 
+mod yields;
+
 const US: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 11);
 const PEER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 12);
 const CLIENT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 100), 68);
@@ -91,6 +93,8 @@ struct Script {
     ignores_claims: bool,
     /// The store fails.
     store_fails: bool,
+    /// The store does not answer.
+    store_silent: bool,
 }
 
 /// The engine, its clock, and all it said.
@@ -125,6 +129,9 @@ impl Host {
                 Action::Tell(event) => self.events.push(event),
                 Action::Persist(ticket, changes) => {
                     self.changes.extend(changes);
+                    if self.script.store_silent {
+                        continue;
+                    }
                     let stored = !self.script.store_fails;
                     // The store answers after the actions of this input are taken.
                     let mut rest = Vec::new();
@@ -190,11 +197,9 @@ impl Host {
                 let ports = Ports { client: 0, server: 0 };
                 Message::Ack(Ack { request, ports, file_size: 0, file: delete.file })
             }
-            Message::Ack(_)
-            | Message::Nak(_)
-            | Message::Superseded(_)
-            | Message::Hold(_)
-            | Message::Hello(_) => {
+            // One that echoed is asked who it is.
+            Message::Hold(_) => return,
+            Message::Ack(_) | Message::Nak(_) | Message::Superseded(_) | Message::Hello(_) => {
                 panic!("a boot server does not say {:?} to an MTFTP server", envelope.message)
             }
         };
