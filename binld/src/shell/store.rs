@@ -1,11 +1,18 @@
 //! Who writes the store.
+//!
+//! A claim that could not be written is given up by the engine, and nobody has heard of it. Everything else that could not
+//! be written has happened all the same: an address was left, marked, released. Such changes are *owed*: they stay here,
+//! the last one about each subject, and go first into the next transaction. Otherwise the next process would stand on an
+//! address that this one has left to another server.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use db::{Boot, Kind, Store, StoreError};
 use driver::Wall;
-use wire::ServerId;
+use wire::{GroupAddr, ServerId};
 
+use crate::engine::claims::StateName;
 use crate::engine::{Change, Journal, Ticket};
 use crate::rows::{journal, row_of};
 
@@ -23,13 +30,37 @@ pub(super) struct Done {
     pub(super) stored: bool,
 }
 
+/// What a change is about. Of two changes about the same the later one counts, so there is a bound on what can be owed:
+/// a few records for each address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Claim(GroupAddr),
+    Mark(GroupAddr),
+    Rest(GroupAddr),
+    Alive,
+}
+
+impl Subject {
+    fn of(change: &Change) -> Self {
+        match change {
+            Change::PutClaim(record) => Self::Claim(record.at.group),
+            Change::DropClaim(group) => Self::Claim(*group),
+            Change::PutMark(group, ..) => Self::Mark(*group),
+            Change::PutRest(group, ..) | Change::DropRest(group) => Self::Rest(*group),
+            Change::Alive(_) => Self::Alive,
+        }
+    }
+}
+
 /// The store, and who writes it.
 #[derive(Debug)]
 pub(super) struct Keeper {
     store: Store,
     server: ServerId,
-    /// Batches in a row that were not written.
+    /// Batches in a row that were not written as a whole.
     failures: u64,
+    /// What happened and is not written.
+    owed: BTreeMap<Subject, Change>,
 }
 
 impl Keeper {
@@ -50,7 +81,8 @@ impl Keeper {
         let forget: Vec<_> = over.iter().map(|mark| db::Change::DeleteMark(mark.group)).collect();
         store.apply(&forget)?;
         rows.marks.retain(|mark| mark.until_ms > wall.0);
-        Ok((Self { store, server: boot.server, failures: 0 }, boot, journal(rows, &boot)))
+        let keeper = Self { store, server: boot.server, failures: 0, owed: BTreeMap::new() };
+        Ok((keeper, boot, journal(rows, &boot)))
     }
 
     /// For the worker's thread.
@@ -58,30 +90,51 @@ impl Keeper {
         move |jobs| self.write(&jobs)
     }
 
-    /// All in one transaction: one wait for the disk, however many.
+    /// All in one transaction: one wait for the disk, however many. If that fails, each job on its own: one that cannot
+    /// be written must not take the others with it.
     fn write(&mut self, jobs: &[Job]) -> Vec<Done> {
-        let changes = jobs.iter().flat_map(|job| &job.changes);
-        let changes: Vec<db::Change> = changes.map(|change| row_of(change, self.server)).collect();
-        let stored = match self.store.apply(&changes) {
-            Ok(()) => {
-                if self.failures > 0 {
-                    tracing::info!(failures = self.failures, "the store is written again");
-                }
-                self.failures = 0;
-                true
+        let Err(error) = self.apply(jobs) else {
+            if self.failures > 0 {
+                tracing::info!(failures = self.failures, "the store is written again");
             }
-            Err(error) => {
-                self.failures += 1;
-                if self.failures.is_power_of_two() {
-                    tracing::error!(
-                        failures = self.failures,
-                        "not stored: {error}; until it is, no new address is handed out and clients get plain TFTP"
-                    );
-                }
-                false
-            }
+            self.failures = 0;
+            return jobs.iter().map(|job| Done { ticket: job.ticket, stored: true }).collect();
         };
-        jobs.iter().map(|job| Done { ticket: job.ticket, stored }).collect()
+        self.failures += 1;
+        if self.failures.is_power_of_two() {
+            tracing::error!(
+                failures = self.failures,
+                "not stored: {error}; until it is, no new address is handed out and clients get plain TFTP"
+            );
+        }
+        // Who waits for another process has waited long enough; the others would wait as long each.
+        let locked = matches!(error, StoreError::Locked { .. });
+        let one = |job: &Job| {
+            let stored = !locked && self.apply(std::slice::from_ref(job)).is_ok();
+            if !stored {
+                self.owe(job);
+            }
+            Done { ticket: job.ticket, stored }
+        };
+        jobs.iter().map(one).collect()
+    }
+
+    /// Writes what is owed, then the jobs, all or nothing.
+    fn apply(&mut self, jobs: &[Job]) -> Result<(), StoreError> {
+        let changes = self.owed.values().chain(jobs.iter().flat_map(|job| &job.changes));
+        let changes: Vec<db::Change> = changes.map(|change| row_of(change, self.server)).collect();
+        self.store.apply(&changes)?;
+        self.owed.clear();
+        Ok(())
+    }
+
+    fn owe(&mut self, job: &Job) {
+        for change in &job.changes {
+            // The engine gives up a claim that it could not record.
+            if !matches!(change, Change::PutClaim(record) if record.state == StateName::Recording) {
+                self.owed.insert(Subject::of(change), change.clone());
+            }
+        }
     }
 }
 
@@ -168,16 +221,85 @@ mod tests {
         assert_eq!(journal.claims, [record(1, StateName::Held)]);
     }
 
+    /// A keeper of a new file, and a second connection to it that can spoil it.
+    fn keeper(path: &Path) -> (Keeper, rusqlite::Connection) {
+        let (keeper, _, _) = Keeper::open(path, START, US).unwrap();
+        (keeper, rusqlite::Connection::open(path).unwrap())
+    }
+
+    fn tickets(done: &[Done]) -> Vec<(u64, bool)> {
+        done.iter().map(|done| (done.ticket.0, done.stored)).collect()
+    }
+
+    const REFUSE: &str = "CREATE TRIGGER no BEFORE INSERT ON claim WHEN new.address = '239.255.0.5'
+                          BEGIN SELECT RAISE(ABORT, 'not this one'); END";
+    /// As a full disk does: nothing can be written any more.
+    const REFUSE_ALL: &str = "CREATE TRIGGER no_claim BEFORE INSERT ON claim BEGIN SELECT RAISE(ABORT, 'no'); END;
+                              CREATE TRIGGER no_drop BEFORE DELETE ON claim BEGIN SELECT RAISE(ABORT, 'no'); END;
+                              CREATE TRIGGER no_mark BEFORE INSERT ON mark BEGIN SELECT RAISE(ABORT, 'no'); END;
+                              CREATE TRIGGER no_rest BEFORE INSERT ON rest BEGIN SELECT RAISE(ABORT, 'no'); END;
+                              CREATE TRIGGER no_note BEFORE UPDATE ON server BEGIN SELECT RAISE(ABORT, 'no'); END";
+    const ALLOW_ALL: &str =
+        "DROP TRIGGER no_claim; DROP TRIGGER no_drop; DROP TRIGGER no_mark; DROP TRIGGER no_rest;
+                             DROP TRIGGER no_note";
+
+    #[test]
+    fn one_job_that_cannot_be_written_does_not_take_the_others_with_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let (mut keeper, other) = keeper(&temp.path().join("binld.db"));
+        other.execute_batch(REFUSE).unwrap();
+        let claim = |last| vec![Change::PutClaim(record(last, StateName::Recording))];
+        let done = keeper.write(&[job(1, claim(4)), job(2, claim(5)), job(3, claim(6))]);
+        assert_eq!(tickets(&done), [(1, true), (2, false), (3, true)]);
+        let groups: Vec<GroupAddr> =
+            keeper.store.load().unwrap().claims.iter().map(|row| row.group).collect();
+        assert_eq!(groups, [group(4), group(6)]);
+        assert!(keeper.owed.is_empty(), "a claim that was given up is not written later: {:?}", keeper.owed);
+    }
+
+    /// What has happened although the store did not take it is written as soon as it does.
+    #[test]
+    fn what_happened_while_the_store_failed_is_written_later() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("binld.db");
+        let (mut keeper, other) = keeper(&path);
+        let held = |last| Change::PutClaim(record(last, StateName::Held));
+        assert_eq!(tickets(&keeper.write(&[job(1, vec![held(1), held(2), held(3)])])), [(1, true)]);
+        other.execute_batch(REFUSE_ALL).unwrap();
+        let stamp = Stamp { millis: 9, sender: US };
+        let later = Wall(START.0 + 60_000);
+        let jobs = [
+            // Left to another server; released; drains; would have been new.
+            job(2, vec![Change::DropClaim(group(1)), Change::PutMark(group(1), later, "held")]),
+            job(3, vec![Change::DropClaim(group(2)), Change::PutRest(group(2), content(), stamp, START)]),
+            job(4, vec![Change::PutClaim(record(3, StateName::Draining))]),
+            job(5, vec![Change::PutClaim(record(4, StateName::Recording))]),
+            job(6, vec![Change::Alive(later)]),
+        ];
+        let failed: Vec<(u64, bool)> = (2..=6).map(|ticket| (ticket, false)).collect();
+        assert_eq!(tickets(&keeper.write(&jobs)), failed);
+        assert_eq!(keeper.failures, 1);
+        // A later word about the same counts.
+        assert_eq!(tickets(&keeper.write(&[job(7, vec![Change::DropRest(group(2))])])), [(7, false)]);
+        other.execute_batch(ALLOW_ALL).unwrap();
+        assert_eq!(tickets(&keeper.write(&[job(8, vec![held(9)])])), [(8, true)]);
+        assert_eq!(keeper.failures, 0);
+        drop(keeper);
+        let (_, _, journal) = Keeper::open(&path, START, US).unwrap();
+        assert_eq!(journal.claims, [record(3, StateName::Draining), record(9, StateName::Held)]);
+        assert_eq!((journal.marks, journal.rests), (vec![(group(1), later)], Vec::new()));
+        assert_eq!(journal.last_alive, later);
+    }
+
     #[test]
     fn a_store_that_fails_says_so_to_every_ticket() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("binld.db");
         drop(Keeper::open(&path, START, US).unwrap());
         let store = Store::open_read_only(&path).unwrap();
-        let mut keeper = Keeper { store, server: US, failures: 0 };
+        let mut keeper = Keeper { store, server: US, failures: 0, owed: BTreeMap::new() };
         let jobs = [job(1, vec![Change::Alive(START)]), job(2, vec![Change::DropRest(group(1))])];
-        let done = keeper.write(&jobs);
-        assert!(done.iter().map(|done| (done.ticket.0, done.stored)).eq([(1, false), (2, false)]));
+        assert_eq!(tickets(&keeper.write(&jobs)), [(1, false), (2, false)]);
         assert_eq!(keeper.failures, 1);
     }
 }

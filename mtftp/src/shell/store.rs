@@ -26,10 +26,16 @@ pub(crate) fn start(mut store: db::Store) -> (Worker<Job>, UnboundedReceiver<Sto
 
 fn write(store: &mut db::Store, jobs: &[Job]) -> Vec<Stored> {
     let all: Vec<db::Change> = jobs.iter().flat_map(|job| job.changes.iter().cloned()).collect();
-    if store.apply(&all).is_ok() {
-        return jobs.iter().map(|job| Stored { ticket: job.ticket, result: Ok(()) }).collect();
+    match store.apply(&all) {
+        Ok(()) => return jobs.iter().map(|job| Stored { ticket: job.ticket, result: Ok(()) }).collect(),
+        // Who waits for another process has waited long enough; the others would wait as long each.
+        Err(error @ db::StoreError::Locked { .. }) => {
+            let result = Err(error.to_string());
+            return jobs.iter().map(|job| Stored { ticket: job.ticket, result: result.clone() }).collect();
+        }
+        // Together they failed; one by one, those that can be kept are.
+        Err(_) => {}
     }
-    // Together they failed; one by one, those that can be kept are.
     let one = |job: &Job| {
         let result = store.apply(&job.changes).map_err(|error| error.to_string());
         Stored { ticket: job.ticket, result }
