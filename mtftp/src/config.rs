@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use driver::Role;
 use driver::config::{ConfigError, Document, Text};
@@ -13,6 +14,7 @@ use wire::GroupAddr;
 use wire::tftp::{BLOCK_SIZE_DEFAULT, BLOCK_SIZE_UNFRAGMENTED};
 
 use crate::engine::EngineConfig;
+use crate::limits::{GRACE, GRACE_MAX};
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +40,9 @@ pub struct Config {
     /// Where the control socket lies.
     #[serde(default = "run_dir")]
     pub run_dir: PathBuf,
+    /// After a restart with references nothing is released for this many seconds, 0–3600 (G11).
+    #[serde(default = "grace_s")]
+    pub grace_s: u16,
     /// Plain TFTP.
     #[serde(default)]
     pub tftp: Tftp,
@@ -117,6 +122,10 @@ fn boot_dir() -> PathBuf {
 
 fn state_dir() -> PathBuf {
     "/var/lib/pxemc".into()
+}
+
+fn grace_s() -> u16 {
+    u16::try_from(GRACE.as_secs()).unwrap_or(u16::MAX)
 }
 
 fn run_dir() -> PathBuf {
@@ -279,6 +288,14 @@ fn check(config: &Config, document: &Document) -> Result<(), ConfigError> {
         let what = format!("`tftp.block_size_max` is {}", config.tftp.block_size_max);
         return Err(document.error("tftp.block_size_max", what, "write 512–1468 bytes"));
     }
+    if u64::from(config.grace_s) > GRACE_MAX.as_secs() {
+        let what = format!("`grace_s` is {}", config.grace_s);
+        return Err(document.error(
+            "grace_s",
+            what,
+            "write 0–3600 seconds; 90 gives boot servers time to come back",
+        ));
+    }
     check_groups(config, document)?;
     host::check_log_level(&config.log.level)
         .map_err(|error| document.error("log.level", format!("{error:#}"), ""))
@@ -311,6 +328,7 @@ impl Config {
             server_ports: self.mtftp.ports.clone(),
             block_size_max: self.tftp.block_size_max,
             query_group: self.query.group.0,
+            grace: Duration::from_secs(self.grace_s.into()),
         }
     }
 
@@ -358,6 +376,7 @@ impl Config {
             ("address", self.address != new.address),
             ("state_dir", self.state_dir != new.state_dir),
             ("run_dir", self.run_dir != new.run_dir),
+            ("grace_s", self.grace_s != new.grace_s),
             ("tftp", self.tftp != new.tftp),
             ("mtftp", self.mtftp != new.mtftp),
             ("query", self.query != new.query),

@@ -27,6 +27,7 @@ mod trace;
 mod window;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
 
 use driver::{Arrival, Counters, Deadline, Draw, Rate, Role, Time, Wall};
 use wire::control::{Envelope, Message};
@@ -62,6 +63,8 @@ pub struct EngineConfig {
     pub block_size_max: u16,
     /// The address of queries: never carries a transfer.
     pub query_group: GroupAddr,
+    /// After a restart with references nothing is released for this long (G11).
+    pub grace: Duration,
 }
 
 impl Default for EngineConfig {
@@ -77,6 +80,7 @@ impl Default for EngineConfig {
             server_ports: vec![1760],
             block_size_max: BLOCK_SIZE_UNFRAGMENTED,
             query_group: group(239, 255, 255, 15),
+            grace: limits::GRACE,
         }
     }
 }
@@ -142,7 +146,7 @@ impl Engine {
     }
 
     /// A server that goes on where its journal ends: references are in force at once, rests start over in full,
-    /// and with references in it nothing is released for 90 s.
+    /// and with references in it nothing is released for [`EngineConfig::grace`].
     #[must_use]
     pub fn recover(config: EngineConfig, identity: Identity, draw: Draw, rows: Journal, now: Time) -> Self {
         let mut engine = Self::new(config, identity, draw);

@@ -16,8 +16,10 @@ pub const KNOWN_KEEP: Duration = Duration::from_secs(600);
 pub const REST: Duration = Duration::from_secs(300);
 /// How long the pinned address rests (P3): its waiters ask every 5 to 30 s.
 pub const REST_PINNED: Duration = Duration::from_secs(10);
-/// After a restart with references nothing is released for this long (G11).
+/// After a restart with references nothing is released for this long, unless configured otherwise (G11).
 pub const GRACE: Duration = Duration::from_secs(90);
+/// Longest grace that may be configured: an address must not stay taken for a working day.
+pub const GRACE_MAX: Duration = Duration::from_secs(3600);
 /// A session that keeps a deleted address from being released is cut after this long (Y4: 120 s).
 pub const CLOSING_MAX: Duration = Duration::from_secs(120);
 /// Configures for plain TFTP that wait for the file to be looked up.

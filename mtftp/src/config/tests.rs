@@ -6,7 +6,7 @@ fn fails(text: &str) -> String {
 
 #[test]
 fn what_is_printed_parses_back() {
-    let full = "interface = \"br0\"\naddress = \"10.0.0.9\"\nboot_dir = \"/b\"\nstate_dir = \"/s\"\nrun_dir = \"/r\"\n\
+    let full = "interface = \"br0\"\naddress = \"10.0.0.9\"\nboot_dir = \"/b\"\nstate_dir = \"/s\"\nrun_dir = \"/r\"\ngrace_s = 7\n\
         [tftp]\nport = 1069\ntransfer_port = 1070\nblock_size_max = 512\n\
         [mtftp]\npinned_group = \"239.255.1.2\"\npinned_client_port = 3002\npinned_port = 9\nports = [10, 11]\nttl = 4\n\
         [query]\ngroup = \"239.255.255.16\"\nport = 12\n[control]\nport = 13\n\
@@ -62,6 +62,10 @@ fn wrong_configurations_say_where_and_what_to_do() {
             "interface = \"e\"\n[query]\ngroup = \"239.255.1.1\"\n",
             "x.toml:3: `mtftp.pinned_group` and `query.group` are both 239.255.1.1; queries need an address that never \
              carries a transfer",
+        ),
+        (
+            "interface = \"e\"\ngrace_s = 3601\n",
+            "x.toml:2: `grace_s` is 3601; write 0–3600 seconds; 90 gives boot servers time to come back",
         ),
         (
             "interface = \"e\"\n[mtftp]\nttl = 0\n",

@@ -36,7 +36,7 @@ use super::action::{
 use super::context::Context;
 use super::{EngineConfig, Identity};
 use crate::limits::{
-    CLOSING_MAX, GRACE, KNOWN_KEEP, KNOWN_MAX, PROBES_MAX, REFERENCES_MAX, REFERENCES_PER_SENDER_MAX, REST,
+    CLOSING_MAX, KNOWN_KEEP, KNOWN_MAX, PROBES_MAX, REFERENCES_MAX, REFERENCES_PER_SENDER_MAX, REST,
     REST_PINNED,
 };
 
@@ -192,7 +192,7 @@ impl References {
         // Should two rows of one address disagree about the file, the older claim is the one that was served.
         records.sort_by_key(|record| (record.group, record.stamp, record.binld));
         for record in records {
-            self.grace_until = now + GRACE;
+            self.grace_until = now + self.config.grace;
             self.recover_reference(&record, context);
         }
         for record in journal.serials {
