@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::lab::{Host, Lab, eventually};
+use crate::lab::{Host, Lab, PATIENCE, eventually};
 
 /// Lines of a daemon's log that a failed test shows.
 const LOG_LINES_SHOWN: usize = 40;
@@ -70,6 +70,12 @@ pub fn program(name: &str) -> PathBuf {
         "`{name}` is not built near {near}: run `cargo build --bins` first, or tests/run"
     );
     found.expect("just looked at")
+}
+
+/// A store that its daemon cannot write; see [`Daemon::hold_store`].
+#[derive(Debug)]
+pub struct StoreHeld {
+    _connection: rusqlite::Connection,
 }
 
 impl Daemon {
@@ -218,6 +224,20 @@ impl Daemon {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{} status: {said}\n{}", self.name, self.log());
         serde_json::from_slice(&output.stdout).expect("status --json is JSON")
+    }
+
+    /// Holds the store as another program would that writes it, until the value is dropped. The daemon waits for it, 5 s
+    /// at most: then what was to be written is not.
+    ///
+    /// # Panics
+    /// If the store cannot be had.
+    #[must_use]
+    #[track_caller]
+    pub fn hold_store(&self) -> StoreHeld {
+        let connection = rusqlite::Connection::open(self.store()).expect("a store can be opened");
+        connection.busy_timeout(PATIENCE).expect("a time-out can be set");
+        connection.execute_batch("BEGIN IMMEDIATE").expect("a store can be held");
+        StoreHeld { _connection: connection }
     }
 
     /// What `check` prints: exit code, output, errors.

@@ -26,6 +26,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tempfile::TempDir;
 
+use crate::capture::Capture;
+
 /// What all namespaces of labs are called before their process id.
 const PREFIX: &str = "pxl";
 /// Receive buffer of a test's sockets, in bytes: a test that is scheduled late must not lose datagrams by that.
@@ -122,6 +124,17 @@ impl Lab {
             (ours.contains("state UP") && theirs.contains("state forwarding")).then_some(())
         });
         host
+    }
+
+    /// Records every datagram from now on. The bridge becomes a hub, so that one more host hears all of them once.
+    #[must_use]
+    #[track_caller]
+    pub fn capture(&mut self) -> Capture {
+        let bridge = format!("{}-bridge", self.id);
+        // What is forgotten at once is never learnt: each frame goes out by every port.
+        ip(&["-n", &bridge, "link", "set", "br0", "type", "bridge", "ageing_time", "0"]);
+        let tap = self.host("tap", 250);
+        Capture::start(&tap)
     }
 
     /// The folder of the lab.
@@ -274,13 +287,48 @@ impl Host {
     /// # Panics
     /// If nftables are not there.
     pub fn lose_percent(&self, percent: u8, port: u16) {
+        let chance = if percent < 100 { format!("numgen random mod 100 < {percent}") } else { String::new() };
+        self.drop_some("loss", &format!("udp dport {port} {chance}"));
+    }
+
+    /// Hears nothing any more that comes from these hosts, until [`Self::heal`].
+    pub fn cut_off(&self, others: &[Ipv4Addr]) {
+        let others: Vec<String> = others.iter().map(Ipv4Addr::to_string).collect();
+        self.drop_some("cut", &format!("ip saddr {{ {} }}", others.join(", ")));
+    }
+
+    /// What it sends to this UDP port is lost, until [`Self::unmute`].
+    pub fn mute(&self, port: u16) {
+        self.nft(&format!(
+            "table inet mute {{ chain output {{ type filter hook output priority 0\nudp dport {port} drop\n}}\n}}\n"
+        ));
+    }
+
+    /// Undoes [`Self::mute`].
+    pub fn unmute(&self) {
+        self.nft("delete table inet mute\n");
+    }
+
+    /// Undoes [`Self::cut_off`].
+    pub fn heal(&self) {
+        self.nft("delete table inet cut\n");
+    }
+
+    /// Undoes [`Self::lose_percent`].
+    pub fn lose_nothing(&self) {
+        self.nft("delete table inet loss\n");
+    }
+
+    fn drop_some(&self, table: &str, which: &str) {
+        self.nft(&format!(
+            "table inet {table} {{ chain input {{ type filter hook input priority 0\n{which} drop\n}}\n}}\n"
+        ));
+    }
+
+    fn nft(&self, rules: &str) {
         let mut command = self.command(Path::new("nft"));
         command.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = command.spawn().expect("cannot run `nft`: install nftables");
-        let rules = format!(
-            "table inet loss {{ chain input {{ type filter hook input priority 0\n\
-             udp dport {port} numgen random mod 100 < {percent} drop\n}}\n}}\n"
-        );
         child.stdin.take().expect("a pipe was asked for").write_all(rules.as_bytes()).expect("nft reads");
         assert!(child.wait().expect("nft ends").success(), "nft refused (is nftables installed?): {rules}");
     }

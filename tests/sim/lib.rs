@@ -12,7 +12,7 @@
 //!
 //! Beside it, for tests of the daemons themselves, real time and real sockets: [`lab`] makes network namespaces,
 //! [`daemon`] runs our programs in them, [`boot_net`] puts a boot network together, [`pxe_client`] and
-//! [`transfer_client`] are its machines.
+//! [`transfer_client`] are its machines. [`capture`] records every datagram of a lab, and [`wire_check`] judges them. [`capture`] records every datagram of a lab and [`wire_check`] judges them.
 //!
 //! Everything in the simulator is drawn from one seed, each purpose from a stream of its own ([`seed`]), so a run can be
 //! repeated to the byte: `PXEMC_SEED=123 cargo test -p tests --test swarm replay -- --nocapture`.
@@ -21,6 +21,7 @@
 
 pub mod binld_host;
 pub mod boot_net;
+pub mod capture;
 pub mod check;
 pub mod client;
 pub mod clock;
@@ -37,6 +38,7 @@ pub mod replies;
 pub mod scenario;
 pub mod seed;
 pub mod transfer_client;
+pub mod wire_check;
 pub mod world;
 
 pub use check::{Rules, Violation};
