@@ -94,10 +94,6 @@ pub const PINNED_CHECK: Duration = Duration::from_secs(5);
 pub const WAITER_SILENT: Duration = Duration::from_secs(60);
 /// Claimants of the pinned tuple that are remembered, at most.
 pub const WAITERS_MAX: usize = 256;
-/// So many queries of one claimant …
-pub const CLEARED_QUERIES: u8 = 3;
-/// … in this span mean that nobody refuses it: a background clearing takes 3.6 s, and a refused claimant stops at once.
-pub const CLEARED_SPAN: Duration = Duration::from_secs(4);
 /// For each waiter the longest time that one that had its turn waits (P4): tenure, handout and session, and some.
 pub const PINNED_TURN_MAX: Duration = Duration::from_secs(900);
 

@@ -141,6 +141,12 @@ impl Program for BinldHost {
         }
     }
 
+    fn on_deaf(&mut self, now: Time) {
+        if let Some(engine) = &mut self.engine {
+            engine.on_deaf(now);
+        }
+    }
+
     fn on_wall(&mut self, now: Time, wall: Wall) {
         if let Some(engine) = &mut self.engine {
             engine.on_wall(now, wall);

@@ -23,6 +23,10 @@ pub struct Node {
     pub wake: u64,
     /// It does nothing until then, and then everything.
     pub paused_until: Time,
+    /// Until then its kernel has no room for what comes in on the query port.
+    pub deaf_until: Time,
+    /// Whether it dropped something of which the program does not know yet.
+    dropped: bool,
     /// When its store and its directory are done with what they have.
     pub busy_until: Time,
     clock: Clock,
@@ -42,6 +46,8 @@ impl Node {
             boots: 0,
             wake: 0,
             paused_until: Time::ZERO,
+            deaf_until: Time::ZERO,
+            dropped: false,
             busy_until: Time::ZERO,
             clock,
             up: false,
@@ -104,8 +110,16 @@ impl Node {
         true
     }
 
+    /// The kernel drops a datagram. The program looks for that before it takes silence for consent.
+    pub fn on_dropped(&mut self) {
+        self.dropped = true;
+    }
+
     /// Its deadline has come.
     pub fn on_timeout(&mut self, now: Time) {
+        if std::mem::take(&mut self.dropped) {
+            self.program.on_deaf(self.clock.local(now));
+        }
         self.program.on_timeout(self.clock.local(now));
     }
 

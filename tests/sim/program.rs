@@ -90,6 +90,11 @@ pub trait Program: Any + Debug {
     /// Time has passed.
     fn on_timeout(&mut self, now: Time);
 
+    /// The kernel has dropped datagrams since the last time.
+    fn on_deaf(&mut self, now: Time) {
+        let _ = now;
+    }
+
     /// The oldest write under way is done, or failed.
     fn on_stored(&mut self, now: Time, works: bool) {
         let _ = (now, works);

@@ -98,6 +98,12 @@ pub fn group(last: u8) -> GroupAddr {
     GroupAddr::new(Ipv4Addr::new(239, 255, 0, last)).expect("239.255.0.0/24 is multicast")
 }
 
+/// The pool 239.255.0.`first` to 239.255.0.`last`.
+#[must_use]
+pub fn pool(first: u8, last: u8) -> Pool {
+    Pool { first: group(first), last: group(last), exclude: Vec::new() }
+}
+
 /// A file name.
 #[must_use]
 pub fn name(text: &str) -> FileName {
@@ -146,7 +152,7 @@ impl Scenario {
             prefix_len: 16,
             query: QUERY,
             control_port: 4016,
-            pool: Pool { first: group(self.pool.0), last: group(self.pool.1), exclude: Vec::new() },
+            pool: pool(self.pool.0, self.pool.1),
             dynamic_ports: Ports { client: 3001, server: 1760 },
             pinned: Placement { group: pinned, ports: Ports { client: 3001, server: 1759 } },
             legacy: binld::engine::Legacy::default(),

@@ -35,6 +35,8 @@ pub enum Fault {
     Start(usize),
     /// A process does nothing for so long, and then everything.
     Pause(usize, Duration),
+    /// The kernel of a host has no room for queries and echoes for so long (G26).
+    Deaf(usize, Duration),
     /// Nothing of the first reaches the second.
     Cut(usize, usize),
     /// All ways are open.
@@ -286,6 +288,7 @@ impl World {
                 }
             }
             Fault::Pause(node, span) => self.nodes[node].paused_until = self.now + span,
+            Fault::Deaf(node, span) => self.nodes[node].deaf_until = self.now + span,
             Fault::Cut(from, to) => self.link.cut(from, to),
             Fault::Heal => self.link.heal(),
             Fault::Link(faults) => self.link.set_faults(faults),
@@ -308,6 +311,9 @@ impl World {
         let now = self.now;
         if !self.nodes[node].is_up() {
             return;
+        }
+        if to.port() == QUERY_PORT && now < self.nodes[node].deaf_until {
+            return self.nodes[node].on_dropped();
         }
         self.trace(|| format!("{} <- {from} {}", self.nodes[node].name, describe(&copy.bytes)));
         let query = (to.port() == QUERY_PORT).then(|| Query::decode(&copy.bytes).ok()).flatten();

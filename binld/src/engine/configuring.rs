@@ -344,14 +344,16 @@ impl Engine {
     /// Whether the turn of our holder of the pinned tuple is over (P2).
     pub(super) fn on_turn_due(&mut self, now: Time) {
         self.timers.arm(Timer::Turn, now + PINNED_CHECK, "turn on the pinned tuple to be looked at");
+        // Contents of ours that our own clients ask for wait like those of others.
+        let asks = |asked_at: Option<Time>| asked_at.is_some_and(|at| now.since(at) < WAITER_SILENT);
+        let own = self.claims.iter().filter(|claim| {
+            claim.key.pinned && matches!(claim.state, State::Waiting { .. }) && asks(claim.asked_at)
+        });
+        let own: Vec<Content> = own.map(|claim| claim.key.content.clone()).collect();
+        own.iter().for_each(|content| self.turns.hear(now, content));
         let holder = self.claims.on(self.config.pinned.group).filter(|claim| claim.key.pinned);
         let Some(holder) = holder.filter(|claim| matches!(claim.state, State::Held { .. })) else { return };
         let (key, told_at) = (holder.key.clone(), holder.told_at);
-        // Clients of ours that ask for another content of ours wait like others.
-        let asks = |asked_at: Option<Time>| asked_at.is_some_and(|at| now.since(at) < WAITER_SILENT);
-        let own =
-            self.claims.iter().filter(|claim| claim.key.pinned && claim.key != key && asks(claim.asked_at));
-        let own: Vec<Content> = own.map(|claim| claim.key.content.clone()).collect();
         own.iter().for_each(|content| self.turns.refuse(now, content));
         if !self.turns.is_over(now, told_at) {
             return;

@@ -84,8 +84,19 @@ impl Engine {
                 let clearing = Clearing::new(self.plan(now, schedule), start_at);
                 self.set_state(now, key, State::Clearing { at, clearing });
             }
-            None => self.wait(now, key),
+            None if key.pinned => self.wait(now, key),
+            // Everything in the pool is taken or marked (G22).
+            None => self.on_exhausted(now, key),
         }
+    }
+
+    fn on_exhausted(&mut self, now: Time, key: &ClaimKey) {
+        if let Some(claim) = self.claims.get_mut(key) {
+            claim.refusals = 0;
+        }
+        self.counters.add("clearing", "exhausted", 1);
+        self.tell(Event::Exhausted { content: key.content.clone() });
+        self.wait(now, key);
     }
 
     fn pick(&mut self, now: Time, key: &ClaimKey) -> Option<Placement> {
@@ -234,6 +245,9 @@ impl Engine {
             commitment.announce_at = now + next.unwrap_or(ANNOUNCE_INTERVAL + late);
             self.counters.add("announcement", "sent", 1);
             self.send_query(key);
+            if key.pinned {
+                self.say_turn(now, key);
+            }
         }
         self.rearm(key);
     }
@@ -324,12 +338,7 @@ impl Engine {
         let pause = self.backoff.on_conflict(now);
         let tried_all = refusals >= usize::try_from(CANDIDATES_MAX).unwrap_or(usize::MAX);
         if tried_all || matches!(pause, Pause::Alarm(_)) {
-            if let Some(claim) = self.claims.get_mut(key) {
-                claim.refusals = 0;
-            }
-            self.counters.add("clearing", "exhausted", 1);
-            self.tell(Event::Exhausted { content: key.content.clone() });
-            return self.wait(now, key);
+            return self.on_exhausted(now, key);
         }
         if let Pause::Slow(span) = pause {
             self.counters.add("clearing", "slowed", 1);
@@ -359,11 +368,19 @@ impl Engine {
     /// No client is told the address from now on, and the reference goes at `delete_at`.
     pub(super) fn drain_from(&mut self, now: Time, key: &ClaimKey, delete_at: Time) {
         let Some(claim) = self.claims.get(key) else { return };
-        let Some(commitment) = claim.state.commitment().copied() else {
+        let commitment = claim.state.commitment().copied();
+        let stored = !matches!(claim.state, State::Recording { .. });
+        let Some(commitment) = commitment.filter(|_| stored) else {
+            // Nobody was told of it; if the row is on its way to the disk, its removal follows.
+            if let Some(commitment) = commitment {
+                self.persist(vec![Change::DropClaim(commitment.at.group)]);
+            }
             self.abandon_reference(now, key);
+            self.forget_contests(key);
             self.claims.remove(key);
             return self.timers.disarm(&Timer::Claim(key.clone()));
         };
+        let Some(claim) = self.claims.get(key) else { return };
         if matches!(claim.state, State::Draining { .. }) {
             return;
         }

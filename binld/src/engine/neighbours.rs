@@ -31,18 +31,19 @@ impl Engine {
         self.claims.iter().any(|claim| claim.state.clearing().is_some())
     }
 
-    /// Our own kernel dropped datagrams in the last second: what we did not hear is no evidence (G26).
+    /// Our own kernel dropped datagrams in the last second: what we did not hear is no evidence (G26). Asks for nothing
+    /// to be done; the next hello says so, and the log.
     pub fn on_deaf(&mut self, now: Time) {
-        if now >= self.deaf_until {
-            self.counters.add("hello", "deaf", 1);
-            self.tell(Event::Deaf { who: self.config.address });
-        }
+        self.counters.add("hello", "deaf", 1);
         self.deaf_until = now + DEAF_FOR;
-        self.doubt_clearings(now);
+        self.claims.doubt(now);
     }
 
     pub(super) fn on_hello_due(&mut self, now: Time) {
         let deaf = now < self.deaf_until;
+        if deaf {
+            self.tell(Event::Deaf { who: self.config.address });
+        }
         let hello = self.hellos.next_hello(now, deaf);
         let group = SocketAddrV4::new(*self.config.query.ip(), self.config.control_port);
         self.send_control(group, Message::Hello(hello));
@@ -60,14 +61,9 @@ impl Engine {
             News::Deaf => {
                 self.counters.add("hello", "peer_deaf", 1);
                 self.tell(Event::Deaf { who: from });
-                self.doubt_clearings(now);
+                self.claims.doubt(now);
             }
             News::TooMany => self.counters.add("dropped.hello", "too_many", 1),
         }
-    }
-
-    /// Somebody may have missed our queries, or we an echo: every clearing under way begins anew.
-    fn doubt_clearings(&mut self, now: Time) {
-        self.claims.doubt(now);
     }
 }

@@ -89,6 +89,16 @@ impl Engine {
         }
     }
 
+    /// Tells everybody who waits for the pinned tuple that this content has it now: its announcement cannot be told from
+    /// a question (P4). Nobody answers.
+    pub(super) fn say_turn(&mut self, now: Time, key: &ClaimKey) {
+        let group = SocketAddrV4::new(*self.config.query.ip(), self.config.control_port);
+        let held = self.claims.get(key).filter(|claim| matches!(claim.state, State::Held { .. }));
+        if let Some(statement) = held.and_then(|claim| self.statement_of(now, claim)) {
+            self.say(group, self.config.pinned.group, statement, Some(0));
+        }
+    }
+
     /// Somebody echoes what is committed here. That alone takes nothing from us; who it is shows when we ask.
     pub(super) fn on_late_echo(&mut self, now: Time, key: &ClaimKey, group: GroupAddr, from: SocketAddrV4) {
         self.counters.add("conflict", "late", 1);
@@ -188,6 +198,9 @@ impl Engine {
     pub(super) fn on_hold(&mut self, now: Time, from: SocketAddrV4, hold: &Hold) {
         self.counters.add("hold", "heard", 1);
         self.hear_stamp(hold.stamp);
+        if hold.group == self.config.pinned.group && hold.state == HoldState::Committed {
+            self.turns.hear_holder(now, &hold.content);
+        }
         let claim = self.claims.on(hold.group).filter(|claim| claim.key.content != hold.content);
         let found = claim.map(|claim| (claim.key.clone(), claim.state.standing()));
         match found {

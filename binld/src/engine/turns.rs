@@ -5,10 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use driver::Time;
 use wire::Content;
 
-use crate::limits::{
-    CLEARED_QUERIES, CLEARED_SPAN, HANDOUT_LIFETIME, PINNED_TENURE, PINNED_TURN_MAX, WAITER_SILENT,
-    WAITERS_MAX,
-};
+use crate::limits::{HANDOUT_LIFETIME, PINNED_TENURE, PINNED_TURN_MAX, WAITER_SILENT, WAITERS_MAX};
 
 /// Another content that asks for the tuple.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,10 +13,7 @@ struct Waiter {
     heard_at: Time,
     /// When a holder of ours last echoed it, or one of our own clients asked for it.
     refused_at: Option<Time>,
-    /// Its queries close together: a claimant that nobody refuses asks to the end of its window.
-    burst_at: Time,
-    burst: u8,
-    /// When it was last seen to ask to the end.
+    /// When it was last heard to have the tuple.
     had_at: Option<Time>,
 }
 
@@ -42,17 +36,15 @@ pub struct Turns {
 }
 
 impl Turns {
-    /// A query of another content for the tuple was heard.
+    /// A query of another content for the tuple was heard: a question, or an announcement.
     pub fn hear(&mut self, now: Time, content: &Content) {
         let Some(waiter) = self.waiter(now, content) else { return };
         waiter.heard_at = now;
-        if now.since(waiter.burst_at) >= CLEARED_SPAN {
-            (waiter.burst_at, waiter.burst) = (now, 0);
-        }
-        waiter.burst = waiter.burst.saturating_add(1);
-        // One that was refused meanwhile was only slow to hear it.
-        let refused = waiter.refused_at.is_some_and(|refused_at| refused_at >= waiter.burst_at);
-        if waiter.burst >= CLEARED_QUERIES && !refused {
+    }
+
+    /// Its holder says that it has the tuple.
+    pub fn hear_holder(&mut self, now: Time, content: &Content) {
+        if let Some(waiter) = self.waiters.get_mut(content) {
             waiter.had_at = Some(now);
         }
     }
@@ -100,7 +92,7 @@ impl Turns {
     }
 
     /// Whether `content` had its turn and leaves the tuple to others (P4): one that waited then has neither had it nor
-    /// fallen silent since. [`PINNED_TURN_MAX`] bounds that for each of them: that somebody had it may go unheard.
+    /// fallen silent since. [`PINNED_TURN_MAX`] bounds that for each of them: a legacy peer never says that it has it.
     #[must_use]
     pub fn must_wait(&self, now: Time, content: &Content) -> bool {
         let Some(past) = self.past.get(content) else { return false };
@@ -130,8 +122,6 @@ impl Turns {
         Some(self.waiters.entry(content.clone()).or_insert(Waiter {
             heard_at: now,
             refused_at: None,
-            burst_at: now,
-            burst: 0,
             had_at: None,
         }))
     }
@@ -150,13 +140,6 @@ mod tests {
 
     fn content(number: u8) -> Content {
         Content { server: Ipv4Addr::new(10, 0, 0, number), file: FileName::new(b"f").unwrap() }
-    }
-
-    /// Asks to the end of its window.
-    fn clear(turns: &mut Turns, now: Time, who: &Content) {
-        for query in 0..u64::from(CLEARED_QUERIES) {
-            turns.hear(now + Duration::from_millis(100 * query), who);
-        }
     }
 
     #[test]
@@ -191,10 +174,10 @@ mod tests {
         turns.end(at(1), &content(1));
         assert!(turns.must_wait(at(2), &content(1)));
         assert!(!turns.must_wait(at(2), &content(2)));
-        clear(&mut turns, at(20), &content(2));
+        turns.hear_holder(at(20), &content(2));
         turns.hear(at(50), &content(3));
         assert!(turns.must_wait(at(51), &content(1)), "3 still waits");
-        clear(&mut turns, at(100), &content(3));
+        turns.hear_holder(at(100), &content(3));
         assert!(!turns.must_wait(at(101), &content(1)));
     }
 
@@ -216,7 +199,7 @@ mod tests {
         let mut turns = Turns::default();
         turns.refuse(at(0), &content(2));
         turns.end(at(1), &content(1));
-        // It had it and announces; that it asked to the end was not heard.
+        // It had it and announces; it does not say so.
         let end = 1 + PINNED_TURN_MAX.as_secs();
         (1..end + 30).step_by(30).for_each(|second| turns.hear(at(second), &content(2)));
         assert!(turns.must_wait(at(end - 1), &content(1)));

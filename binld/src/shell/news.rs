@@ -76,7 +76,7 @@ fn write(event: &Event) {
         }
         Event::Exhausted { content } => {
             let todo = "clients get plain TFTP; look who uses the pool";
-            tracing::error!(%content, todo, "no address: every candidate was refused");
+            tracing::warn!(%content, todo, "no address: everything in the pool is in use or was refused");
         }
         Event::Committed { group, content } => tracing::info!(%group, %content, "cleared"),
         Event::Held { group, content } => {

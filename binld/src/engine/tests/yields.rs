@@ -52,27 +52,23 @@ impl Meeting {
     fn new(ours: Ours, pinned: bool) -> Self {
         let items = vec![item(ipxe_boot(pinned, &[21]))];
         let script = everywhere(&[21]);
-        let mut host = match ours {
-            Ours::Rechecking => {
-                let at = Meeting::new(Ours::Held, pinned);
-                let claim = at.host.engine.status(at.host.now).claims.remove(0);
-                let record = ClaimRecord {
-                    key: ClaimKey { content: claim.content, pinned },
-                    at: Placement { group: at.group, ports: claim.ports.unwrap() },
-                    boot_item: BootItem { server_type: TYPE, layer: Layer(0) },
-                    item: claim.item,
-                    state: StateName::Held,
-                    stamp: claim.stamp.unwrap(),
-                    since: claim.since,
-                };
-                let journal = Journal {
-                    claims: vec![record],
-                    last_alive: Wall(1_000_000_000_000),
-                    ..Journal::default()
-                };
-                Host::restart(items, script, journal)
-            }
-            _ => Host::start(items, script),
+        let mut host = if ours == Ours::Rechecking {
+            let at = Self::new(Ours::Held, pinned);
+            let claim = at.host.engine.status(at.host.now).claims.remove(0);
+            let record = ClaimRecord {
+                key: ClaimKey { content: claim.content, pinned },
+                at: Placement { group: at.group, ports: claim.ports.unwrap() },
+                boot_item: BootItem { server_type: TYPE, layer: Layer(0) },
+                item: claim.item,
+                state: StateName::Held,
+                stamp: claim.stamp.unwrap(),
+                since: claim.since,
+            };
+            let journal =
+                Journal { claims: vec![record], last_alive: Wall(1_000_000_000_000), ..Journal::default() };
+            Host::restart(items, script, journal)
+        } else {
+            Host::start(items, script)
         };
         match ours {
             Ours::Pending | Ours::Rechecking => host.run_for(Duration::from_millis(150)),
@@ -98,10 +94,7 @@ impl Meeting {
             }
         }
         let status = host.engine.status(host.now);
-        let group = match ours {
-            Ours::Resting => status.rests[0].0,
-            _ => status.claims[0].group.unwrap(),
-        };
+        let group = if ours == Ours::Resting { status.rests[0].0 } else { status.claims[0].group.unwrap() };
         let said = host.sent.len();
         Self { host, group, said }
     }
@@ -160,9 +153,9 @@ impl Meeting {
 
     fn holds(&self) -> Vec<(SocketAddrV4, Hold)> {
         let said = self.host.sent.iter().skip(self.said).filter(|(_, it)| it.role == Role::Control);
-        said.filter_map(|(_, it)| match Envelope::decode(&it.bytes).unwrap().message {
-            Message::Hold(hold) => Some((it.to, hold)),
-            _ => None,
+        said.filter_map(|(_, it)| {
+            let message = Envelope::decode(&it.bytes).unwrap().message;
+            if let Message::Hold(hold) = message { Some((it.to, hold)) } else { None }
         })
         .collect()
     }

@@ -1,0 +1,117 @@
+//! Crashes, restarts and silence.
+
+use super::*;
+
+#[test]
+fn g13_the_address_of_a_dead_boot_server_is_defended_by_its_mtftp_server() {
+    for colocated in [false, true] {
+        let mut world = quiet(1);
+        // The newcomer may share its machine with the very MTFTP server that must object.
+        let newcomer = if colocated { host(4) } else { host(1) };
+        for number in [3, 4] {
+            world.mtftp(host(number), &["f"], TRUE_CLOCK, NOW);
+        }
+        let dead = world.binld(host(2), &[dynamic(2, host(4))], TRUE_CLOCK, NOW);
+        world.run_until_state(dead, StateName::Held, LONG);
+        world.world.at(world.world.now(), Fault::Crash(dead));
+        let newcomer = world.binld(newcomer, &[dynamic(1, host(3))], TRUE_CLOCK, at_ms(LONG));
+        world.run_ms(2 * LONG);
+        assert_eq!(world.claim(newcomer).state, StateName::Waiting, "colocated {colocated}");
+    }
+}
+
+#[test]
+fn g17_lost_configures_and_acks_are_repeated() {
+    for direction in ["configure", "ack"] {
+        let mut world = quiet(1);
+        world.mtftp(host(3), &["f"], TRUE_CLOCK, NOW);
+        let binld = world.binld(host(1), &[dynamic(1, host(3))], TRUE_CLOCK, NOW);
+        let mut lost = 0;
+        world.drop_if(move |_, passing| {
+            let Some(envelope) = passing.control() else { return false };
+            let group = match (&envelope.message, direction) {
+                (Message::Configure(configure), "configure") => configure.group(),
+                (Message::Ack(ack), "ack") => ack.request.group,
+                _ => None,
+            };
+            lost += u32::from(group.is_some());
+            group.is_some() && lost <= 3
+        });
+        world.run_until_state(binld, StateName::Configuring, LONG);
+        // The fourth sending goes out after 350 ms.
+        world.run_until_state(binld, StateName::Held, 500);
+    }
+}
+
+#[test]
+fn g17_a_silent_mtftp_server_is_left_for_the_next() {
+    let mut world = quiet(1);
+    let silent = world.mtftp(host(3), &["f"], TRUE_CLOCK, NOW);
+    world.mtftp(host(4), &["f"], TRUE_CLOCK, NOW);
+    let wants = Wants::pinned(1, "f", &[host(3), host(4)]);
+    let binld = world.binld(host(1), &[wants], TRUE_CLOCK, NOW);
+    world.run_until_state(binld, StateName::Held, LONG);
+    assert_eq!(world.claim(binld).content.server, host(3));
+    world.world.at(world.world.now(), Fault::Crash(silent));
+    // Its last ACK is 60 s old at most; the rest is the client's patience.
+    let client =
+        world.client(Ipv4Addr::new(10, 0, 1, 1), ClientKind::Ipxe, 1, &[host(1)], vec![at_ms(80_000)]);
+    world.run_ms(90_000);
+    let (_, reply) = world.boots(client)[0].answered.clone().expect("an answer");
+    assert_eq!(reply.file_server, host(4));
+}
+
+#[test]
+fn g24_a_restart_keeps_a_held_claim_and_defends_it_at_once() {
+    let (mut world, binlds, _) = two(1, Rules::Ours, dynamic);
+    world.run_until_state(binlds[1], StateName::Held, LONG);
+    let stamp = world.claim(binlds[1]).stamp;
+    let now = world.world.now();
+    world.world.at(now + Duration::from_secs(60), Fault::Crash(binlds[1]));
+    world.world.at(now + Duration::from_secs(90), Fault::Start(binlds[1]));
+    world.run_ms(90_010);
+    let claim = world.claim(binlds[1]);
+    assert_eq!((claim.state, claim.stamp), (StateName::Clearing, stamp), "not handed out, not forgotten");
+    world.run_until_state(binlds[1], StateName::Held, LONG);
+    assert_eq!(world.claim(binlds[1]).stamp, stamp);
+    assert_eq!(world.claim(binlds[0]).state, StateName::Waiting);
+}
+
+#[test]
+fn i5_a_client_hears_nothing_before_the_ack() {
+    let mut world = quiet(1);
+    world.mtftp(host(3), &["f"], TRUE_CLOCK, NOW);
+    let binld = world.binld(host(1), &[pinned(1, host(3))], TRUE_CLOCK, NOW);
+    let client = world.client(Ipv4Addr::new(10, 0, 1, 1), ClientKind::Ipxe, 1, &[host(1)], vec![at_ms(100)]);
+    world.run_until_state(binld, StateName::Configuring, LONG);
+    assert!(world.boots(client).is_empty());
+    world.run_until_state(binld, StateName::Held, LONG);
+    world.run_ms(10);
+    let boot = &world.boots(client)[0];
+    let (at, reply) = boot.answered.clone().expect("an answer");
+    assert_eq!(reply.uri.as_deref(), Some("mtftp://10.0.0.3:1759/f"));
+    // The client turned the background clearing into a foreground one.
+    assert!(at.since(boot.began_at) < Duration::from_millis(600), "{:?}", at.since(boot.began_at));
+    assert_eq!(world.world.replies.multicast, 1);
+}
+
+#[test]
+fn g24_of_a_restarted_holder_and_who_took_its_address_meanwhile_one_stays() {
+    let mut world = quiet(1);
+    // The greater key starts first, and vanishes together with the MTFTP server that would defend it.
+    let (binlds, mtftps) = furnish(&mut world, [at_ms(LONG), NOW], dynamic);
+    world.run_until_state(binlds[1], StateName::Held, LONG);
+    let now = world.world.now();
+    for node in [binlds[1], mtftps[1]] {
+        world.world.at(now, Fault::Crash(node));
+        world.world.at(at_ms(30_000), Fault::Start(node));
+    }
+    world.run_ms(29_000 - LONG);
+    world.run_until_state(binlds[0], StateName::Held, LONG);
+    world.run_ms(200_000);
+    // It may have told clients just before it died, and nobody was told the new address: in use beats idle (Y4).
+    assert_eq!(states(&world, binlds), [StateName::Waiting, StateName::Held]);
+    let host = world.world.nodes[mtftps[0]].program::<sim::mtftp_host::MtftpHost>();
+    let status = host.and_then(sim::mtftp_host::MtftpHost::status).expect("it lives");
+    assert!(status.claims.is_empty(), "the reference of who yielded is gone: {:?}", status.claims);
+}
