@@ -52,7 +52,7 @@ impl Net {
     fn with_mtftpd(items: &str, mtftpd_config: &str) -> Self {
         let mut lab = Lab::new();
         boot_files(&lab);
-        let capture = lab.capture();
+        let capture = lab.capture(&[]);
         let (machine, stranger) = (lab.host("machine", 101), lab.host("stranger", 66));
         let host = lab.host("mtftp1", 21);
         let mtftpd = start(&lab, &host, Kind::Mtftpd, "mtftpd", mtftpd_config);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
 mod coordination;
+mod coordination_loss;
 mod crashes;
 mod discovery;
 mod hostile;

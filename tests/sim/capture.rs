@@ -41,24 +41,22 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Records what comes by the cable of `host`, which hears everything: see `Lab::capture`.
+    /// Records what comes by the cable of `tap`, which hears everything, and what each of `hosts` says to itself: see
+    /// `Lab::capture`.
     ///
     /// # Panics
     /// If the kernel gives no packet socket.
-    pub(crate) fn start(host: &Host) -> Self {
-        let opened = host.enter(|| {
-            let protocol = Protocol::from(i32::from(ALL_PROTOCOLS.to_be()));
-            let socket = Socket::new(Domain::PACKET, Type::RAW, Some(protocol))?;
-            rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER_BYTES)?;
-            socket.set_read_timeout(Some(LOOK_AGAIN))?;
-            std::io::Result::Ok(socket)
-        });
-        assert!(opened.is_ok(), "a packet socket: {opened:?}");
-        let socket = opened.expect("just looked at");
+    pub(crate) fn start(tap: &Host, hosts: &[Host]) -> Self {
+        let cable = open(tap);
+        cable.set_read_timeout(Some(LOOK_AGAIN)).expect("a time-out can be set");
+        let inside: Vec<Socket> = hosts.iter().map(open).collect();
+        inside.iter().for_each(|socket| socket.set_nonblocking(true).expect("a socket need not block"));
         let (packets, ended) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+        let recorder =
+            Recorder { packets: Arc::clone(&packets), began: Instant::now(), buffer: vec![0; 1 << 16] };
         let thread = {
-            let (packets, ended) = (Arc::clone(&packets), Arc::clone(&ended));
-            thread::spawn(move || record(&socket, &packets, &ended))
+            let ended = Arc::clone(&ended);
+            thread::spawn(move || recorder.run(&cable, &inside, &ended))
         };
         Self { packets, ended, thread: Some(thread) }
     }
@@ -103,21 +101,55 @@ impl Drop for Capture {
     }
 }
 
-fn record(socket: &Socket, packets: &Mutex<Vec<Packet>>, ended: &AtomicBool) {
-    let began = Instant::now();
-    let mut buffer = vec![0; 1 << 16];
-    while !ended.load(Ordering::Relaxed) {
-        let len = match (&*socket).read(&mut buffer) {
-            Ok(len) => len,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
-            // The interface goes down with its namespace.
-            Err(_) => return,
-        };
-        let at = began.elapsed();
-        if let Some((from, to, bytes)) = buffer.get(..len).and_then(udp) {
-            let packet = Packet { at, from, to, bytes: bytes.to_vec() };
-            packets.lock().unwrap_or_else(PoisonError::into_inner).push(packet);
+fn open(host: &Host) -> Socket {
+    let opened = host.enter(|| {
+        let protocol = Protocol::from(i32::from(ALL_PROTOCOLS.to_be()));
+        let socket = Socket::new(Domain::PACKET, Type::RAW, Some(protocol))?;
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER_BYTES)?;
+        std::io::Result::Ok(socket)
+    });
+    assert!(opened.is_ok(), "a packet socket: {opened:?}");
+    opened.expect("just looked at")
+}
+
+struct Recorder {
+    packets: Arc<Mutex<Vec<Packet>>>,
+    began: Instant,
+    buffer: Vec<u8>,
+}
+
+impl Recorder {
+    /// What a host said to itself comes before what it then said to others: both are read when the latter is there. That
+    /// makes the order of what follows from what right; of things that have nothing to do with each other it may be wrong
+    /// by as long as this thread has not run.
+    fn run(mut self, cable: &Socket, inside: &[Socket], ended: &AtomicBool) {
+        while !ended.load(Ordering::Relaxed) {
+            let outside = match self.next(cable) {
+                Ok(outside) => outside,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
+                // The interface goes down with its namespace.
+                Err(_) => return,
+            };
+            for socket in inside {
+                while let Ok(packet) = self.next(socket) {
+                    // The cable has the rest.
+                    self.keep(packet.filter(|packet| packet.from.ip() == packet.to.ip()));
+                }
+            }
+            self.keep(outside);
         }
+    }
+
+    fn keep(&self, packet: Option<Packet>) {
+        self.packets.lock().unwrap_or_else(PoisonError::into_inner).extend(packet);
+    }
+
+    /// The next frame; `None` if it is no UDP datagram.
+    fn next(&mut self, mut socket: &Socket) -> std::io::Result<Option<Packet>> {
+        let len = socket.read(&mut self.buffer)?;
+        let at = self.began.elapsed();
+        let datagram = self.buffer.get(..len).and_then(udp);
+        Ok(datagram.map(|(from, to, bytes)| Packet { at, from, to, bytes: bytes.to_vec() }))
     }
 }
 

@@ -126,15 +126,16 @@ impl Lab {
         host
     }
 
-    /// Records every datagram from now on. The bridge becomes a hub, so that one more host hears all of them once.
+    /// Records every datagram from now on. The bridge becomes a hub, so that one more host hears all of them once. What
+    /// daemons on one of `hosts` say to each other does not come by the bridge, and is recorded there.
     #[must_use]
     #[track_caller]
-    pub fn capture(&mut self) -> Capture {
+    pub fn capture(&mut self, hosts: &[Host]) -> Capture {
         let bridge = format!("{}-bridge", self.id);
         // What is forgotten at once is never learnt: each frame goes out by every port.
         ip(&["-n", &bridge, "link", "set", "br0", "type", "bridge", "ageing_time", "0"]);
         let tap = self.host("tap", 250);
-        Capture::start(&tap)
+        Capture::start(&tap, hosts)
     }
 
     /// The folder of the lab.
