@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 use thiserror::Error;
 
 use crate::Kind;
@@ -73,7 +73,10 @@ pub enum StoreError {
         why: String,
     },
     /// No space is left. State unchanged: what was to be written is not there.
-    #[error("{}: no space is left on the device", path.display())]
+    #[error(
+        "{}: no space is left on the device: make some; a daemon that runs goes on by itself then",
+        path.display()
+    )]
     Full {
         /// Where.
         path: PathBuf,
@@ -106,9 +109,12 @@ impl StoreError {
         let path = path.to_owned();
         let code = source.sqlite_error_code();
         let is = |codes: &[ErrorCode]| code.is_some_and(|code| codes.contains(&code));
+        // No room for the index of the log is an I/O error to SQLite.
+        let no_index =
+            source.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_SHMSIZE);
         if is(&[ErrorCode::DatabaseCorrupt, ErrorCode::NotADatabase]) {
             Self::Corrupt { path, what: source.to_string() }
-        } else if is(&[ErrorCode::DiskFull]) {
+        } else if no_index || is(&[ErrorCode::DiskFull]) {
             Self::Full { path }
         } else if is(&[ErrorCode::DatabaseBusy, ErrorCode::DatabaseLocked]) {
             Self::Locked { path }

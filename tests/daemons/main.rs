@@ -10,4 +10,5 @@ mod hostile;
 mod lab;
 mod lifecycle;
 mod refusals;
+mod store_faults;
 mod transfer;

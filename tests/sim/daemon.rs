@@ -9,6 +9,7 @@ use std::process::{Child, Command, Output};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::disk::Disk;
 use crate::lab::{Host, Lab, PATIENCE, eventually};
 
 /// Lines of a daemon's log that a failed test shows.
@@ -52,6 +53,7 @@ pub struct Daemon {
     host: Host,
     name: String,
     folder: PathBuf,
+    disk: Option<Disk>,
     child: Option<Child>,
 }
 
@@ -87,7 +89,8 @@ impl Daemon {
     #[must_use]
     pub fn new(lab: &Lab, host: &Host, kind: Kind, name: &str, config: &str) -> Self {
         let folder = lab.folder().to_owned();
-        let daemon = Self { kind, host: host.clone(), name: name.to_owned(), folder, child: None };
+        let daemon =
+            Self { kind, host: host.clone(), name: name.to_owned(), folder, disk: None, child: None };
         for path in [daemon.state_dir(), daemon.run_dir()] {
             fs::create_dir_all(path).expect("no folder for a daemon");
         }
@@ -151,6 +154,27 @@ impl Daemon {
         &self.host
     }
 
+    /// Puts its state folder on a disk of its own; before its first start.
+    pub fn give_disk(&mut self, kib: u32) {
+        self.disk = Some(Disk::new(&self.state_dir(), kib));
+    }
+
+    /// That disk.
+    ///
+    /// # Panics
+    /// If it has none.
+    #[must_use]
+    pub fn disk(&self) -> &Disk {
+        self.disk.as_ref().expect("only a daemon that was given a disk has one")
+    }
+
+    fn with_disk(&self, command: Command) -> Command {
+        match &self.disk {
+            Some(disk) => disk.inside(&command),
+            None => command,
+        }
+    }
+
     /// Starts it and does not wait.
     ///
     /// # Panics
@@ -158,7 +182,7 @@ impl Daemon {
     pub fn spawn(&mut self) {
         let mut command = self.host.command(&program(self.kind.name()));
         command.args(["run", "--config"]).arg(self.config_file());
-        self.run_command(command);
+        self.run_command(self.with_disk(command));
     }
 
     /// Starts it, and does not wait, where its state folder is mounted read-only, for it alone.
@@ -308,11 +332,9 @@ impl Daemon {
     #[must_use]
     #[track_caller]
     pub fn dump(&self) -> Vec<Value> {
-        let output = Command::new(program("pxemc-db"))
-            .args(["dump", "--json"])
-            .arg(self.store())
-            .output()
-            .expect("cannot run pxemc-db");
+        let mut command = Command::new(program("pxemc-db"));
+        command.args(["dump", "--json"]).arg(self.store());
+        let output = self.with_disk(command).output().expect("cannot run pxemc-db");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "pxemc-db dump: {said}");
         let text = String::from_utf8(output.stdout).expect("a dump is text");

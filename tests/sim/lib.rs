@@ -26,6 +26,7 @@ pub mod check;
 pub mod client;
 pub mod clock;
 pub mod daemon;
+pub mod disk;
 pub mod ipxe;
 pub mod lab;
 pub mod link;
