@@ -269,6 +269,9 @@ fn binld_killed_while_it_drains() {
     net.until_referenced();
     let packets = net.capture.packets();
     assert!(packets[killed..].iter().all(|packet| told(packet).is_none()), "no client is told any more");
+    // Wanted again: it has still to be asked for, because the process that drains it never did.
+    net.reload(PINNED_ITEM);
+    net.until_told();
     net.assert_consistent();
 }
 
