@@ -5,12 +5,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{
+    Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, value_parser,
+};
 
 use crate::config::ConfigError;
 use crate::{control, host};
 
-/// How long a daemon may take to answer `status`.
+/// The option that names a control socket.
+const SOCKET: &str = "socket";
+/// How long a daemon may take to answer `status`, or to carry out an order.
 const STATUS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a daemon must say of itself to have a command line.
@@ -45,12 +49,25 @@ pub trait Program {
     /// # Errors
     /// The file cannot be read at all.
     fn socket_of(file: &Path) -> Result<PathBuf, ConfigError>;
+    /// Orders that only this daemon takes while it runs; each gets an option `--socket`.
+    #[must_use]
+    fn orders() -> Vec<Command> {
+        Vec::new()
+    }
+    /// What the control socket is asked for the order of that name. The answer begins with [`DONE`] if it was carried
+    /// out.
+    #[must_use]
+    fn request_of(_name: &str, _arguments: &ArgMatches) -> Option<String> {
+        None
+    }
 }
 
 /// What the control socket is asked for a status as text.
 pub const STATUS: &str = "status";
 /// What it is asked for a status as JSON.
 pub const STATUS_JSON: &str = "status json";
+/// How the answer to an order begins that was carried out; any other answer says why not.
+pub const DONE: &str = "done: ";
 
 #[derive(Debug, Parser)]
 #[command(version, after_help = host::EXIT_CODES_HELP)]
@@ -100,7 +117,13 @@ impl From<anyhow::Error> for Failure {
 }
 
 fn command<P: Program>() -> Command {
+    let socket = Arg::new(SOCKET)
+        .long(SOCKET)
+        .value_name("PATH")
+        .value_parser(value_parser!(PathBuf))
+        .help("The daemon's control socket, in place of the one in the configuration");
     Cli::command()
+        .subcommands(P::orders().into_iter().map(|order| order.arg(socket.clone())))
         .name(P::NAME)
         .about(P::ABOUT)
         .mut_arg("config", |arg| arg.required(false).default_value(P::CONFIG_FILE))
@@ -125,6 +148,13 @@ pub fn main<P: Program>() -> ExitCode {
 }
 
 fn carry_out<P: Program>(matches: &ArgMatches) -> Result<(), Failure> {
+    if let Some((name, arguments)) = matches.subcommand()
+        && let Some(request) = P::request_of(name, arguments)
+    {
+        let config = matches.get_one::<PathBuf>("config").map_or(Path::new(P::CONFIG_FILE), PathBuf::as_path);
+        let socket = arguments.get_one::<PathBuf>(SOCKET).cloned();
+        return order(&socket.map_or_else(|| P::socket_of(config), Ok)?, &request);
+    }
     let Cli { config, verb } = Cli::from_arg_matches(matches).map_err(anyhow::Error::from)?;
     match verb {
         Verb::Run => P::run(&config, P::load(&config)?)?,
@@ -142,6 +172,14 @@ fn carry_out<P: Program>(matches: &ArgMatches) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+fn order(socket: &Path, request: &str) -> Result<(), Failure> {
+    let answer = control::ask(socket, request, STATUS_PATIENCE)?;
+    match answer.strip_prefix(DONE) {
+        Some(done) => Ok(host::print(done)?),
+        None => Err(anyhow::anyhow!("{}", answer.trim_end()).into()),
+    }
 }
 
 fn complain<P: Program>(text: &str) {
@@ -181,6 +219,49 @@ mod tests {
         fn socket_of(_: &Path) -> Result<PathBuf, ConfigError> {
             Ok(PathBuf::new())
         }
+
+        fn orders() -> Vec<Command> {
+            vec![Command::new("wipe").arg(Arg::new("what").required(true))]
+        }
+
+        fn request_of(name: &str, arguments: &ArgMatches) -> Option<String> {
+            (name == "wipe").then(|| format!("wipe {}", arguments.get_one::<String>("what").unwrap()))
+        }
+    }
+
+    /// A daemon that takes `wipe this`, and nothing else.
+    fn answering(path: &Path) -> std::thread::JoinHandle<()> {
+        use std::io::{BufRead, BufReader};
+        let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
+        std::thread::spawn(move || {
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = String::new();
+                BufReader::new(&stream).read_line(&mut request).unwrap();
+                let answer =
+                    if request == "wipe this\n" { "done: wiped\n" } else { "there is no such thing\n" };
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        })
+    }
+
+    #[test]
+    fn an_order_is_carried_out_or_fails_with_the_daemons_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let daemon = answering(&path);
+        let give = |what: &str| {
+            let words = ["nothingd", "wipe", what, "--socket", path.to_str().unwrap()];
+            let outcome = carry_out::<Nothing>(&command::<Nothing>().try_get_matches_from(words).unwrap());
+            outcome.map_err(|failure| match failure {
+                Failure::Config(error) => error.to_string(),
+                Failure::Other(error) => error.to_string(),
+            })
+        };
+        assert_eq!(give("this"), Ok(()));
+        assert_eq!(give("that"), Err("there is no such thing".to_owned()));
+        daemon.join().unwrap();
+        assert!(command::<Nothing>().try_get_matches_from(["nothingd", "wipe"]).is_err());
     }
 
     fn parse(words: &[&str]) -> Result<Cli, clap::Error> {

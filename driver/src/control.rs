@@ -115,13 +115,24 @@ pub fn ask(path: &Path, request: &str, timeout: Duration) -> anyhow::Result<Stri
     }
 }
 
+/// An operator who waits for an answer. Dropped without one, the operator is hung up on.
+#[derive(Debug)]
+pub struct Operator(oneshot::Sender<String>);
+
+impl Operator {
+    /// Gives the answer. The operator may have gone.
+    pub fn answer(self, text: String) {
+        let _ = self.0.send(text);
+    }
+}
+
 /// A request that an operator waits on.
 #[derive(Debug)]
 pub(crate) struct Asked {
     /// The line, without its end.
     pub(crate) request: String,
     /// Where the answer goes.
-    pub(crate) answer: oneshot::Sender<String>,
+    pub(crate) operator: Operator,
 }
 
 impl Listener {
@@ -167,7 +178,7 @@ async fn converse(mut stream: AsyncStream, asked: mpsc::Sender<Asked>) -> anyhow
         bail!("the request has no end within {REQUEST_BYTES_MAX} bytes");
     }
     let (answer, answered) = oneshot::channel();
-    asked.send(Asked { request: line.trim().to_owned(), answer }).await?;
+    asked.send(Asked { request: line.trim().to_owned(), operator: Operator(answer) }).await?;
     let text = answered.await?;
     tokio::time::timeout(PATIENCE, to.write_all(text.as_bytes())).await.context("unread")??;
     Ok(to.shutdown().await?)

@@ -6,6 +6,7 @@ use anyhow::Context;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::clock::Clock;
+use crate::control::Operator;
 use crate::udp::{DATAGRAM_BYTES_MAX, Door, Doors, Received};
 use crate::{Arrival, Deadline, Time, control, host};
 use wait::{Event, Wait};
@@ -28,6 +29,11 @@ pub trait Service {
     /// An operator asks, with one line, and gets this text. Other operators wait meanwhile, and so does the
     /// network.
     fn on_request(&mut self, now: Time, request: &str) -> String;
+    /// As [`Service::on_request`], for a service that answers some requests later: when the store has done something,
+    /// say.
+    fn on_asked(&mut self, now: Time, request: &str, operator: Operator) {
+        operator.answer(self.on_request(now, request));
+    }
     /// An operator wants the configuration read again (SIGHUP).
     fn on_reload(&mut self, now: Time);
     /// The daemon is to end (SIGTERM, SIGINT): called once, the last input.
@@ -97,11 +103,7 @@ async fn drive<S: Service>(
                 continue;
             }
             Event::Done(done) => service.on_done(now, done),
-            Event::Asked(asked) => {
-                let answer = service.on_request(now, &asked.request);
-                // The operator may have gone.
-                let _ = asked.answer.send(answer);
-            }
+            Event::Asked(asked) => service.on_asked(now, &asked.request, asked.operator),
             Event::Reload => service.on_reload(now),
             Event::Stop(signal) => {
                 tracing::info!(signal, "stopping");

@@ -77,6 +77,24 @@ impl fmt::Debug for ServerId {
     }
 }
 
+impl FromStr for ServerId {
+    type Err = String;
+
+    /// As it is displayed: 32 hexadecimal digits.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut octets = [0; 16];
+        let mut digits = text.as_bytes().chunks(2);
+        for octet in &mut octets {
+            let read = digits.next().and_then(hex_octet);
+            *octet = read.ok_or_else(|| format!("`{text}` is not a server id of 32 hexadecimal digits"))?;
+        }
+        match digits.next() {
+            None => Ok(Self(octets)),
+            Some(_) => Err(format!("`{text}` is longer than a server id of 32 hexadecimal digits")),
+        }
+    }
+}
+
 /// Number that grows at each start of a server: max(stored + 1, seconds of the wall clock).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct BootEpoch(pub u32);

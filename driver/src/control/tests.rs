@@ -14,8 +14,8 @@ fn daemon(listener: Listener, requests: usize) -> thread::JoinHandle<()> {
             let mut serving = JoinSet::new();
             serving.spawn(serve(listener.for_tokio().unwrap(), ask));
             for _ in 0..requests {
-                let Asked { request, answer } = asked.recv().await.unwrap();
-                let _ = answer.send(format!("re: {request}\nof {} bytes\n", request.len()));
+                let Asked { request, operator } = asked.recv().await.unwrap();
+                operator.answer(format!("re: {request}\nof {} bytes\n", request.len()));
             }
             // An answered operator has read everything before the socket goes.
             while serving.len() > 1 {

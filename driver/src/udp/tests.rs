@@ -148,6 +148,25 @@ fn what_cannot_be_sent_is_counted() {
     assert_eq!(count(&doors, "udp.transfer.sent"), 0);
 }
 
+/// G26: `mtftpd` hears queries through such a socket; what overflows it is counted, and little does.
+#[test]
+fn a_shared_group_socket_has_a_large_buffer_and_its_drops_are_counted() {
+    let group = Ipv4Addr::new(239, 255, 255, 17);
+    let sender = open(&[spec(Role::Control)]);
+    let port = sender.local(Role::Control).unwrap().port();
+    let spec = DoorSpec { port, groups: vec![group], own: false, ..spec(Role::Query) };
+    let doors = Doors::open(&lo(), &[spec], 1).unwrap();
+    let buffer = rustix::net::sockopt::socket_recv_buffer_size(&doors.all()[0].socket).unwrap();
+    let forced = rustix::net::sockopt::set_socket_recv_buffer_size_force(&doors.all()[0].socket, 1 << 16);
+    // Who may not exceed net.core.rmem_max gets that much, and it is at least the system's default.
+    assert!(buffer >= if forced.is_ok() { RECEIVE_BUFFER_BYTES } else { 1 << 16 }, "{buffer}");
+    let to = SocketAddrV4::new(group, port);
+    (0..8192).for_each(|_| {
+        sender.send_to(Role::Control, to, &[0; DATAGRAM_BYTES_MAX]);
+    });
+    assert!(count(&doors, "udp.query.kernel_dropped") > 0);
+}
+
 #[test]
 fn an_empty_socket_says_so_and_what_the_kernel_drops_is_counted() {
     let doors = Doors::open(&lo(), &[spec(Role::Query)], 1).unwrap();

@@ -123,3 +123,13 @@ fn an_error_says_what_and_where() {
     assert_eq!(error.to_string(), "group address at byte 11: address of the wrong class");
     assert_eq!(error.kind.name(), "address");
 }
+
+#[test]
+fn a_server_id_reads_back_as_it_is_shown() {
+    let id = ServerId([0, 1, 0x9f, 0xff, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 0xab]);
+    assert_eq!(id.to_string().parse(), Ok(id));
+    assert_eq!(id.to_string().to_uppercase().parse(), Ok(id));
+    for wrong in ["", "00", &"a".repeat(31), &format!("{id}0"), &format!("{id}00"), &"+f".repeat(16)] {
+        assert!(wrong.parse::<ServerId>().is_err(), "{wrong}");
+    }
+}
