@@ -1,18 +1,18 @@
 //! A store as an operator reads it: tables, or one JSON object a line. The order of the records is that of their
-//! keys, so two dumps can be compared line by line.
+//! keys, so two dumps can be compared line by line. The wall clock only says which references are stale by now.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use comfy_table::{ContentArrangement, Table};
-use db::{ClaimRow, Header, MarkRow, ReferenceRow, RestRow, Rows, SerialRow};
+use db::{ClaimRow, Header, LEASE_MS, MarkRow, ReferenceRow, RestRow, Rows, SerialRow};
 use serde_json::{Value, json};
 use wire::{GroupAddr, ServerId, Stamp};
 
 use crate::iso::iso;
 
 /// Tables for people. Times are UTC; file names show odd bytes escaped.
-pub(crate) fn text(out: &mut impl Write, header: &Header, rows: &Rows) -> io::Result<()> {
+pub(crate) fn text(out: &mut impl Write, header: &Header, rows: &Rows, now_ms: u64) -> io::Result<()> {
     let server = header.server.map_or_else(|| "none yet".to_owned(), |server| server.to_string());
     writeln!(out, "store of {}, schema {}", header.kind, header.schema)?;
     writeln!(out, "server id   {server}")?;
@@ -24,14 +24,14 @@ pub(crate) fn text(out: &mut impl Write, header: &Header, rows: &Rows) -> io::Re
             marks(out, &rows.marks)?;
         }
         db::Kind::Mtftpd => {
-            references(out, &rows.references)?;
+            references(out, &rows.references, now_ms)?;
             serials(out, &rows.serials)?;
         }
     }
     rests(out, &rows.rests)?;
     // What does not belong here is shown too: hiding it would help nobody.
     match header.kind {
-        db::Kind::Binld if !rows.references.is_empty() => references(out, &rows.references),
+        db::Kind::Binld if !rows.references.is_empty() => references(out, &rows.references, now_ms),
         db::Kind::Mtftpd if !rows.claims.is_empty() => claims(out, header, &rows.claims),
         db::Kind::Binld | db::Kind::Mtftpd => Ok(()),
     }
@@ -80,7 +80,7 @@ fn marks(out: &mut impl Write, rows: &[MarkRow]) -> io::Result<()> {
 }
 
 /// Per address the list of BINLDs: what they agree on stands in the first line only.
-fn references(out: &mut impl Write, rows: &[ReferenceRow]) -> io::Result<()> {
+fn references(out: &mut impl Write, rows: &[ReferenceRow], now_ms: u64) -> io::Result<()> {
     let mut table = Tabular::new(&[
         "ADDRESS",
         "FILE",
@@ -90,6 +90,7 @@ fn references(out: &mut impl Write, rows: &[ReferenceRow]) -> io::Result<()> {
         "BINLD ADDRESS",
         "SINCE",
         "RENEWED",
+        "LEASE",
         "EPOCH",
         "SERIAL",
         "COMMITTED",
@@ -110,6 +111,7 @@ fn references(out: &mut impl Write, rows: &[ReferenceRow]) -> io::Result<()> {
                 row.address.to_string(),
                 iso(row.since_ms),
                 iso(row.renewed_ms),
+                stale_for(row, now_ms).map_or("-".to_owned(), |age| format!("stale, {}", span(age))),
                 row.epoch.0.to_string(),
                 row.serial.0.to_string(),
                 committed(row.stamp, Some(row.binld)),
@@ -146,7 +148,7 @@ fn rests(out: &mut impl Write, rows: &[RestRow]) -> io::Result<()> {
 
 /// One JSON object a line: the store first, then its records. `…_at` are texts in UTC, `…_ms` the same instants as
 /// numbers.
-pub(crate) fn json(out: &mut impl Write, header: &Header, rows: &Rows) -> io::Result<()> {
+pub(crate) fn json(out: &mut impl Write, header: &Header, rows: &Rows, now_ms: u64) -> io::Result<()> {
     let store = json!({
         "record": "store",
         "kind": header.kind.name(),
@@ -159,7 +161,7 @@ pub(crate) fn json(out: &mut impl Write, header: &Header, rows: &Rows) -> io::Re
     let records = std::iter::once(store)
         .chain(rows.claims.iter().map(claim_json))
         .chain(rows.marks.iter().map(mark_json))
-        .chain(rows.references.iter().map(reference_json))
+        .chain(rows.references.iter().map(|row| reference_json(row, now_ms)))
         .chain(rows.serials.iter().map(serial_json))
         .chain(rows.rests.iter().map(rest_json));
     for record in records {
@@ -198,7 +200,7 @@ fn mark_json(row: &MarkRow) -> Value {
     })
 }
 
-fn reference_json(row: &ReferenceRow) -> Value {
+fn reference_json(row: &ReferenceRow, now_ms: u64) -> Value {
     json!({
         "record": "reference",
         "address": row.group.to_string(),
@@ -211,6 +213,8 @@ fn reference_json(row: &ReferenceRow) -> Value {
         "since_at": iso(row.since_ms),
         "renewed_ms": row.renewed_ms,
         "renewed_at": iso(row.renewed_ms),
+        "stale": stale_for(row, now_ms).is_some(),
+        "age_ms": stale_for(row, now_ms),
         "epoch": row.epoch.0,
         "serial": row.serial.0,
         "stamp": stamp_json(row.stamp),
@@ -237,6 +241,21 @@ fn rest_json(row: &RestRow) -> Value {
         "released_at": iso(row.since_ms),
         "stamp": stamp_json(row.stamp),
     })
+}
+
+/// How long ago a reference was renewed, in milliseconds, if that is longer than its lease.
+fn stale_for(row: &ReferenceRow, now_ms: u64) -> Option<u64> {
+    Some(now_ms.saturating_sub(row.renewed_ms)).filter(|age| *age >= LEASE_MS)
+}
+
+/// Days, hours, minutes and seconds, the two largest that there are.
+fn span(millis: u64) -> String {
+    let seconds = millis / 1000;
+    match seconds {
+        0..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h {:02}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d {:02}h", seconds / 86_400, seconds / 3600 % 24),
+    }
 }
 
 fn stamp_json(stamp: Stamp) -> Value {

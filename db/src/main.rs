@@ -8,6 +8,7 @@ mod iso;
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
 use db::{Kind, Store};
@@ -61,11 +62,17 @@ fn dump(out: &mut impl Write, file: &Path, json: bool) -> anyhow::Result<ExitCod
     let store = Store::open_read_only(file)?;
     let (header, rows) = (store.header()?, store.load()?);
     if json {
-        dump::json(out, &header, &rows)?;
+        dump::json(out, &header, &rows, wall_ms())?;
     } else {
-        dump::text(out, &header, &rows)?;
+        dump::text(out, &header, &rows, wall_ms())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a program of its own, run by people, that drives no machine")]
+fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn check(out: &mut impl Write, file: &Path) -> anyhow::Result<ExitCode> {

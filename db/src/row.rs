@@ -90,6 +90,9 @@ pub struct MarkRow {
     pub why: String,
 }
 
+/// A reference that was not renewed for this long is stale, in milliseconds: the `LEASE` of the MTFTP server (G12).
+pub const LEASE_MS: u64 = 300_000;
+
 /// One BINLD's entry in the list of an address at an MTFTP server. Key: `group` and `binld`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReferenceRow {

@@ -48,7 +48,7 @@ fn reference(address: &str, binld: ServerId, from: u8) -> ReferenceRow {
 
 fn printed(header: &Header, rows: &Rows) -> String {
     let mut out = Vec::new();
-    text(&mut out, header, rows).unwrap();
+    text(&mut out, header, rows, T + 60_000 + LEASE_MS - 1).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -128,7 +128,7 @@ fn json_lines_hold_every_record_with_numbers_and_texts() {
         ..Rows::default()
     };
     let mut out = Vec::new();
-    json(&mut out, &header(Kind::Binld), &rows).unwrap();
+    json(&mut out, &header(Kind::Binld), &rows, T).unwrap();
     let lines: Vec<Value> =
         String::from_utf8(out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(
@@ -144,4 +144,27 @@ fn json_lines_hold_every_record_with_numbers_and_texts() {
     assert_eq!(lines[1]["stamp"]["sender"], "aa".repeat(16));
     assert_eq!(lines[2]["binld_address"], "10.0.0.2");
     assert_eq!(lines[2]["renewed_at"], "2026-11-29T05:46:11.000Z");
+}
+
+/// G12: fresh, stale by a hair, by an hour, by days; a renewal from the future is fresh.
+#[test]
+fn stale_references_are_shown_with_their_age() {
+    let renewed = T + 60_000;
+    let rows = Rows { references: vec![reference("239.255.1.1", US, 1)], ..Rows::default() };
+    let table = [
+        (T, None, "  -  "),
+        (renewed + LEASE_MS - 1, None, "  -  "),
+        (renewed + LEASE_MS, Some(LEASE_MS), "  stale, 5m 00s  "),
+        (renewed + 5_460_000, Some(5_460_000), "  stale, 1h 31m  "),
+        (renewed + 180_000_000, Some(180_000_000), "  stale, 2d 02h  "),
+    ];
+    for (now_ms, age, shown) in table {
+        let (mut lines, mut tables) = (Vec::new(), Vec::new());
+        json(&mut lines, &header(Kind::Mtftpd), &rows, now_ms).unwrap();
+        text(&mut tables, &header(Kind::Mtftpd), &rows, now_ms).unwrap();
+        let line: Value = serde_json::from_slice(lines.split(|byte| *byte == b'\n').nth(1).unwrap()).unwrap();
+        assert_eq!((line["stale"].as_bool(), line["age_ms"].as_u64()), (Some(age.is_some()), age));
+        let tables = String::from_utf8(tables).unwrap();
+        assert!(tables.contains(shown), "{shown} in\n{tables}");
+    }
 }
