@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use driver::cli::Program;
 use driver::config::ConfigError;
 use driver::host;
 
+use wire::{GroupAddr, ServerId};
+
 use crate::config::{self, Loaded};
-use crate::shell;
+use crate::shell::{self, Forget};
 
 /// The program `mtftpd`.
 #[derive(Debug)]
@@ -36,6 +39,35 @@ impl Program for Mtftpd {
     fn run(file: &Path, loaded: Loaded) -> anyhow::Result<()> {
         host::init_log(loaded.config.log.json, &loaded.config.log.level)?;
         shell::run(file, loaded)
+    }
+
+    fn orders() -> Vec<Command> {
+        let address = Arg::new("address")
+            .required(true)
+            .value_name("ADDRESS")
+            .value_parser(value_parser!(GroupAddr))
+            .help("The multicast address");
+        let binld = Arg::new("binld")
+            .required(true)
+            .value_name("BINLD-ID")
+            .value_parser(value_parser!(ServerId))
+            .help("The BINLD, by its id as `status` shows it");
+        let force = Arg::new("force")
+            .long("force")
+            .action(ArgAction::SetTrue)
+            .help("Even if the BINLD renewed lately, or mtftpd has just started");
+        let about =
+            "Deletes the stale reference of a dead BINLD on its behalf; the last one frees the address";
+        vec![Command::new(Forget::NAME).about(about).args([address, binld, force])]
+    }
+
+    fn request_of(name: &str, arguments: &ArgMatches) -> Option<String> {
+        if name != Forget::NAME {
+            return None;
+        }
+        let group = *arguments.get_one::<GroupAddr>("address")?;
+        let binld = *arguments.get_one::<ServerId>("binld")?;
+        Some(Forget { group, binld, force: arguments.get_flag("force") }.to_string())
     }
 
     fn socket_of(file: &Path) -> Result<PathBuf, ConfigError> {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use wire::GroupAddr;
 use wire::tftp::{BLOCK_SIZE_DEFAULT, BLOCK_SIZE_UNFRAGMENTED};
 
-use crate::engine::EngineConfig;
+use crate::engine::{EngineConfig, ReferencePolicy};
 use crate::limits::{GRACE, GRACE_MAX};
 
 #[cfg(test)]
@@ -43,6 +43,9 @@ pub struct Config {
     /// After a restart with references nothing is released for this many seconds, 0–3600 (G11).
     #[serde(default = "grace_s")]
     pub grace_s: u16,
+    /// How long the reference of a BINLD lasts that does not renew it.
+    #[serde(default)]
+    pub references: References,
     /// Plain TFTP.
     #[serde(default)]
     pub tftp: Tftp,
@@ -58,6 +61,17 @@ pub struct Config {
     /// What is written to standard error.
     #[serde(default)]
     pub log: Log,
+}
+
+/// `references`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum References {
+    /// After 300 s it is shown as stale, and an operator may delete it on behalf of the BINLD.
+    #[default]
+    Lease,
+    /// For ever: the source to the letter.
+    Forever,
 }
 
 /// `[tftp]`
@@ -329,6 +343,10 @@ impl Config {
             block_size_max: self.tftp.block_size_max,
             query_group: self.query.group.0,
             grace: Duration::from_secs(self.grace_s.into()),
+            references: match self.references {
+                References::Lease => ReferencePolicy::Lease,
+                References::Forever => ReferencePolicy::Forever,
+            },
         }
     }
 
@@ -377,6 +395,7 @@ impl Config {
             ("state_dir", self.state_dir != new.state_dir),
             ("run_dir", self.run_dir != new.run_dir),
             ("grace_s", self.grace_s != new.grace_s),
+            ("references", self.references != new.references),
             ("tftp", self.tftp != new.tftp),
             ("mtftp", self.mtftp != new.mtftp),
             ("query", self.query != new.query),

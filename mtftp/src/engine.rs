@@ -31,13 +31,14 @@ use std::time::Duration;
 
 use driver::{Arrival, Counters, Deadline, Draw, Rate, Role, Time, Wall};
 use wire::control::{Envelope, Message};
+use wire::hold::Hold;
 use wire::query::{Opcode, Query};
 use wire::tftp::{BLOCK_SIZE_UNFRAGMENTED, ErrorCode, Packet, Request};
 use wire::{BootEpoch, GroupAddr, ServerId};
 
 pub use action::{
-    Action, Blocks, Change, Event, FileError, FileFacts, FileId, FileTicket, Journal, Outcome,
-    ReferenceRecord, RestRecord, SerialRecord, Tally, Ticket,
+    Action, Blocks, Change, Event, FileError, FileFacts, FileId, FileTicket, Forgotten, Journal, Order,
+    Outcome, ReferenceRecord, RestRecord, SerialRecord, Tally, Ticket,
 };
 pub use status::{ClaimStatus, OpenerStatus, ReferenceStatus, RestStatus, SessionStatus, Status};
 
@@ -47,6 +48,16 @@ use references::{References, Sender};
 use sessions::Sessions;
 
 use crate::limits;
+
+/// How long a reference lasts whose BINLD does not renew it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReferencePolicy {
+    /// After [`LEASE`](limits::LEASE) it is *stale*: shown, told, and forgotten on an operator's word.
+    #[default]
+    Lease,
+    /// For ever, and never shown as stale: the source to the letter (R003.20).
+    Forever,
+}
 
 /// What the core must know of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +76,8 @@ pub struct EngineConfig {
     pub query_group: GroupAddr,
     /// After a restart with references nothing is released for this long (G11).
     pub grace: Duration,
+    /// How long references last.
+    pub references: ReferencePolicy,
 }
 
 impl Default for EngineConfig {
@@ -81,6 +94,7 @@ impl Default for EngineConfig {
             block_size_max: BLOCK_SIZE_UNFRAGMENTED,
             query_group: group(239, 255, 255, 15),
             grace: limits::GRACE,
+            references: ReferencePolicy::default(),
         }
     }
 }
@@ -146,11 +160,18 @@ impl Engine {
     }
 
     /// A server that goes on where its journal ends: references are in force at once, rests start over in full,
-    /// and with references in it nothing is released for [`EngineConfig::grace`].
+    /// and with references in it nothing is released for [`EngineConfig::grace`]. `wall` says what is left of their leases.
     #[must_use]
-    pub fn recover(config: EngineConfig, identity: Identity, draw: Draw, rows: Journal, now: Time) -> Self {
+    pub fn recover(
+        config: EngineConfig,
+        identity: Identity,
+        draw: Draw,
+        rows: Journal,
+        now: Time,
+        wall: Wall,
+    ) -> Self {
         let mut engine = Self::new(config, identity, draw);
-        engine.references.recover(rows, now, &mut engine.context);
+        engine.references.recover(rows, now, wall, &mut engine.context);
         engine
     }
 
@@ -207,6 +228,21 @@ impl Engine {
             self.session_ended(Some(group));
         }
         self.plain.on_timeout(now, &mut self.context);
+    }
+
+    /// An operator orders the reference of a BINLD to be deleted on its behalf (G12); `force` also while it is not
+    /// stale. [`Action::Answer`] says what became of it, once.
+    pub fn on_forget(
+        &mut self,
+        now: Time,
+        wall: Wall,
+        order: Order,
+        (group, binld): (GroupAddr, ServerId),
+        force: bool,
+    ) {
+        let in_session = self.sessions.is_running(group);
+        let what = ((group, binld), force);
+        self.references.forget(now, wall, order, what, in_session, &mut self.context);
     }
 
     /// The store's answer to [`Action::Persist`].
@@ -295,14 +331,27 @@ impl Engine {
                 let in_session = self.sessions.is_running(message.group);
                 self.references.on_delete(now, sender, message, in_session, &mut self.context);
             }
+            Message::Hold(statement) => self.on_hold(now, from, &statement),
             // Said by servers to BINLDs; we are not one.
-            Message::Ack(_)
-            | Message::Nak(_)
-            | Message::Superseded(_)
-            | Message::Hold(_)
-            | Message::Hello(_) => {
+            Message::Ack(_) | Message::Nak(_) | Message::Superseded(_) | Message::Hello(_) => {
                 self.context.count("drop_control", "not_for_us");
             }
+        }
+    }
+
+    /// A holder's statement about an address: who has it for another content hears ours (Y4).
+    fn on_hold(&mut self, now: Time, from: SocketAddrV4, statement: &Hold) {
+        if statement.is_answer {
+            return self.context.count("hold", "answer");
+        }
+        self.context.count("hold", "statement");
+        let in_session = self.sessions.is_running(statement.group);
+        let place = self.references.place(statement.group);
+        let answer =
+            place.and_then(|place| defend::hold(now, place, self.identity.address, statement, in_session));
+        if let Some(answer) = answer {
+            self.context.count("hold", "answered");
+            self.references.answer(from, Message::Hold(answer), &mut self.context);
         }
     }
 
@@ -335,6 +384,7 @@ impl Engine {
             Some((_, claim)) if claim.closing => self.context.count("session", "open_while_closing"),
             Some((group, claim)) => {
                 let ports = claim.ports;
+                self.references.note_open(now, group);
                 self.sessions.on_open(now, from, (group, file, ports), &mut self.context);
             }
             None if port == self.config.pinned_server_port && self.pinned_is_sent(now) => {

@@ -20,6 +20,11 @@ pub const REST_PINNED: Duration = Duration::from_secs(10);
 pub const GRACE: Duration = Duration::from_secs(90);
 /// Longest grace that may be configured: an address must not stay taken for a working day.
 pub const GRACE_MAX: Duration = Duration::from_secs(3600);
+/// A reference that its BINLD has not renewed for this long is stale (G12): five of its renewals, one every 45 s, are
+/// missing. It is shown and told; nothing is freed.
+pub const LEASE: Duration = Duration::from_secs(300);
+/// An address on which a session was opened this recently is in use (Y4).
+pub const IN_USE: Duration = Duration::from_secs(300);
 /// A session that keeps a deleted address from being released is cut after this long (Y4: 120 s).
 pub const CLOSING_MAX: Duration = Duration::from_secs(120);
 /// Configures for plain TFTP that wait for the file to be looked up.
@@ -100,6 +105,7 @@ pub const FIRST_BLOCK_SENDS_MAX: u32 = 3;
 /// Sends of any later block: about 11 s, longer than EDK2's 4 s timer and twice it.
 pub const BLOCK_SENDS_MAX: u32 = 10;
 
+const _: () = assert!(GRACE.as_nanos() < LEASE.as_nanos());
 const _: () = assert!(KNOWN_MAX >= REFERENCES_MAX);
 const _: () = assert!(RESEND_MIN.as_nanos() < SILENCE_MAX.as_nanos());
 const _: () = assert!(SILENCE_MAX.as_nanos() < MASTER_SILENCE.as_nanos());

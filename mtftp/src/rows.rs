@@ -4,6 +4,10 @@ use driver::Wall;
 use wire::configure::Ports;
 
 use crate::engine::{Change, Journal, ReferenceRecord, RestRecord, SerialRecord};
+use crate::limits::LEASE;
+
+// Daemon and dump mean the same by *stale*.
+const _: () = assert!(LEASE.as_millis() == db::LEASE_MS as u128);
 
 /// A change of the core as one of the store.
 #[must_use]

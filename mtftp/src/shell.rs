@@ -2,9 +2,11 @@
 
 pub mod files;
 mod news;
+mod orders;
 mod status;
 mod store;
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +14,7 @@ use std::time::Duration;
 use anyhow::Context;
 use driver::cli::{STATUS, STATUS_JSON};
 use driver::clock::Clock;
-use driver::control::Listener;
+use driver::control::{Listener, Operator};
 use driver::quiet::Quiet;
 use driver::run::Service;
 use driver::udp::{Doors, Interface};
@@ -22,8 +24,9 @@ use wire::ServerId;
 use wire::tftp::{BLOCK_SIZE_UNFRAGMENTED, DATA_HEADER_LEN, data_header};
 
 use crate::config::{self, Config, Loaded};
-use crate::engine::{Action, Blocks, Engine, FileError, FileFacts, FileId, FileTicket, Identity};
+use crate::engine::{Action, Blocks, Engine, FileError, FileFacts, FileId, FileTicket, Identity, Order};
 use files::Files;
+pub use orders::Forget;
 use store::{Job, Stored};
 
 /// How often the log says what was suppressed.
@@ -60,7 +63,7 @@ pub fn run(file: &Path, loaded: Loaded) -> anyhow::Result<()> {
         references = journal.references.len(), rests = journal.rests.len(), "mtftpd serves"
     );
     let draw = Draw::from_seed(u64::from_ne_bytes(host::random()?));
-    let engine = Engine::recover(config.engine(), identity, draw, journal, clock.now());
+    let engine = Engine::recover(config.engine(), identity, draw, journal, clock.now(), wall);
     let (worker, done) = store::start(kept);
     let mut shell = Shell {
         engine,
@@ -70,6 +73,8 @@ pub fn run(file: &Path, loaded: Loaded) -> anyhow::Result<()> {
         worker,
         files,
         quiet: Quiet::default(),
+        operators: BTreeMap::new(),
+        orders: 0,
         file: file.to_owned(),
         config,
         interface,
@@ -87,6 +92,10 @@ struct Shell {
     worker: Worker<Job>,
     files: Files,
     quiet: Quiet<Ipv4Addr>,
+    /// Who waits for what.
+    operators: BTreeMap<Order, (Forget, Operator)>,
+    /// Orders so far.
+    orders: u64,
     /// The configuration file.
     file: PathBuf,
     config: Config,
@@ -116,6 +125,12 @@ impl Shell {
                     }
                 }
                 Action::Tell(event) => news::tell(&mut self.quiet, now, &event),
+                Action::Answer(order, outcome) => {
+                    if let Some((forget, operator)) = self.operators.remove(&order) {
+                        let pinned = forget.group == self.config.mtftp.pinned_group.0;
+                        operator.answer(forget.answer(pinned, &outcome));
+                    }
+                }
             }
         }
     }
@@ -205,7 +220,21 @@ impl Service for Shell {
         match request {
             STATUS => self.report(now).text(),
             STATUS_JSON => self.report(now).json(),
-            _ => format!("unknown request; known: {STATUS}, {STATUS_JSON}\n"),
+            _ => format!("unknown request; known: {STATUS}, {STATUS_JSON}, {}\n", Forget::NAME),
+        }
+    }
+
+    fn on_asked(&mut self, now: Time, request: &str, operator: Operator) {
+        match Forget::parse(request) {
+            None => operator.answer(self.on_request(now, request)),
+            Some(Err(wrong)) => operator.answer(format!("{wrong}\n")),
+            Some(Ok(forget)) => {
+                self.orders += 1;
+                let order = Order(self.orders);
+                self.operators.insert(order, (forget, operator));
+                let (wall, what) = (self.clock.wall(), (forget.group, forget.binld));
+                self.engine.on_forget(now, wall, order, what, forget.force);
+            }
         }
     }
 

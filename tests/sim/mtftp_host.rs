@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use db::{Kind, Store};
 use driver::{Arrival, Deadline, Draw, Role, Time, Transmit, Wall};
 use mtftp::engine::{
-    Action, Blocks, Change, Engine, EngineConfig, FileError, FileFacts, FileId, FileTicket, Identity, Status,
-    Ticket,
+    Action, Blocks, Change, Engine, EngineConfig, FileError, FileFacts, FileId, FileTicket, Forgotten,
+    Identity, Order, Status, Ticket,
 };
 use mtftp::rows::{journal, row};
 use wire::tftp::data_header;
@@ -35,6 +35,9 @@ pub struct MtftpHost {
     opening: VecDeque<(FileTicket, FileName)>,
     open: BTreeMap<FileId, FileName>,
     last_file: u64,
+    wall: Wall,
+    /// What operators were told.
+    pub forgotten: Vec<Forgotten>,
 }
 
 impl MtftpHost {
@@ -60,6 +63,8 @@ impl MtftpHost {
             opening: VecDeque::new(),
             open: BTreeMap::new(),
             last_file: 0,
+            wall: Wall(0),
+            forgotten: Vec::new(),
         }
     }
 
@@ -79,6 +84,13 @@ impl MtftpHost {
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         self.address
+    }
+
+    /// An operator's order.
+    pub fn forget(&mut self, now: Time, what: (GroupAddr, ServerId), force: bool) {
+        if let Some(engine) = &mut self.engine {
+            engine.on_forget(now, self.wall, Order(0), what, force);
+        }
     }
 
     /// What survives.
@@ -127,10 +139,11 @@ impl MtftpHost {
 
 impl Program for MtftpHost {
     fn start(&mut self, now: Time, wall: Wall, draw: Draw) {
+        self.wall = wall;
         let boot = self.store.boot(wall.0, self.server).expect("the store begins a boot epoch");
         let identity = Identity { server: boot.server, epoch: boot.epoch, address: self.address };
         let journal = journal(self.store.load().expect("the store is read"));
-        self.engine = Some(Engine::recover(self.config.clone(), identity, draw, journal, now));
+        self.engine = Some(Engine::recover(self.config.clone(), identity, draw, journal, now, wall));
     }
 
     fn crash(&mut self, draw: &mut Draw) {
@@ -158,6 +171,7 @@ impl Program for MtftpHost {
     }
 
     fn on_datagram(&mut self, now: Time, wall: Wall, arrival: &Arrival<'_>) {
+        self.wall = wall;
         if let Some(engine) = &mut self.engine {
             engine.on_datagram(now, wall, arrival);
         }
@@ -215,6 +229,7 @@ impl Program for MtftpHost {
                 Action::Blocks(blocks) => effects.extend(self.packets(&blocks)),
                 Action::Tell(event) if tells => effects.push(Effect::Tell(format!("{event:?}"))),
                 Action::Tell(_) => {}
+                Action::Answer(_, outcome) => self.forgotten.push(outcome),
             }
         }
         effects

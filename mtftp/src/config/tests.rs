@@ -7,6 +7,7 @@ fn fails(text: &str) -> String {
 #[test]
 fn what_is_printed_parses_back() {
     let full = "interface = \"br0\"\naddress = \"10.0.0.9\"\nboot_dir = \"/b\"\nstate_dir = \"/s\"\nrun_dir = \"/r\"\ngrace_s = 7\n\
+        references = \"forever\"\n\
         [tftp]\nport = 1069\ntransfer_port = 1070\nblock_size_max = 512\n\
         [mtftp]\npinned_group = \"239.255.1.2\"\npinned_client_port = 3002\npinned_port = 9\nports = [10, 11]\nttl = 4\n\
         [query]\ngroup = \"239.255.255.16\"\nport = 12\n[control]\nport = 13\n\
@@ -28,6 +29,7 @@ fn what_is_printed_parses_back() {
 fn the_defaults_are_the_documented_ones() {
     let (config, _) = parse(Path::new("x.toml"), "interface = \"eth0\"\n").unwrap();
     assert_eq!(config.engine(), EngineConfig::default());
+    assert!(config.to_string().contains("references = \"lease\"\n"), "{config}");
     assert_eq!((config.tftp.port, config.query.port, config.control.port), (69, 4015, 4017));
     assert_eq!((config.mtftp.pinned_port, config.mtftp.ports), (1759, vec![1760]));
 }
@@ -79,6 +81,8 @@ fn wrong_configurations_say_where_and_what_to_do() {
         fails("interface = \"e\"\n[query]\ngroup = \"10.0.0.1\"\n")
             .starts_with("x.toml:3: 10.0.0.1 is not a multicast")
     );
+    let wrong = fails("interface = \"e\"\nreferences = \"never\"\n");
+    assert!(wrong.starts_with("x.toml:2: unknown value `never`") && wrong.contains("`forever`"), "{wrong}");
     assert!(fails("interface = \"e\"\n[log]\nlevel = \"loud\"\n").starts_with("x.toml:3: log level `loud`"));
 }
 
@@ -103,4 +107,14 @@ fn what_the_host_does_not_have_is_refused_with_its_line() {
     assert!(error.contains("mtftpd.toml:1: there is no network interface `nosuch0`"), "{error}");
     let error = load_text(&good.replace("127.0.0.1", "198.51.100.1")).unwrap_err();
     assert!(error.contains("mtftpd.toml:"), "{error}");
+}
+
+#[test]
+fn how_long_references_last_reaches_the_core_and_changes_only_at_a_start() {
+    let read = |text: &str| parse(Path::new("x.toml"), text).unwrap().0;
+    let lease = read("interface = \"eth0\"\n");
+    let forever = read("interface = \"eth0\"\nreferences = \"forever\"\n");
+    assert_eq!(lease.engine().references, ReferencePolicy::Lease);
+    assert_eq!(forever.engine().references, ReferencePolicy::Forever);
+    assert_eq!(lease.fixed_changes(&forever), ["references"]);
 }

@@ -1,6 +1,7 @@
 //! What goes into the core and what comes out of it.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
 
 use driver::{Role, Transmit, Wall};
 use wire::configure::Ports;
@@ -199,6 +200,32 @@ pub enum Event {
         binld: ServerId,
         /// Whether it was the last one: the address rests now.
         released: bool,
+        /// Whether an operator said so, and not the BINLD.
+        on_behalf: bool,
+    },
+    /// A BINLD has not renewed its reference in time (G12). Nothing was taken from it.
+    Stale {
+        /// The address.
+        group: GroupAddr,
+        /// What it carries.
+        file: FileName,
+        /// Whose.
+        binld: ServerId,
+        /// Where it was last heard.
+        address: Ipv4Addr,
+        /// When it was last renewed.
+        renewed: Wall,
+    },
+    /// A stale reference was renewed.
+    Renewed {
+        /// The address.
+        group: GroupAddr,
+        /// What it carries.
+        file: FileName,
+        /// Whose.
+        binld: ServerId,
+        /// Where it was heard.
+        address: Ipv4Addr,
     },
     /// A query for an address in use here was echoed.
     Defended {
@@ -247,6 +274,33 @@ pub enum Event {
     StoreFailed,
 }
 
+/// Number of an operator's order; its [`Action::Answer`] repeats it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Order(pub u64);
+
+/// What became of an order to forget a reference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forgotten {
+    /// It is gone, in the store too.
+    Done {
+        /// Whether it was the last one: the address rests now.
+        released: bool,
+    },
+    /// It was the last one, and a session runs: no new opens; gone when it ends, at most
+    /// [`CLOSING_MAX`](crate::limits::CLOSING_MAX) from now.
+    Closing,
+    /// Nobody relies on that address; these are relied on.
+    NoSuchAddress(Vec<GroupAddr>),
+    /// That BINLD does not rely on it; these do.
+    NoSuchReference(Vec<ServerId>),
+    /// Its BINLD renewed it lately: it will be stale after this long, or never.
+    NotStale(Option<Duration>),
+    /// Something else is being done with it right now.
+    Busy,
+    /// The store failed: it is still there.
+    NotStored,
+}
+
 /// What a multicast session sent, and to whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tally {
@@ -280,6 +334,8 @@ pub enum Action {
     Close(FileId),
     /// Send blocks of a file.
     Blocks(Blocks),
+    /// Tell an operator what became of the order.
+    Answer(Order, Forgotten),
     /// For logs.
     Tell(Event),
 }

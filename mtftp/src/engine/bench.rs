@@ -1,6 +1,6 @@
 //! A shell for tests: answers files and store at once unless told otherwise, and keeps what goes out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
@@ -46,8 +46,10 @@ pub(crate) struct Bench {
     pub(crate) events: Vec<Event>,
     pub(crate) changes: Vec<Change>,
     pub(crate) open: BTreeMap<FileId, String>,
-    /// Answers the store has not given yet, when it is slow.
-    pub(crate) unstored: Vec<Ticket>,
+    /// What the store has not answered yet, when it is slow.
+    pub(crate) unstored: VecDeque<(Ticket, Vec<Change>)>,
+    /// What operators were told.
+    pub(crate) answers: Vec<(Order, Forgotten)>,
     pub(crate) slow_store: bool,
     files_opened: u64,
 }
@@ -72,7 +74,8 @@ impl Bench {
             events: Vec::new(),
             changes: Vec::new(),
             open: BTreeMap::new(),
-            unstored: Vec::new(),
+            unstored: VecDeque::new(),
+            answers: Vec::new(),
             slow_store: false,
             files_opened: 0,
         };
@@ -86,13 +89,14 @@ impl Bench {
                 Action::Send(transmit) => self.sent.push(transmit),
                 Action::Blocks(blocks) => self.blocks.push(blocks),
                 Action::Tell(event) => self.events.push(event),
+                Action::Answer(order, outcome) => self.answers.push((order, outcome)),
                 Action::Close(file) => {
                     assert!(self.open.remove(&file).is_some(), "a file is closed once");
                 }
                 Action::Persist(ticket, changes) => {
-                    self.changes.extend(changes);
+                    self.changes.extend(changes.iter().cloned());
                     if self.slow_store {
-                        self.unstored.push(ticket);
+                        self.unstored.push_back((ticket, changes));
                     } else {
                         self.engine.on_stored(self.now, ticket, Ok(()));
                     }
@@ -115,7 +119,7 @@ impl Bench {
     }
 
     pub(crate) fn stored(&mut self, result: Result<(), ()>) {
-        for ticket in std::mem::take(&mut self.unstored) {
+        for (ticket, _) in std::mem::take(&mut self.unstored) {
             self.engine.on_stored(self.now, ticket, result);
         }
         self.drain();
@@ -200,6 +204,15 @@ impl Bench {
     pub(crate) fn delete(&mut self, n: u8, serial: u32, group: GroupAddr, file: &str) -> Option<Message> {
         let message = Message::Delete(Delete { serial: Serial(serial), group, file: name(file) });
         self.control(n, 1, message)
+    }
+
+    pub(crate) fn forget(&mut self, n: u8, group: GroupAddr, force: bool) -> Option<Forgotten> {
+        let wall = Wall(self.now.as_nanos() / 1_000_000);
+        self.engine.on_forget(self.now, wall, Order(7), (group, binld(n).0), force);
+        self.drain();
+        let mut answers = std::mem::take(&mut self.answers);
+        assert!(answers.len() <= 1 && answers.iter().all(|(order, _)| *order == Order(7)), "{answers:?}");
+        answers.pop().map(|(_, outcome)| outcome)
     }
 
     // --- clients --------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 use driver::{Counters, Outbox, Role, Transmit};
 use wire::FileName;
 
-use super::action::{Action, Blocks, Change, Event, FileId, FileTicket, Ticket};
+use super::action::{Action, Blocks, Change, Event, FileId, FileTicket, Forgotten, Order, Ticket};
 
 /// Actions, counters and ticket numbers, shared by all parts.
 #[derive(Debug, Default)]
@@ -43,6 +43,10 @@ impl Context {
 
     pub(crate) fn blocks(&mut self, blocks: Blocks) {
         self.actions.push(Action::Blocks(blocks));
+    }
+
+    pub(crate) fn answer(&mut self, order: Order, outcome: Forgotten) {
+        self.actions.push(Action::Answer(order, outcome));
     }
 
     pub(crate) fn tell(&mut self, event: Event) {

@@ -2,6 +2,9 @@
 
 use std::net::Ipv4Addr;
 
+use driver::Time;
+use wire::Content;
+use wire::hold::{Hold, HoldState};
 use wire::query::Query;
 
 use super::references::Place;
@@ -10,4 +13,25 @@ use super::references::Place;
 /// Ports, boot server type and layer do not count (`requirements.md` § 4, R003.8–R003.13).
 pub(crate) fn conflicts(place: &Place, own: Ipv4Addr, query: &Query) -> bool {
     !(query.content.server == own && query.content.file == *place.file())
+}
+
+/// What we say to a holder's statement: nothing if it is about another address or about the same content. We hand
+/// nothing out, so an address with references is *draining*, which loses to every claim and stays defended (Y4).
+pub(crate) fn hold(
+    now: Time,
+    place: &Place,
+    own: Ipv4Addr,
+    statement: &Hold,
+    in_session: bool,
+) -> Option<Hold> {
+    let content = Content { server: own, file: place.file().clone() };
+    if statement.content == content {
+        return None;
+    }
+    let (state, stamp, in_use) = match place {
+        Place::Claimed(claim) => (HoldState::Draining, claim.stamp()?, in_session || claim.was_opened(now)),
+        Place::Resting(rest) => (HoldState::Resting, rest.stamp, false),
+    };
+    let Hold { group, nonce, .. } = *statement;
+    Some(Hold { group, content, stamp, state, in_use, is_answer: true, nonce })
 }

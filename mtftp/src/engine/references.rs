@@ -6,6 +6,7 @@
 //! configure ─► Looking (file?) ─► Storing (reference) ─► ACK          no file, in use ─► NAK, nothing changed
 //! delete    ─► last reference and a session runs: Closing (no new opens; 120 s at most) ─► Storing (removal) ─► ACK
 //!           └► otherwise: Storing (removal) ─► ACK
+//! forget    ─► as delete, by an operator's word and on behalf of a BINLD that does not renew (G12)
 //! ```
 //!
 //! One address:
@@ -18,7 +19,8 @@
 //!
 //! Of every (BINLD, address) the highest (boot epoch, serial) is kept, beyond the reference's end: equal → the same
 //! answer, lower → *superseded* (G14). Nothing is answered before the store has it (I2). Everything but *in use* and
-//! *no such file* that goes wrong is silence and a counter: the BINLD asks again.
+//! *no such file* that goes wrong is silence and a counter: the BINLD asks again. A BINLD that does not configure again
+//! for 300 s has a *stale* reference: that is shown and told, and takes nothing from it.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -30,18 +32,20 @@ use wire::tftp::MTFTP_FILE_SIZE_MAX;
 use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
 
 use super::action::{
-    Change, Event, FileError, FileFacts, FileTicket, Journal, ReferenceRecord, RestRecord, SerialRecord,
-    Ticket,
+    Change, Event, FileError, FileFacts, FileTicket, Forgotten, Journal, Order, ReferenceRecord, RestRecord,
+    SerialRecord, Ticket,
 };
 use super::context::Context;
 use super::{EngineConfig, Identity};
 use crate::limits::{
-    CLOSING_MAX, KNOWN_KEEP, KNOWN_MAX, PROBES_MAX, REFERENCES_MAX, REFERENCES_PER_SENDER_MAX, REST,
-    REST_PINNED,
+    CLOSING_MAX, IN_USE, KNOWN_KEEP, KNOWN_MAX, LEASE, PROBES_MAX, REFERENCES_MAX, REFERENCES_PER_SENDER_MAX,
+    REST, REST_PINNED,
 };
 
 mod configure;
 mod delete;
+mod forget;
+mod lease;
 #[cfg(test)]
 mod tests;
 
@@ -56,6 +60,10 @@ pub(crate) struct Reference {
     pub(crate) renewed: Wall,
     /// False until the store has it for the first time.
     pub(crate) stored: bool,
+    /// Until when it must be renewed (G12); `None` if it need not be.
+    pub(crate) stale_at: Option<Time>,
+    /// It was not.
+    pub(crate) stale: bool,
 }
 
 /// An address with at least one reference.
@@ -66,6 +74,10 @@ pub(crate) struct Claim {
     pub(crate) references: BTreeMap<ServerId, Reference>,
     /// The last reference is being deleted: no new opens.
     pub(crate) closing: bool,
+    /// When somebody last opened a session here.
+    pub(crate) opened_at: Option<Time>,
+    /// The rest that it was taken out of, until the store has a reference: without one it goes on.
+    before: Option<Rest>,
 }
 
 /// An address that may not be used for something else yet.
@@ -83,6 +95,18 @@ pub(crate) struct Rest {
 pub(crate) enum Place {
     Claimed(Claim),
     Resting(Rest),
+}
+
+impl Claim {
+    /// When it was first committed, as far as those who rely on it say.
+    pub(crate) fn stamp(&self) -> Option<Stamp> {
+        self.references.values().map(|reference| reference.stamp).min()
+    }
+
+    /// Whether somebody opened a session here lately (Y4).
+    pub(crate) fn was_opened(&self, now: Time) -> bool {
+        self.opened_at.is_some_and(|at| now.since(at) < IN_USE)
+    }
 }
 
 impl Place {
@@ -129,12 +153,34 @@ struct Asked<M> {
 enum Step {
     /// The shell looks the file up.
     Looking { file: FileTicket, group: GroupAddr, ports: Ports, stamp: Stamp, asked: Asked<Configure> },
-    /// The store writes the reference.
-    Storing { ticket: Ticket, size: u64, before: Option<Rest>, asked: Asked<Configure> },
+    /// The store writes the reference. `old` is what it has of it until then.
+    Storing { ticket: Ticket, size: u64, old: Option<Reference>, asked: Asked<Configure> },
     /// The session of an address whose last reference goes is ending.
-    Closing { asked: Asked<Delete> },
-    /// The store removes the reference (`reference` false: there was none, only the serial is written).
-    Removing { ticket: Ticket, reference: bool, asked: Asked<Delete> },
+    Closing { removal: Removal },
+    /// The store removes the reference (`reference` false: there was none, only the serial is written), and begins
+    /// the rest if it was the last one (`rests`).
+    Removing { ticket: Ticket, reference: bool, rests: bool, removal: Removal },
+}
+
+/// A reference that shall go.
+#[derive(Debug, Clone)]
+struct Removal {
+    /// Requests below this number are older than the removal.
+    epoch: BootEpoch,
+    serial: Serial,
+    at: Wall,
+    by: By,
+}
+
+/// Who wants it gone, and where the answer goes.
+#[derive(Debug, Clone)]
+enum By {
+    Binld {
+        to: SocketAddrV4,
+        file: FileName,
+    },
+    /// `None`: has been answered already.
+    Operator(Option<Order>),
 }
 
 /// Keys of one request in flight: address and BINLD.
@@ -145,6 +191,7 @@ enum Due {
     Rested(GroupAddr),
     Forget(Key),
     Cut(GroupAddr),
+    Stale(Key),
 }
 
 /// All references, and the requests about them.
@@ -182,7 +229,8 @@ impl References {
     }
 
     /// Takes up what the store knew. Rests start over in full; with references, the grace begins.
-    pub(crate) fn recover(&mut self, journal: Journal, now: Time, context: &mut Context) {
+    pub(crate) fn recover(&mut self, journal: Journal, now: Time, wall: Wall, context: &mut Context) {
+        let rested: Vec<GroupAddr> = journal.rests.iter().map(|record| record.group).collect();
         for record in journal.rests {
             let ports = Ports { client: 0, server: 0 };
             let rest = Rest { file: record.file, ports, stamp: record.stamp, since: record.since };
@@ -193,14 +241,20 @@ impl References {
         records.sort_by_key(|record| (record.group, record.stamp, record.binld));
         for record in records {
             self.grace_until = now + self.config.grace;
-            self.recover_reference(&record, context);
+            self.recover_reference(&record, now, wall, context);
+        }
+        // A rest that the store did not forget in time.
+        for group in
+            rested.into_iter().filter(|group| matches!(self.places.get(group), Some(Place::Claimed(_))))
+        {
+            context.persist(vec![Change::DeleteRest(group)]);
         }
         for record in journal.serials {
             self.remember((record.group, record.binld), record.epoch, record.serial, None, now);
         }
     }
 
-    fn recover_reference(&mut self, record: &ReferenceRecord, context: &mut Context) {
+    fn recover_reference(&mut self, record: &ReferenceRecord, now: Time, wall: Wall, context: &mut Context) {
         if let Some(Place::Claimed(claim)) = self.places.get(&record.group)
             && claim.file != record.file
         {
@@ -216,13 +270,13 @@ impl References {
         };
         self.deadlines.disarm(&Due::Rested(record.group));
         self.put_reference(record, ports, true);
-        self.known.insert(
-            (record.group, record.binld),
-            Known { epoch: record.epoch, serial: record.serial, answer: None },
-        );
+        let key = (record.group, record.binld);
+        self.known.insert(key, Known { epoch: record.epoch, serial: record.serial, answer: None });
+        self.lease_after_restart(key, now, wall);
     }
 
     fn put_reference(&mut self, record: &ReferenceRecord, ports: Ports, stored: bool) {
+        let old = self.reference((record.group, record.binld));
         let reference = Reference {
             address: record.address,
             epoch: record.epoch,
@@ -231,16 +285,41 @@ impl References {
             since: record.since,
             renewed: record.renewed,
             stored,
+            // The lease goes on as it was until the store has the renewal.
+            stale_at: old.and_then(|old| old.stale_at),
+            stale: old.is_some_and(|old| old.stale),
         };
-        let fresh = Claim { file: record.file.clone(), ports, references: BTreeMap::new(), closing: false };
+        let fresh = Claim {
+            file: record.file.clone(),
+            ports,
+            references: BTreeMap::new(),
+            closing: false,
+            opened_at: None,
+            before: None,
+        };
         let place = self.places.entry(record.group).or_insert_with(|| Place::Claimed(fresh.clone()));
-        if let Place::Resting(_) = place {
-            *place = Place::Claimed(fresh);
+        if let Place::Resting(rest) = place {
+            let before = if stored { None } else { Some(rest.clone()) };
+            *place = Place::Claimed(Claim { before, ..fresh });
         }
         if let Place::Claimed(claim) = place {
-            claim.closing = false;
             claim.references.insert(record.binld, reference);
         }
+    }
+
+    /// References of an address that will be there whatever becomes of this one's: the store has them, and nobody
+    /// wants them gone.
+    fn others(&self, (group, binld): Key) -> usize {
+        let Some(Place::Claimed(claim)) = self.places.get(&group) else { return 0 };
+        let stays = |other: &ServerId| {
+            !matches!(
+                self.steps.get(&(group, *other)),
+                Some(Step::Closing { .. } | Step::Removing { reference: true, .. })
+            )
+        };
+        let others =
+            claim.references.iter().filter(|(other, reference)| **other != binld && reference.stored);
+        others.filter(|(other, _)| stays(other)).count()
     }
 
     fn rest(&mut self, now: Time, group: GroupAddr, rest: Rest) {
@@ -282,6 +361,13 @@ impl References {
         })
     }
 
+    /// Somebody opened a session there.
+    pub(crate) fn note_open(&mut self, now: Time, group: GroupAddr) {
+        if let Some(Place::Claimed(claim)) = self.places.get_mut(&group) {
+            claim.opened_at = Some(now);
+        }
+    }
+
     fn reference(&self, (group, binld): Key) -> Option<&Reference> {
         match self.places.get(&group) {
             Some(Place::Claimed(claim)) => claim.references.get(&binld),
@@ -313,6 +399,7 @@ impl References {
                     }
                 }
                 Due::Cut(group) => cut.push(group),
+                Due::Stale(key) => self.on_stale(key, context),
             }
         }
         cut

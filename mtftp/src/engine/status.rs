@@ -58,6 +58,8 @@ pub struct ReferenceStatus {
     pub renewed: Wall,
     /// Whether the store has it: not yet ACKed otherwise.
     pub stored: bool,
+    /// Whether it was not renewed in time (G12).
+    pub stale: bool,
 }
 
 /// A released address.
@@ -120,6 +122,7 @@ impl Engine {
                             since: reference.since,
                             renewed: reference.renewed,
                             stored: reference.stored,
+                            stale: reference.stale,
                         })
                         .collect(),
                     session: self.sessions.running(group).map(session_status),

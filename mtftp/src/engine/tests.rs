@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use driver::Wall;
 use proptest::prelude::*;
+use wire::hold::{Hold, HoldState};
 use wire::query::{Opcode, Query};
 use wire::tftp::{Options, Packet};
-use wire::{Content, Layer, ServerType};
+use wire::{Content, Layer, ServerType, Stamp};
 
 use super::bench::*;
 use super::*;
@@ -50,6 +51,88 @@ fn g13_defends_references_and_rests() {
     assert!(echoed(&mut bench, &query(other, "b", group(1))), "resting");
     bench.pass(limits::REST);
     assert!(!echoed(&mut bench, &query(other, "b", group(1))), "free");
+}
+
+fn hold_about(content: (Ipv4Addr, &str), group: GroupAddr, is_answer: bool) -> Hold {
+    Hold {
+        group,
+        content: Content { server: content.0, file: name(content.1) },
+        stamp: Stamp { millis: 1, sender: ServerId([1; 16]) },
+        state: HoldState::Committed,
+        in_use: true,
+        is_answer,
+        nonce: 0xfeed,
+    }
+}
+
+/// What a statement is answered with, to the very endpoint that it came from.
+fn stated(bench: &mut Bench, statement: Hold) -> Option<Hold> {
+    let from = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 5), 4444);
+    let message = Message::Hold(statement);
+    let envelope = Envelope { sender: ServerId([5; 16]), boot_epoch: BootEpoch(1), sequence: 0, message };
+    bench.sent.clear();
+    bench.datagram(Role::Control, from, &envelope.encode());
+    bench.answer_to(from).map(|message| {
+        let Message::Hold(hold) = message else { panic!("{message:?}") };
+        hold
+    })
+}
+
+/// Y4: who has the address for another content answers, as *draining* or *resting*, once.
+#[test]
+fn y4_a_holders_statement_is_answered_by_who_has_the_address_for_something_else() {
+    let other = Ipv4Addr::new(10, 0, 0, 8);
+    let second = Duration::from_secs(1);
+    // References of two, an open so long ago, and both deleted.
+    let fresh = |after: Option<Duration>, delete: bool| {
+        let mut bench = Bench::new();
+        bench.configure(2, 1, group(1), "a");
+        bench.configure(1, 1, group(1), "a");
+        if let Some(after) = after {
+            bench.open(PORT, client(1), "a");
+            bench.pass(after);
+        }
+        if delete {
+            bench.delete(2, 2, group(1), "a");
+            bench.delete(1, 2, group(1), "a");
+        }
+        bench
+    };
+    let used = limits::IN_USE;
+    let answer = |state, in_use| Some((state, in_use));
+    // (bench, statement about, address, is an answer, state and use that are answered)
+    let draining = |in_use| answer(HoldState::Draining, in_use);
+    let table = [
+        (fresh(None, false), (other, "a"), group(1), false, draining(false)),
+        (fresh(None, false), (OWN, "b"), group(1), false, draining(false)),
+        (fresh(Some(second), false), (other, "b"), group(1), false, draining(true)),
+        (fresh(Some(used - second), false), (other, "b"), group(1), false, draining(true)),
+        (fresh(Some(used), false), (other, "b"), group(1), false, draining(false)),
+        (fresh(Some(10 * second), true), (other, "b"), group(1), false, answer(HoldState::Resting, false)),
+        (fresh(None, false), (OWN, "a"), group(1), false, None),
+        (fresh(None, false), (other, "b"), group(2), false, None),
+        (fresh(None, false), (other, "b"), group(1), true, None),
+    ];
+    for (row, (mut bench, content, group, is_answer, expected)) in table.into_iter().enumerate() {
+        let heard = stated(&mut bench, hold_about(content, group, is_answer));
+        let seen = heard.as_ref().map(|hold| (hold.state, hold.in_use));
+        assert_eq!(seen, expected, "row {row}");
+        if let Some(hold) = heard {
+            assert_eq!(hold.content, Content { server: OWN, file: name("a") }, "row {row}");
+            // The oldest: its references have the same time, and the lesser name.
+            assert_eq!(hold.stamp, Stamp { millis: 5, sender: binld(1).0 }, "row {row}");
+            assert_eq!((hold.group, hold.nonce, hold.is_answer), (group, 0xfeed, true), "row {row}");
+        }
+    }
+}
+
+#[test]
+fn statements_are_answered_at_the_rate_of_control_messages() {
+    let mut bench = Bench::new();
+    bench.configure(2, 1, group(1), "a");
+    let statement = hold_about((Ipv4Addr::new(10, 0, 0, 8), "b"), group(1), false);
+    let count = u32::try_from((0..3000).filter(|_| stated(&mut bench, statement.clone()).is_some()).count());
+    assert_eq!(count, Ok(limits::CONTROLS_BURST));
 }
 
 #[test]

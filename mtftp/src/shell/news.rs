@@ -20,7 +20,11 @@ fn source_of(event: &Event) -> Option<Ipv4Addr> {
         Event::Configured { address, .. } | Event::Refused { address, .. } => Some(*address),
         Event::Defended { from, .. } | Event::SessionBegan { from, .. } => Some(*from.ip()),
         Event::TransferEnded { client, .. } | Event::NoFile { client, .. } => Some(*client.ip()),
-        Event::Deleted { .. } | Event::SessionEnded { .. } | Event::StoreFailed => None,
+        Event::Deleted { .. }
+        | Event::Stale { .. }
+        | Event::Renewed { .. }
+        | Event::SessionEnded { .. }
+        | Event::StoreFailed => None,
     }
 }
 
@@ -36,8 +40,18 @@ fn write(event: &Event) {
         Event::Refused { group: None, file, why, address } => {
             tracing::warn!(%file, why, %address, "file refused");
         }
-        Event::Deleted { group, file, binld, released } => {
+        Event::Deleted { group, file, binld, released, on_behalf: false } => {
             tracing::info!(%group, %file, %binld, released, "reference deleted");
+        }
+        Event::Deleted { group, file, binld, released, on_behalf: true } => {
+            tracing::warn!(%group, %file, %binld, released, "reference deleted by an operator, on behalf of its BINLD");
+        }
+        Event::Stale { group, file, binld, address, renewed } => tracing::warn!(
+            %group, %file, %binld, %address, renewed_ms = renewed.0,
+            "reference stale: its BINLD does not renew it; nothing is freed"
+        ),
+        Event::Renewed { group, file, binld, address } => {
+            tracing::info!(%group, %file, %binld, %address, "stale reference renewed");
         }
         Event::Defended { group, file, from } => {
             tracing::warn!(%group, %file, %from, "address defended: somebody asked for it for something else");

@@ -52,7 +52,7 @@ impl Report<'_> {
             .iter()
             .flat_map(|claim| claim.references.iter().map(|reference| self.reference_row(claim, reference)))
             .collect();
-        let head = ["address", "binld", "from", "boot epoch", "serial", "for", "renewed"];
+        let head = ["address", "binld", "from", "boot epoch", "serial", "for", "renewed", "lease"];
         section(&mut out, "references", &head, references);
         let running = || {
             let claims = self.status.claims.iter();
@@ -84,6 +84,7 @@ impl Report<'_> {
             reference.serial.0.to_string(),
             self.since(reference.since),
             format!("{} ago", self.since(reference.renewed)),
+            if reference.stale { "stale" } else { "-" }.to_owned(),
         ]
     }
 
@@ -106,11 +107,40 @@ impl Report<'_> {
             "uptime_ms": u64::try_from(self.uptime.as_millis()).unwrap_or(u64::MAX),
             "transfers": self.status.transfers,
             "files_open": self.files_open,
-            "claims": self.status.claims.iter().map(claim_json).collect::<Vec<_>>(),
+            "claims": self.status.claims.iter().map(|claim| self.claim_json(claim)).collect::<Vec<_>>(),
             "rests": rests.collect::<Vec<_>>(),
             "counters": counters.collect::<serde_json::Map<_, _>>(),
         });
         format!("{report}\n")
+    }
+}
+
+impl Report<'_> {
+    fn claim_json(&self, claim: &ClaimStatus) -> Value {
+        let references = claim.references.iter().map(|reference| {
+            json!({
+                "binld": reference.binld.to_string(),
+                "address": reference.address,
+                "boot_epoch": reference.epoch.0,
+                "serial": reference.serial.0,
+                "stamp_ms": reference.stamp.millis,
+                "since_ms": reference.since.0,
+                "renewed_ms": reference.renewed.0,
+                "stored": reference.stored,
+                "stale": reference.stale,
+                // Of a fresh one only the instant, so that two outputs can be compared.
+                "age_ms": reference.stale.then(|| self.wall.0.saturating_sub(reference.renewed.0)),
+            })
+        });
+        json!({
+            "group": claim.group.to_string(),
+            "client_port": claim.ports.client,
+            "server_port": claim.ports.server,
+            "file": claim.file.to_string(),
+            "state": if claim.closing { "closing" } else { "held" },
+            "references": references.collect::<Vec<_>>(),
+            "session": claim.session.as_ref().map(session_json),
+        })
     }
 }
 
@@ -150,30 +180,6 @@ fn opener_rows<'a>(
             opener.acked.map_or("-".to_owned(), |acked| acked.to_string()),
             if master { "master" } else { "listener" }.to_owned(),
         ]
-    })
-}
-
-fn claim_json(claim: &ClaimStatus) -> Value {
-    let references = claim.references.iter().map(|reference| {
-        json!({
-            "binld": reference.binld.to_string(),
-            "address": reference.address,
-            "boot_epoch": reference.epoch.0,
-            "serial": reference.serial.0,
-            "stamp_ms": reference.stamp.millis,
-            "since_ms": reference.since.0,
-            "renewed_ms": reference.renewed.0,
-            "stored": reference.stored,
-        })
-    });
-    json!({
-        "group": claim.group.to_string(),
-        "client_port": claim.ports.client,
-        "server_port": claim.ports.server,
-        "file": claim.file.to_string(),
-        "state": if claim.closing { "closing" } else { "held" },
-        "references": references.collect::<Vec<_>>(),
-        "session": claim.session.as_ref().map(session_json),
     })
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 
 impl References {
-    pub(super) fn answer(&mut self, to: SocketAddrV4, message: Message, context: &mut Context) {
+    pub(crate) fn answer(&mut self, to: SocketAddrV4, message: Message, context: &mut Context) {
         self.sequence += 1;
         let envelope = Envelope {
             sender: self.identity.server,
@@ -62,7 +62,13 @@ impl References {
             return;
         }
         match self.steps.get(&key) {
-            // The BINLD thought better of its delete.
+            // It was sent before the delete, and came later (G14).
+            Some(Step::Closing { removal })
+                if (sender.epoch, asked.message.serial) < (removal.epoch, removal.serial) =>
+            {
+                return context.count("control", "in_flight");
+            }
+            // The BINLD thought better of its delete, or lives after all.
             Some(Step::Closing { .. }) => self.keep_open(key),
             Some(Step::Looking { .. } | Step::Storing { .. } | Step::Removing { .. }) => {
                 return context.count("control", "in_flight");
@@ -248,18 +254,23 @@ impl References {
             since: old.as_ref().map_or(asked.sender.wall, |old| old.since),
             renewed: asked.sender.wall,
         };
-        let mut changes = vec![Change::PutReference(record.clone())];
-        let before = match self.places.get(&group) {
-            Some(Place::Resting(rest)) => Some(rest.clone()),
-            Some(Place::Claimed(_)) | None => None,
+        let ReferenceRecord { binld, epoch, serial, .. } = record;
+        let mut changes = vec![
+            Change::PutReference(record.clone()),
+            Change::PutSerial(SerialRecord { group, binld, epoch, serial }),
+        ];
+        let is_kept = match self.places.get(&group) {
+            Some(Place::Claimed(claim)) => claim.references.values().any(|reference| reference.stored),
+            Some(Place::Resting(_)) | None => false,
         };
-        if before.is_some() {
+        // Whichever of several is stored first ends the rest; and one that is over may be in the store still.
+        if !is_kept {
             changes.push(Change::DeleteRest(group));
             self.deadlines.disarm(&Due::Rested(group));
         }
-        self.put_reference(&record, ports, old.is_some_and(|old| old.stored));
+        self.put_reference(&record, ports, old.as_ref().is_some_and(|old| old.stored));
         let ticket = context.persist(changes);
-        self.steps.insert(key, Step::Storing { ticket, size, before, asked });
+        self.steps.insert(key, Step::Storing { ticket, size, old, asked });
     }
 
     /// The store's answer. False if the ticket is not ours.
@@ -284,15 +295,16 @@ impl References {
         }
         let Some(key) = found else { return };
         match self.steps.remove(&key) {
-            Some(Step::Storing { size, before, asked, .. }) if result.is_ok() => {
-                drop(before);
+            Some(Step::Storing { size, asked, .. }) if result.is_ok() => {
                 self.on_reference_stored(now, key, &asked, size, context);
             }
-            Some(Step::Storing { before, .. }) => self.undo_reference(now, key, before),
-            Some(Step::Removing { reference, asked, .. }) if result.is_ok() => {
-                self.on_removed(now, key, reference, &asked, context);
+            Some(Step::Storing { old, .. }) => self.undo_reference(now, key, old),
+            Some(Step::Removing { reference, rests, removal, .. }) if result.is_ok() => {
+                self.on_removed(now, key, (reference, rests), removal, context);
             }
-            Some(Step::Removing { .. }) => self.keep_open(key),
+            Some(Step::Removing { rests, removal, .. }) => {
+                self.on_not_removed(key.0, rests, &removal, context);
+            }
             Some(Step::Looking { .. } | Step::Closing { .. }) | None => {}
         }
     }
@@ -309,6 +321,9 @@ impl References {
         let Some(Place::Claimed(claim)) = self.places.get_mut(&group) else { return };
         let ports = claim.ports;
         let file = claim.file.clone();
+        // Whoever's removal made itself the last one meanwhile no longer is.
+        claim.closing = false;
+        claim.before = None;
         if let Some(reference) = claim.references.get_mut(&binld)
             && !std::mem::replace(&mut reference.stored, true)
         {
@@ -318,24 +333,30 @@ impl References {
         let request = request_ref(asked.sender.epoch, asked.message.serial, Some(group));
         let answer = Message::Ack(Ack { request, ports, file_size: size, file });
         self.remember(key, asked.sender.epoch, asked.message.serial, Some(answer.clone()), now);
+        self.renew(now, key, context);
         context.count("control", "ack");
         self.answer(asked.sender.from, answer, context);
         // A delete that waited for the session was of the last reference; this one is there now.
         self.on_session_ended(group, context);
     }
 
-    /// The store did not take a reference: a new one is not there.
-    fn undo_reference(&mut self, now: Time, (group, binld): Key, before: Option<Rest>) {
+    /// The store did not take a reference: a new one is not there, an old one is what it was.
+    fn undo_reference(&mut self, now: Time, (group, binld): Key, old: Option<Reference>) {
         let Some(Place::Claimed(claim)) = self.places.get_mut(&group) else { return };
-        if claim.references.get(&binld).is_some_and(|reference| reference.stored) {
-            return;
+        let new = claim.references.remove(&binld);
+        if let Some(old) = old {
+            // Its lease may have ended meanwhile.
+            let stale = new.is_some_and(|new| new.stale);
+            claim.references.insert(binld, Reference { stale, ..old });
         }
-        claim.references.remove(&binld);
         if claim.references.is_empty() {
+            let before = claim.before.take();
             self.places.remove(&group);
             if let Some(rest) = before {
                 self.rest(now, group, rest);
             }
+        } else {
+            self.reopen(group);
         }
     }
 }

@@ -7,6 +7,9 @@ use super::super::bench::*;
 use super::super::*;
 use crate::limits::*;
 
+mod faults;
+mod leases;
+
 fn ports_of(answer: Option<Message>) -> Option<Ports> {
     match answer {
         Some(Message::Ack(ack)) => Some(ack.ports),
@@ -35,7 +38,11 @@ fn acks_only_what_is_stored() {
     let mut bench = Bench::new();
     bench.slow_store = true;
     assert_eq!(bench.configure(1, 7, group(1), "a"), None);
-    assert!(matches!(bench.changes.as_slice(), [Change::PutReference(r)] if r.binld == binld(1).0));
+    let key = (group(1), binld(1).0);
+    assert!(
+        matches!(bench.changes.as_slice(), [Change::PutReference(made), Change::PutSerial(highest), Change::DeleteRest(_)]
+        if (made.group, made.binld) == key && (highest.group, highest.binld) == key)
+    );
     bench.stored(Ok(()));
     let Some(Message::Ack(ack)) = bench.answer_to(binld(1).1) else { panic!("no ACK") };
     assert_eq!((ack.request.serial.0, ack.request.boot_epoch.0, ack.request.group), (7, 1, Some(group(1))));
@@ -122,7 +129,12 @@ fn g14_a_delayed_configure_does_not_undo_a_delete() {
 /// What a store would hold after these changes.
 fn journal_of(bench: &Bench) -> Journal {
     let mut journal = Journal::default();
-    for change in &bench.changes {
+    write(&mut journal, &bench.changes);
+    journal
+}
+
+fn write(journal: &mut Journal, changes: &[Change]) {
+    for change in changes {
         match change.clone() {
             Change::PutReference(new) => {
                 journal.references.retain(|old| (old.group, old.binld) != (new.group, new.binld));
@@ -145,11 +157,15 @@ fn journal_of(bench: &Bench) -> Journal {
             Change::DeleteRest(group) => journal.rests.retain(|old| old.group != group),
         }
     }
-    journal
 }
 
 fn restart(journal: Journal, now: Time) -> Bench {
-    Bench::with(Engine::recover(EngineConfig::default(), identity(), Draw::from_seed(2), journal, now))
+    restart_at(journal, now, Wall(0))
+}
+
+fn restart_at(journal: Journal, now: Time, wall: Wall) -> Bench {
+    let config = EngineConfig::default();
+    Bench::with(Engine::recover(config, identity(), Draw::from_seed(2), journal, now, wall))
 }
 
 /// R003.18–R003.20: the address is released with the last reference and not before; then it rests (G15).
