@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`world`] | events in order of true time; each is given to one host |
 //! | [`node`], [`clock`] | a host: a program, its clocks, up or down |
-//! | [`program`] | what can run: [`binld_host`], [`mtftp_host`], [`client`] |
+//! | [`program`] | what can run: [`binld_host`], [`mtftp_host`], [`client`], [`script`] |
 //! | [`link`] | what happens to a datagram on the way to one receiver |
 //! | [`check`], [`replies`] | what must hold after every step |
 //! | [`scenario`] | hosts, boot items and addresses of a test |
@@ -37,6 +37,7 @@ pub mod program;
 pub mod pxe_client;
 pub mod replies;
 pub mod scenario;
+pub mod script;
 pub mod seed;
 pub mod transfer_client;
 pub mod wire_check;
