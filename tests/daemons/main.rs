@@ -9,6 +9,7 @@ mod discovery;
 mod hostile;
 mod lab;
 mod lifecycle;
+mod references;
 mod refusals;
 mod store_faults;
 mod transfer;
