@@ -1,0 +1,6 @@
+//! See `fuzz::boot_server::play`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let _ = fuzz::boot_server::play(bytes);
+});
