@@ -110,7 +110,7 @@ impl Site {
     }
 
     fn stored(&self) -> usize {
-        self.host().store().load().expect("the store is read").references.len()
+        self.host().rows().references.len()
     }
 
     fn restart_mtftp(&mut self) {
@@ -353,7 +353,7 @@ fn g19_the_same_file_on_other_ports_is_taken_up_on_the_ports_in_force() {
     site.world.run_until_state(binld, StateName::Held, LONG);
     let claims = site.status().claims;
     assert_eq!((claims.len(), claims[0].ports, claims[0].references.len()), (1, ports, 2));
-    let rows = site.host().store().load().expect("the store is read").references;
+    let rows = site.host().rows().references;
     assert_eq!(rows.iter().map(|row| row.client_port).collect::<Vec<_>>(), [4000, 4000]);
     let address = Ipv4Addr::new(10, 0, 1, 1);
     let client = site.world.client(address, ClientKind::Rom, 3, &[host(3)], vec![Time::ZERO]);

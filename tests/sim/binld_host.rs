@@ -5,14 +5,15 @@ use std::net::Ipv4Addr;
 
 use binld::engine::catalog::Catalog;
 use binld::engine::claims::StateName;
+use binld::engine::event::Event;
 use binld::engine::status::Status;
 use binld::engine::{Action, Change, Engine, EngineConfig, Identity, Ticket};
 use binld::rows::{journal, row_of};
-use db::{Kind, Store};
+use db::{ClaimRow, Kind, Store};
 use driver::{Arrival, Deadline, Draw, Role, Time, Wall};
 use wire::{Content, GroupAddr, ServerId};
 
-use crate::program::{Door, Effect, Program, Standing};
+use crate::program::{Alarm, Claimed, Door, Effect, Program, Stage, Standing};
 
 #[derive(Debug)]
 struct Writing {
@@ -85,11 +86,26 @@ impl BinldHost {
         }
     }
 
-    /// What survives.
+    /// What survives: claims, and when it was last known alive.
+    ///
+    /// # Panics
+    /// If the store cannot be read.
     #[must_use]
-    pub fn store(&self) -> &Store {
-        &self.store
+    pub fn stored(&self) -> (Vec<ClaimRow>, Wall) {
+        let rows = self.store.load().expect("the store is read");
+        let header = self.store.header().expect("the store is read");
+        (rows.claims, Wall(header.last_alive_ms))
     }
+}
+
+fn alarm(event: Event) -> Alarm {
+    if event == Event::StoreFailed {
+        return Alarm::Store;
+    }
+    if let Event::Exhausted { content } = event {
+        return Alarm::Exhausted(content);
+    }
+    Alarm::Other(format!("{event:?}"))
 }
 
 impl Program for BinldHost {
@@ -117,6 +133,15 @@ impl Program for BinldHost {
             Door::unicast(Role::Query, self.config.query.port()).and_group(group),
             Door::unicast(Role::Control, self.config.control_port).and_group(group),
         ]
+    }
+
+    fn doors_stay(&self) -> bool {
+        true
+    }
+
+    fn lose_store(&mut self, fresh: ServerId) {
+        self.store = Store::in_memory(Kind::Binld).expect("a store in memory");
+        self.server = fresh;
     }
 
     fn on_datagram(&mut self, now: Time, _wall: Wall, arrival: &Arrival<'_>) {
@@ -162,8 +187,14 @@ impl Program for BinldHost {
                     self.writing.push_back(Writing { ticket, changes });
                     effects.push(Effect::Persist);
                 }
-                Action::Tell(event) if tells => effects.push(Effect::Tell(format!("{event:?}"))),
-                Action::Tell(_) => {}
+                Action::Tell(event) => {
+                    if tells {
+                        effects.push(Effect::Tell(format!("{event:?}")));
+                    }
+                    if event.is_error() {
+                        effects.push(Effect::Alarm(alarm(event)));
+                    }
+                }
             }
         }
         effects
@@ -171,6 +202,24 @@ impl Program for BinldHost {
 
     fn next_deadline(&self) -> Option<Deadline> {
         self.engine.as_ref().and_then(Engine::next_deadline)
+    }
+
+    fn claims(&self, now: Time) -> Option<Vec<Claimed>> {
+        let claims = self.status(now)?.claims.into_iter();
+        let claims = claims.map(|claim| Claimed {
+            content: claim.content,
+            pinned: claim.pinned,
+            group: claim.group,
+            stage: match claim.state {
+                StateName::Clearing if claim.stamp.is_some() => Stage::AsksAgain,
+                StateName::Waiting | StateName::Clearing => Stage::Asks,
+                StateName::Recording | StateName::Configuring | StateName::Draining => Stage::Committed,
+                // While somebody states that it has the address, too, nobody is told it (Y4).
+                StateName::Held if claim.contested_by.iter().any(|(_, blocks)| *blocks) => Stage::Committed,
+                StateName::Held => Stage::Held,
+            },
+        });
+        Some(claims.collect())
     }
 
     fn standings(&self, now: Time, group: GroupAddr) -> Vec<(Content, Standing)> {

@@ -101,6 +101,12 @@ impl Client {
         }
     }
 
+    /// Forgets what it was about, and starts at that time of its own; [`World::poke`](crate::World::poke) it.
+    pub fn start_at(&mut self, at: Time) {
+        self.asking = None;
+        self.starts = VecDeque::from([at]);
+    }
+
     fn ask(&mut self) {
         let Some(server) = self.asking.as_ref().and_then(|asking| self.servers.get(asking.server)) else {
             return;
@@ -142,6 +148,10 @@ impl Client {
 impl Program for Client {
     fn doors(&self) -> Vec<Door> {
         vec![Door::unicast(Role::Discovery, 68)]
+    }
+
+    fn doors_stay(&self) -> bool {
+        true
     }
 
     fn on_datagram(&mut self, now: Time, _wall: Wall, arrival: &Arrival<'_>) {

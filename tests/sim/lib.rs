@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`world`] | events in order of true time; each is given to one host |
 //! | [`node`], [`clock`] | a host: a program, its clocks, up or down |
-//! | [`program`] | what can run: [`binld_host`], [`mtftp_host`], [`client`], [`script`] |
+//! | [`program`] | what can run: [`binld_host`], [`mtftp_host`], [`legacy`], [`client`], [`script`] |
 //! | [`link`] | what happens to a datagram on the way to one receiver |
 //! | [`check`], [`replies`] | what must hold after every step |
 //! | [`scenario`] | hosts, boot items and addresses of a test |
@@ -29,6 +29,7 @@ pub mod daemon;
 pub mod disk;
 pub mod ipxe;
 pub mod lab;
+pub mod legacy;
 pub mod link;
 pub mod mix;
 pub mod mtftp_host;
@@ -39,6 +40,7 @@ pub mod replies;
 pub mod scenario;
 pub mod script;
 pub mod seed;
+pub mod trace;
 pub mod transfer_client;
 pub mod wire_check;
 pub mod world;

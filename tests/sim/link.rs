@@ -39,6 +39,8 @@ pub struct LinkFaults {
     pub tail_ppm: u32,
     /// See `tail_ppm`.
     pub tail_max: Duration,
+    /// A host hears groups only some time up to this after it has started: switches take it in slowly.
+    pub join_max: Duration,
 }
 
 impl LinkFaults {
@@ -53,6 +55,7 @@ impl LinkFaults {
         delay_max: Duration::from_micros(200),
         tail_ppm: 0,
         tail_max: Duration::ZERO,
+        join_max: Duration::ZERO,
     };
 
     /// Even loss and nothing else.
@@ -80,6 +83,8 @@ pub enum Verdict {
     Lost,
     /// Nothing arrives: the way was cut.
     Cut,
+    /// Nothing arrives: the switch does not pass the group on to that host.
+    Pruned,
     /// Nothing arrives: a test took this one out.
     Dropped,
     /// These arrive.
@@ -99,13 +104,15 @@ pub struct Link {
     faults: LinkFaults,
     ways: BTreeMap<(usize, usize), Way>,
     cuts: BTreeSet<(usize, usize)>,
+    /// Until when a host hears no group.
+    deaf_until: BTreeMap<usize, Time>,
 }
 
 impl Link {
     /// A link with its own streams of randomness, one per way.
     #[must_use]
     pub fn new(seed: u64, faults: LinkFaults) -> Self {
-        Self { seed, faults, ways: BTreeMap::new(), cuts: BTreeSet::new() }
+        Self { seed, faults, ways: BTreeMap::new(), cuts: BTreeSet::new(), deaf_until: BTreeMap::new() }
     }
 
     /// Other faults from now on.
@@ -121,12 +128,30 @@ impl Link {
     /// All ways are open again.
     pub fn heal(&mut self) {
         self.cuts.clear();
+        self.deaf_until.clear();
     }
 
-    /// Decides about one datagram on one way.
-    pub fn carry(&mut self, now: Time, from: usize, to: usize, bytes: &[u8]) -> Verdict {
+    /// A host starts, and joins its groups.
+    pub fn join(&mut self, now: Time, node: usize) {
+        let join_max = self.faults.join_max;
+        if !join_max.is_zero() {
+            let mut draw = stream(self.seed ^ now.as_nanos(), &format!("join {node}"));
+            self.prune(now + draw.jitter(join_max), node);
+        }
+    }
+
+    /// No group reaches that host before then: snooping without a querier has forgotten it (G20).
+    pub fn prune(&mut self, until: Time, node: usize) {
+        self.deaf_until.insert(node, until);
+    }
+
+    /// Decides about one datagram on one way; `group` says that it is sent to one.
+    pub fn carry(&mut self, now: Time, (from, to): (usize, usize), group: bool, bytes: &[u8]) -> Verdict {
         if self.cuts.contains(&(from, to)) {
             return Verdict::Cut;
+        }
+        if group && self.deaf_until.get(&to).is_some_and(|until| now < *until) {
+            return Verdict::Pruned;
         }
         let seed = self.seed;
         let faults = self.faults;

@@ -5,21 +5,25 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use driver::{Draw, Time};
+use wire::{Content, GroupAddr};
 
 use crate::check::{Rules, Violation};
 use crate::client::{Client, ClientKind};
 use crate::clock::Clock;
+use crate::legacy::LegacyPlan;
 use crate::link::{Bursts, LinkFaults};
-use crate::scenario::{Scenario, Wants, catalog, host};
+use crate::scenario::{PINNED, QUERY, Scenario, Wants, catalog, group, host, name};
 use crate::seed::stream;
 use crate::world::Fault;
 
 /// Faults happen in this span.
-const TROUBLE: Duration = Duration::from_secs(240);
+const TROUBLE: Duration = Duration::from_secs(400);
 /// Then everything is mended, and this is how long the servers have to get over it.
 const MENDING: Duration = Duration::from_secs(60);
 /// Then one client for each boot item asks, and is answered before it gives up.
 const PROBING: Duration = Duration::from_secs(5);
+/// Then it becomes quiet: a restarted MTFTP server releases nothing for 90 s, and deletes are repeated every 10 s.
+const SETTLING: Duration = Duration::from_secs(135);
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +34,12 @@ pub struct Outcome {
     pub steps: u64,
     /// Simulated time.
     pub simulated: Duration,
-    /// Duplicates that losses explain.
+    /// Duplicates that losses, or the rules of a legacy peer, explain.
     pub explained: u64,
+    /// Whether a legacy peer takes part.
+    pub legacy: bool,
+    /// Comparisons of MTFTP servers with the reference model.
+    pub compared: u64,
     /// Answers to clients, and those of them that named a group address.
     pub answers: (u64, u64),
 }
@@ -42,6 +50,9 @@ struct Draft {
     binlds: Vec<(usize, Ipv4Addr, Vec<Wants>)>,
     daemons: Vec<usize>,
     clients: u8,
+    legacy: Option<usize>,
+    /// Nothing at all goes wrong.
+    faultless: bool,
 }
 
 /// Plays the scenario of that seed; `tracing` prints every event.
@@ -51,6 +62,8 @@ pub fn play(seed: u64, rules: Rules, tracing: bool) -> Outcome {
     draft.scenario.world.tracing = tracing;
     draft.plan_clients();
     draft.plan_faults();
+    draft.plan_rare_faults();
+    draft.plan_legacy();
     let violation = draft.run().err();
     let world = &draft.scenario.world;
     Outcome {
@@ -58,6 +71,8 @@ pub fn play(seed: u64, rules: Rules, tracing: bool) -> Outcome {
         steps: world.steps,
         simulated: Duration::from_nanos(world.now().as_nanos()),
         explained: world.checks.explained,
+        legacy: draft.legacy.is_some(),
+        compared: world.ledger.compared,
         answers: (world.replies.count, world.replies.multicast),
     }
 }
@@ -86,10 +101,22 @@ fn clock(mix: &mut Draw) -> Clock {
 
 fn furnish(seed: u64, rules: Rules) -> Draft {
     let mut mix = stream(seed, "mix");
-    let faults = faults(&mut mix);
+    let mut faults = faults(&mut mix);
+    let mut joins = stream(seed, "joins");
+    if joins.below(4) == 0 {
+        faults.join_max = Duration::from_secs(2);
+    }
+    // One seed in sixteen has a good network and sound hosts.
+    let faultless = stream(seed, "faultless").below(16) == 0;
+    if faultless {
+        faults = LinkFaults::NONE;
+    }
     let mut scenario = Scenario::new(seed, faults, rules);
-    scenario.pool = (1, 1 + mix.below(4) as u8);
-    let (binlds, mtftps) = (2 + mix.below(3) as u8, 1 + mix.below(3) as u8);
+    // Crowded, so that servers meet; or with room, so that nobody may ever run out of addresses.
+    let crowded = mix.below(2) == 0;
+    scenario.pool = (1, if crowded { 1 + mix.below(4) as u8 } else { 64 });
+    scenario.world.checks.expected.exhausted = crowded;
+    let (binlds, mtftps) = (2 + mix.below(7) as u8, 1 + mix.below(3) as u8);
     // On a machine of their own, or each next to a boot server.
     let first = if mix.below(2) == 0 { 1 } else { 11 };
     let servers: Vec<Ipv4Addr> = (0..mtftps).map(|number| host(first + number)).collect();
@@ -108,7 +135,7 @@ fn furnish(seed: u64, rules: Rules) -> Draft {
         daemons.push(node);
         placed.push((node, host(number), wants));
     }
-    Draft { scenario, mix, binlds: placed, daemons, clients: 0 }
+    Draft { scenario, mix, binlds: placed, daemons, clients: 0, legacy: None, faultless }
 }
 
 fn wants(mix: &mut Draw, item: u64, servers: &[Ipv4Addr]) -> Wants {
@@ -157,6 +184,9 @@ impl Draft {
     /// What goes wrong besides the link.
     fn plan_faults(&mut self) {
         let mut draw = stream(self.scenario.world.seed, "faults");
+        if self.faultless {
+            return;
+        }
         let kinds: Vec<bool> = (0..6).map(|_| draw.below(2) == 0).collect();
         let daemons = self.daemons.clone();
         let pick = |draw: &mut Draw| daemons[draw.below(daemons.len() as u64) as usize];
@@ -202,6 +232,54 @@ impl Draft {
         }
     }
 
+    /// Switches that forget groups, and disks that are replaced.
+    fn plan_rare_faults(&mut self) {
+        let mut draw = stream(self.scenario.world.seed, "rare faults");
+        if self.faultless {
+            return;
+        }
+        let daemons = self.daemons.clone();
+        let world = &mut self.scenario.world;
+        if draw.below(4) == 0 {
+            for _ in 0..=draw.below(3) {
+                let node = daemons[draw.below(daemons.len() as u64) as usize];
+                let at = Time::ZERO + draw.jitter(TROUBLE);
+                world.at(at, Fault::Prune(node, draw.jitter(Duration::from_secs(60))));
+            }
+        }
+        if draw.below(8) == 0 {
+            let node = daemons[draw.below(daemons.len() as u64) as usize];
+            let at = Time::ZERO + draw.jitter(TROUBLE);
+            world.at(at, Fault::Crash(node));
+            world.at(at, Fault::LoseStore(node));
+            world.at(at + draw.jitter(Duration::from_secs(30)), Fault::Start(node));
+        }
+    }
+
+    /// A peer that knows only the source document, in half of the seeds. It has an address of its own, takes its
+    /// addresses from the front of our pool or wants the pinned one, and may be restarted.
+    fn plan_legacy(&mut self) {
+        let mut draw = stream(self.scenario.world.seed, "legacy");
+        if draw.below(2) == 0 {
+            return;
+        }
+        let pool: Vec<GroupAddr> = (1..=self.scenario.pool.1).map(group).collect();
+        let pinned = GroupAddr::new(PINNED).into_iter().collect();
+        let address = host(99);
+        let content = Content { server: address, file: name("legacy") };
+        let candidates = if draw.below(3) == 0 { pinned } else { pool };
+        let mut plan = LegacyPlan::literal(QUERY, content, candidates);
+        let latest = if draw.below(2) == 0 { Duration::from_secs(2) } else { TROUBLE };
+        plan.asked_after = draw.jitter(latest);
+        let node = self.scenario.legacy(address, plan, Time::ZERO);
+        self.legacy = Some(node);
+        if draw.below(4) == 0 {
+            let at = Time::ZERO + draw.jitter(TROUBLE);
+            self.scenario.world.at(at, Fault::Crash(node));
+            self.scenario.world.at(at + draw.jitter(Duration::from_secs(60)), Fault::Start(node));
+        }
+    }
+
     fn run(&mut self) -> Result<(), Violation> {
         self.scenario.world.run_for(TROUBLE)?;
         let now = self.scenario.world.now();
@@ -209,11 +287,18 @@ impl Draft {
         world.at(now, Fault::Heal);
         world.at(now, Fault::Link(LinkFaults::NONE));
         world.at(now, Fault::StoreFails(0));
-        for node in &self.daemons {
+        for node in self.daemons.iter().chain(&self.legacy) {
             world.at(now, Fault::Start(*node));
         }
         world.run_for(MENDING)?;
-        self.probe()
+        world.checks.expect_one_content_each(world.now());
+        self.probe()?;
+        self.scenario.world.run_for(SETTLING)?;
+        self.scenario.world.expect_quiet();
+        if self.faultless && self.legacy.is_none() {
+            self.scenario.world.expect_no_duplicates();
+        }
+        self.scenario.world.checks.violations.first().cloned().map_or(Ok(()), Err)
     }
 
     /// Every boot item is there for its clients again.

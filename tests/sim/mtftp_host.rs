@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 
-use db::{Kind, Store};
+use db::{Kind, Rows, Store};
 use driver::{Arrival, Deadline, Draw, Role, Time, Transmit, Wall};
 use mtftp::engine::{
     Action, Blocks, Change, Engine, EngineConfig, FileError, FileFacts, FileId, FileTicket, Forgotten,
@@ -13,7 +13,7 @@ use mtftp::rows::{journal, row};
 use wire::tftp::data_header;
 use wire::{Content, FileName, GroupAddr, ServerId};
 
-use crate::program::{Door, Effect, Program, Standing};
+use crate::program::{Alarm, Door, Effect, Program, Standing};
 
 #[derive(Debug)]
 struct Writing {
@@ -94,9 +94,12 @@ impl MtftpHost {
     }
 
     /// What survives.
+    ///
+    /// # Panics
+    /// If the store cannot be read.
     #[must_use]
-    pub fn store(&self) -> &Store {
-        &self.store
+    pub fn rows(&self) -> Rows {
+        self.store.load().expect("the store is read")
     }
 
     /// Whether the store has that BINLD's reference.
@@ -105,7 +108,7 @@ impl MtftpHost {
     /// If the store cannot be read.
     #[must_use]
     pub fn has_reference(&self, group: GroupAddr, binld: ServerId, file: &FileName) -> bool {
-        let rows = self.store.load().expect("the store is read");
+        let rows = self.rows();
         rows.references.iter().any(|row| (row.group, row.binld) == (group, binld) && row.file == *file)
     }
 
@@ -170,6 +173,15 @@ impl Program for MtftpHost {
         doors
     }
 
+    fn doors_stay(&self) -> bool {
+        true
+    }
+
+    fn lose_store(&mut self, fresh: ServerId) {
+        self.store = Store::in_memory(Kind::Mtftpd).expect("a store in memory");
+        self.server = fresh;
+    }
+
     fn on_datagram(&mut self, now: Time, wall: Wall, arrival: &Arrival<'_>) {
         self.wall = wall;
         if let Some(engine) = &mut self.engine {
@@ -227,8 +239,14 @@ impl Program for MtftpHost {
                     self.open.remove(&file);
                 }
                 Action::Blocks(blocks) => effects.extend(self.packets(&blocks)),
-                Action::Tell(event) if tells => effects.push(Effect::Tell(format!("{event:?}"))),
-                Action::Tell(_) => {}
+                Action::Tell(event) => {
+                    if tells {
+                        effects.push(Effect::Tell(format!("{event:?}")));
+                    }
+                    if event.is_error() {
+                        effects.push(Effect::Alarm(Alarm::Store));
+                    }
+                }
                 Action::Answer(_, outcome) => self.forgotten.push(outcome),
             }
         }

@@ -3,11 +3,11 @@
 use std::any::Any;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use driver::{Arrival, Deadline, Draw, Role, Time};
-use wire::{Content, GroupAddr};
+use driver::{Arrival, Deadline, Draw, Role, Time, Wall};
+use wire::{Content, GroupAddr, ServerId};
 
 use crate::clock::Clock;
-use crate::program::{Door, Effect, Program, Standing};
+use crate::program::{Claimed, Door, Effect, Program, Standing};
 use crate::seed::stream;
 
 /// A host.
@@ -21,6 +21,8 @@ pub struct Node {
     pub boots: u64,
     /// Number of the wake-up that counts; earlier ones are ignored.
     pub wake: u64,
+    /// When that is.
+    pub wakes_at: Option<Time>,
     /// It does nothing until then, and then everything.
     pub paused_until: Time,
     /// Until then its kernel has no room for what comes in on the query port.
@@ -45,6 +47,7 @@ impl Node {
             address,
             boots: 0,
             wake: 0,
+            wakes_at: None,
             paused_until: Time::ZERO,
             deaf_until: Time::ZERO,
             dropped: false,
@@ -69,6 +72,12 @@ impl Node {
         self.clock.local(now)
     }
 
+    /// What its wall clock shows.
+    #[must_use]
+    pub fn wall(&self, now: Time) -> Wall {
+        self.clock.wall(now)
+    }
+
     /// The program, if it is of that type.
     #[must_use]
     pub fn program<P: Program>(&self) -> Option<&P> {
@@ -85,6 +94,7 @@ impl Node {
         self.boots += 1;
         self.up = true;
         self.busy_until = now;
+        self.wakes_at = None;
         self.clock.start(now);
         let draw = self.draw.fork();
         self.program.start(self.clock.local(now), self.clock.wall(now), draw);
@@ -94,6 +104,11 @@ impl Node {
     pub fn crash(&mut self, draw: &mut Draw) {
         self.up = false;
         self.program.crash(draw);
+    }
+
+    /// A dead process's store and name are gone.
+    pub fn lose_store(&mut self) {
+        self.program.lose_store(ServerId(self.draw.bytes16()));
     }
 
     /// Through which door a datagram to there comes in; `None` if it is not for this host.
@@ -144,7 +159,9 @@ impl Node {
     /// Everything the program wants done, in order.
     pub fn drain(&mut self, tells: bool) -> Vec<Effect> {
         let effects = self.program.drain(tells);
-        self.doors = self.program.doors();
+        if !self.program.doors_stay() {
+            self.doors = self.program.doors();
+        }
         effects
     }
 
@@ -160,6 +177,12 @@ impl Node {
     pub fn next_deadline(&self) -> Option<Deadline> {
         let Deadline { at, why } = self.program.next_deadline().filter(|_| self.up)?;
         Some(Deadline { at: self.clock.when(at), why })
+    }
+
+    /// Its claims, if it is a boot server that runs.
+    #[must_use]
+    pub fn claims(&self, now: Time) -> Option<Vec<Claimed>> {
+        if self.up { self.program.claims(self.clock.local(now)) } else { None }
     }
 
     /// What the address is to this host.

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use driver::{Arrival, Deadline, Draw, Role, Time, Transmit, Wall};
-use wire::{Content, GroupAddr};
+use wire::{Content, GroupAddr, ServerId};
 
 /// Where a host hears datagrams.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +56,33 @@ pub enum Standing {
     Firm,
 }
 
+/// How far a claim to an address has come; of a boot server, whoever wrote it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Asks whether it is free.
+    Asks,
+    /// Had it before a restart, and asks again before it is handed out (Y7). Who echoes does not get it by that: two that
+    /// have it settle it by statements (Y4).
+    AsksAgain,
+    /// Committed, not handed out.
+    Committed,
+    /// Handed out.
+    Held,
+}
+
+/// A claim to an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    /// What the address shall carry.
+    pub content: Content,
+    /// Whether it is the claim to the pinned tuple.
+    pub pinned: bool,
+    /// The address; `None` while there is none to ask for.
+    pub group: Option<GroupAddr>,
+    /// How far it has come.
+    pub stage: Stage,
+}
+
 /// What a program wants done.
 #[derive(Debug)]
 pub enum Effect {
@@ -67,6 +94,19 @@ pub enum Effect {
     Open,
     /// News, for the trace.
     Tell(String),
+    /// News that the daemon's log has as an ERROR (L7).
+    Alarm(Alarm),
+}
+
+/// What a daemon calls an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Alarm {
+    /// The store did not take a change.
+    Store,
+    /// No address was left for that content.
+    Exhausted(Content),
+    /// Anything else, in words.
+    Other(String),
 }
 
 /// A program. The time it is told is its host's.
@@ -81,8 +121,18 @@ pub trait Program: Any + Debug {
         let _ = draw;
     }
 
-    /// Where it hears; asked again after every input.
+    /// Everything it has stored is gone, and its name with it. It is dead when that happens.
+    fn lose_store(&mut self, fresh: ServerId) {
+        let _ = fresh;
+    }
+
+    /// Where it hears.
     fn doors(&self) -> Vec<Door>;
+
+    /// Whether its doors never change while it runs; else they are asked for again after every input.
+    fn doors_stay(&self) -> bool {
+        false
+    }
 
     /// A datagram came.
     fn on_datagram(&mut self, now: Time, wall: Wall, arrival: &Arrival<'_>);
@@ -115,6 +165,12 @@ pub trait Program: Any + Debug {
 
     /// When it wants to be called next.
     fn next_deadline(&self) -> Option<Deadline>;
+
+    /// Its claims, if it is a boot server that lives.
+    fn claims(&self, now: Time) -> Option<Vec<Claimed>> {
+        let _ = now;
+        None
+    }
 
     /// What the address is to it: every content it has there or asks for.
     fn standings(&self, now: Time, group: GroupAddr) -> Vec<(Content, Standing)> {

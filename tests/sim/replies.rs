@@ -51,6 +51,8 @@ pub struct Replies {
     told: BTreeMap<GroupAddr, Vec<Told>>,
     /// Ways, from boot server to MTFTP server, on which a control message was altered and yet arrived.
     altered: BTreeSet<(Ipv4Addr, Ipv4Addr)>,
+    /// When a server last lost its store: what it ACKed before counts for nothing.
+    lost: BTreeMap<Ipv4Addr, Time>,
     /// Answers that were looked at.
     pub count: u64,
     /// Those that named a group address.
@@ -103,6 +105,14 @@ impl Replies {
     pub fn on_crash(&mut self, node: usize) {
         self.files.retain(|(owner, _), _| *owner != node);
         self.groups.retain(|(owner, _, _), _| *owner != node);
+    }
+
+    /// A server's store is gone, and with it what it promised.
+    pub fn on_store_lost(&mut self, now: Time, node: usize, address: Ipv4Addr) {
+        self.lost.insert(address, now);
+        for told in self.told.values_mut() {
+            told.retain(|told| told.node != node && told.content.server != address);
+        }
     }
 
     /// A boot server answers a client.
@@ -174,8 +184,9 @@ impl Replies {
             return;
         }
         let acked = self.groups.get(&(node, content.clone(), group));
+        let lost = self.lost.get(&content.server);
         match acked {
-            Some(acked) if !acked.intact => return,
+            Some(acked) if !acked.intact || lost.is_some_and(|lost| acked.at <= *lost) => return,
             Some(acked) if now.since(acked.at) <= ACK_LIFETIME && acked.port == port => {}
             Some(_) | None => {
                 let text =

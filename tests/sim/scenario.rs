@@ -12,12 +12,13 @@ use binld::engine::status::{ClaimStatus, Status};
 use driver::Time;
 use wire::configure::Ports;
 use wire::pxe::BootItem;
-use wire::{FileName, GroupAddr, Layer, ServerId, ServerType};
+use wire::{Content, FileName, GroupAddr, Layer, ServerId, ServerType};
 
 use crate::binld_host::BinldHost;
 use crate::check::{Rules, Violation};
 use crate::client::{Boot as ClientBoot, Client, ClientKind};
 use crate::clock::Clock;
+use crate::legacy::{Legacy, LegacyPlan};
 use crate::link::LinkFaults;
 use crate::mtftp_host::MtftpHost;
 use crate::world::{Passing, World};
@@ -174,6 +175,19 @@ impl Scenario {
         let host = MtftpHost::new(address, self.server_id(), config, files);
         let name = format!("mtftp{}", address.octets()[3]);
         self.world.add(&name, address, clock, Box::new(host), start_at)
+    }
+
+    /// A boot server that knows nothing but the source document; gives its number.
+    pub fn legacy(&mut self, address: Ipv4Addr, plan: LegacyPlan, start_at: Time) -> usize {
+        let name = format!("legacy{}", address.octets()[3]);
+        self.world.add(&name, address, Clock::new(0, 0), Box::new(Legacy::new(plan)), start_at)
+    }
+
+    /// The same with a file of its own on a server of its own, to the letter, at these addresses in this order.
+    pub fn literal(&mut self, address: Ipv4Addr, candidates: &[u8], start_at: Time) -> usize {
+        let content = Content { server: address, file: name("legacy") };
+        let candidates = candidates.iter().map(|last| group(*last)).collect();
+        self.legacy(address, LegacyPlan::literal(QUERY, content, candidates), start_at)
     }
 
     /// A client that asks those boot servers in turn each time it starts; gives its number.

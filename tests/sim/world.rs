@@ -1,5 +1,6 @@
 //! The world: one clock, one queue of events, one step at a time.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -11,13 +12,19 @@ use wire::control::Envelope;
 use wire::query::{Opcode, Query};
 
 use crate::binld_host::BinldHost;
+use crate::check::references::Ledger;
 use crate::check::{Checks, Done, Heard, Rules, Violation};
 use crate::clock::Clock;
+use crate::legacy::Legacy;
 use crate::link::{Copy, Link, LinkFaults, Verdict};
+use crate::mtftp_host::MtftpHost;
 use crate::node::Node;
 use crate::program::{Effect, Program, Standing};
 use crate::replies::Replies;
 use crate::seed::stream;
+use crate::trace::{describe, is_hello};
+
+mod watch;
 
 /// Steps without time going on after which the world says that somebody is in a loop.
 const STEPS_AT_ONE_INSTANT_MAX: u32 = 10_000;
@@ -49,6 +56,27 @@ pub enum Fault {
     Reload(usize, Catalog),
     /// Writes fail with this chance, in parts per million.
     StoreFails(u32),
+    /// A dead process's store is replaced by an empty one.
+    LoseStore(usize),
+    /// No group reaches that host for so long (G20).
+    Prune(usize, Duration),
+}
+
+/// What the checks look at a host for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Binld,
+    Mtftp,
+    Other,
+}
+
+/// What a host has just been told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Input {
+    Hello,
+    Datagram,
+    Timeout,
+    Other,
 }
 
 #[derive(Debug)]
@@ -99,10 +127,15 @@ pub struct World {
     pub checks: Checks,
     /// What clients were told.
     pub replies: Replies,
+    /// What MTFTP servers must remember.
+    pub ledger: Ledger,
     /// Steps made.
     pub steps: u64,
     /// Whether each event is printed.
     pub tracing: bool,
+    /// The lines of the story so far, if it is to be kept.
+    pub transcript: Option<RefCell<Vec<String>>>,
+    kinds: Vec<Kind>,
     now: Time,
     queue: BTreeMap<(Time, u64), Event>,
     sequence: u64,
@@ -129,8 +162,11 @@ impl World {
             nodes: Vec::new(),
             checks: Checks::new(rules),
             replies: Replies::default(),
+            ledger: Ledger::default(),
             steps: 0,
             tracing: false,
+            transcript: None,
+            kinds: Vec::new(),
             now: Time::ZERO,
             queue: BTreeMap::new(),
             sequence: 0,
@@ -160,6 +196,17 @@ impl World {
     ) -> usize {
         self.nodes.push(Node::new(self.seed, name, address, clock, program));
         let number = self.nodes.len() - 1;
+        let node = &self.nodes[number];
+        self.kinds.push(if node.program::<BinldHost>().is_some() {
+            Kind::Binld
+        } else if node.program::<MtftpHost>().is_some() {
+            Kind::Mtftp
+        } else {
+            Kind::Other
+        });
+        if node.program::<Legacy>().is_some() {
+            self.checks.on_legacy(number);
+        }
         self.at(start_at, Fault::Start(number));
         number
     }
@@ -167,6 +214,16 @@ impl World {
     /// Something will happen.
     pub fn at(&mut self, at: Time, fault: Fault) {
         self.push(at, Event::Happen(fault));
+    }
+
+    /// That host sends this, whatever its program thinks.
+    pub fn say(&mut self, from: usize, transmit: &Transmit) {
+        self.send(from, transmit);
+    }
+
+    /// A test has changed that host's program: it is asked what it wants done now.
+    pub fn poke(&mut self, node: usize) {
+        self.settle(node);
     }
 
     /// Every datagram for which this is true is lost; local ones are not asked about.
@@ -253,15 +310,21 @@ impl World {
                 self.arrive(node, datagram, (from, to), &copy);
             }
             Event::Wake { node, wake } => {
-                if self.nodes[node].wake == wake && self.nodes[node].is_up() {
-                    self.nodes[node].on_timeout(self.now);
-                    self.settle(node);
+                if self.nodes[node].wake == wake {
+                    self.nodes[node].wakes_at = None;
+                    if self.nodes[node].is_up() {
+                        self.nodes[node].on_timeout(self.now);
+                        self.carry_out(node, Input::Timeout, None);
+                    }
                 }
             }
             Event::Stored { node, .. } => {
                 let works = !self.draw.chance(self.store_fails_ppm);
                 self.nodes[node].on_stored(self.now, works);
                 self.settle(node);
+                if self.kinds[node] == Kind::Mtftp {
+                    self.compare(node);
+                }
             }
             Event::Opened { node, .. } => {
                 self.nodes[node].on_opened(self.now);
@@ -283,16 +346,27 @@ impl World {
             }
             Fault::Start(node) => {
                 if !self.nodes[node].is_up() {
-                    self.nodes[node].start(self.now);
-                    self.settle(node);
+                    self.start(node);
                 }
             }
+            Fault::LoseStore(node) => {
+                if !self.nodes[node].is_up() {
+                    self.nodes[node].lose_store();
+                    self.ledger.on_store_lost(node);
+                    self.checks.on_store_lost(node);
+                    self.replies.on_store_lost(self.now, node, self.nodes[node].address);
+                }
+            }
+            Fault::Prune(node, span) => self.link.prune(self.now + span, node),
             Fault::Pause(node, span) => self.nodes[node].paused_until = self.now + span,
             Fault::Deaf(node, span) => self.nodes[node].deaf_until = self.now + span,
             Fault::Cut(from, to) => self.link.cut(from, to),
             Fault::Heal => self.link.heal(),
             Fault::Link(faults) => self.link.set_faults(faults),
-            Fault::StoreFails(ppm) => self.store_fails_ppm = ppm,
+            Fault::StoreFails(ppm) => {
+                self.store_fails_ppm = ppm;
+                self.checks.expected.store_fails = ppm > 0;
+            }
             Fault::Reload(node, catalog) => {
                 let local = self.nodes[node].local(self.now);
                 if let Some(binld) = self.nodes[node].program_mut::<BinldHost>() {
@@ -315,19 +389,15 @@ impl World {
         if to.port() == QUERY_PORT && now < self.nodes[node].deaf_until {
             return self.nodes[node].on_dropped();
         }
-        self.trace(|| format!("{} <- {from} {}", self.nodes[node].name, describe(&copy.bytes)));
+        if !is_hello(&copy.bytes) {
+            self.trace(|| format!("{} <- {from} {}", self.nodes[node].name, describe(&copy.bytes)));
+        }
         let query = (to.port() == QUERY_PORT).then(|| Query::decode(&copy.bytes).ok()).flatten();
         let Some((opcode, query)) = query.filter(|_| copy.intact) else {
-            if self.nodes[node].program::<BinldHost>().is_some() {
-                self.replies.on_control(now, node, from, copy);
-            } else if !copy.intact {
-                self.replies.on_altered(*from.ip(), *to.ip());
-            }
-            self.nodes[node].on_datagram(now, from, to, &copy.bytes);
-            return self.settle(node);
+            return self.arrive_unchecked(node, (from, to), copy);
         };
         let standings = self.nodes[node].standings(now, query.group);
-        let is_binld = self.nodes[node].program::<BinldHost>().is_some();
+        let is_binld = self.kinds[node] == Kind::Binld;
         let own = is_binld && *from.ip() == self.nodes[node].address;
         let name = self.nodes[node].name.clone();
         let foreign_query = opcode == Opcode::Query && !own;
@@ -348,34 +418,55 @@ impl World {
         }
     }
 
-    /// Datagrams on the query port that a host dropped because of their number.
-    fn refusals(&self, node: usize) -> u64 {
-        let node = &self.nodes[node];
-        let binld = node.program::<BinldHost>().and_then(BinldHost::engine);
-        let mtftp =
-            node.program::<crate::mtftp_host::MtftpHost>().and_then(crate::mtftp_host::MtftpHost::engine);
-        binld.map_or(0, |engine| engine.counters().get("dropped.query", "rate"))
-            + mtftp.map_or(0, |engine| engine.counters().get("query", "rate"))
+    /// Anything but an unaltered query or echo.
+    fn arrive_unchecked(&mut self, node: usize, (from, to): (SocketAddrV4, SocketAddrV4), copy: &Copy) {
+        let now = self.now;
+        let hello = is_hello(&copy.bytes);
+        match self.kinds[node] {
+            Kind::Binld if !hello => self.replies.on_control(now, node, from, copy),
+            Kind::Mtftp if self.nodes[node].door(to) == Some(Role::Control) => {
+                if !copy.intact {
+                    self.replies.on_altered(*from.ip(), *to.ip());
+                }
+                self.ledger.on_heard(node, from, copy);
+            }
+            Kind::Binld | Kind::Mtftp | Kind::Other => {}
+        }
+        self.nodes[node].on_datagram(now, from, to, &copy.bytes);
+        let input = if hello { Input::Hello } else { Input::Datagram };
+        self.carry_out(node, input, None);
+        if self.kinds[node] == Kind::Mtftp && !hello {
+            self.compare(node);
+        }
     }
 
     fn settle(&mut self, node: usize) {
-        self.carry_out(node, None);
+        self.carry_out(node, Input::Other, None);
     }
 
     /// Carries everything out, and says whether an echo of that query was in it.
     fn settle_and_look(&mut self, node: usize, query: &Query) -> bool {
-        self.carry_out(node, Some(&query.encode(Opcode::Echo)))
+        self.carry_out(node, Input::Datagram, Some(&query.encode(Opcode::Echo)))
     }
 
-    fn carry_out(&mut self, node: usize, echo: Option<&[u8]>) -> bool {
+    fn carry_out(&mut self, node: usize, input: Input, echo: Option<&[u8]>) -> bool {
         let mut echoed = false;
-        for effect in self.nodes[node].drain(self.tracing) {
+        let mut caused = 0;
+        // A hello that changes nothing is heard thousands of times in a run.
+        let mut quiet = matches!(input, Input::Hello | Input::Timeout);
+        let tells = self.tracing();
+        let effects = self.nodes[node].drain(tells);
+        quiet &= input == Input::Hello || !effects.is_empty();
+        for effect in effects {
             match effect {
                 Effect::Send(transmit) => {
                     echoed |= Some(transmit.bytes.as_slice()) == echo;
+                    caused += usize::from(matches!(transmit.role, Role::Query | Role::Control));
+                    quiet &= is_hello(&transmit.bytes);
                     self.send(node, &transmit);
                 }
                 Effect::Persist => {
+                    quiet = false;
                     let boot = self.nodes[node].boots;
                     self.work(node, 20_000, Event::Stored { node, boot });
                 }
@@ -384,12 +475,14 @@ impl World {
                     self.work(node, 1_000, Event::Opened { node, boot });
                 }
                 Effect::Tell(text) => self.trace(|| format!("{}: {text}", self.nodes[node].name)),
+                Effect::Alarm(alarm) => self.checks.on_alarm(self.now, &self.nodes[node].name, &alarm),
             }
         }
-        if let Some(binld) = self.nodes[node].program::<BinldHost>()
-            && let Some(status) = binld.status(self.nodes[node].local(self.now))
-        {
-            self.checks.after_step(self.now, node, &self.nodes[node].name, &status);
+        if matches!(input, Input::Hello | Input::Datagram) {
+            self.checks.on_caused(self.now, &self.nodes[node].name, caused);
+        }
+        if !quiet {
+            self.look(node);
         }
         self.wake(node);
         echoed
@@ -404,8 +497,14 @@ impl World {
     }
 
     fn wake(&mut self, node: usize) {
+        let deadline = self.nodes[node].next_deadline();
+        let at = deadline.as_ref().map(|deadline| deadline.at.max(self.now));
+        if at == self.nodes[node].wakes_at {
+            return;
+        }
         self.nodes[node].wake += 1;
-        let Some(deadline) = self.nodes[node].next_deadline() else { return };
+        self.nodes[node].wakes_at = at;
+        let Some(deadline) = deadline else { return };
         if self.steps_here > STEPS_AT_ONE_INSTANT_MAX {
             let text = format!("{} never gets on: {}", self.nodes[node].name, deadline.why);
             self.checks.fail(self.now, "livelock", text);
@@ -416,19 +515,29 @@ impl World {
 
     fn send(&mut self, from: usize, transmit: &Transmit) {
         let now = self.now;
-        if transmit.role == Role::Discovery && self.nodes[from].program::<BinldHost>().is_some() {
+        if transmit.role == Role::Discovery && self.kinds[from] == Kind::Binld {
             self.replies.on_reply(now, from, &self.nodes, &transmit.bytes, &mut self.checks);
         }
-        if transmit.role == Role::Control && self.nodes[from].program::<BinldHost>().is_some() {
-            let host = &self.nodes[from];
-            self.replies.on_control_sent(now, from, host, &transmit.bytes, &mut self.checks);
+        match self.kinds[from] {
+            Kind::Binld if transmit.role == Role::Control && !is_hello(&transmit.bytes) => {
+                let host = &self.nodes[from];
+                self.replies.on_control_sent(now, from, host, &transmit.bytes, &mut self.checks);
+            }
+            Kind::Mtftp if transmit.role == Role::Control => {
+                self.ledger.on_sent(now, from, transmit.to, &transmit.bytes, &mut self.checks);
+            }
+            Kind::Binld | Kind::Mtftp | Kind::Other => {}
         }
         self.sequence += 1;
         let datagram = self.sequence;
         let source = self.nodes[from].source(transmit.role);
         let receivers: Vec<usize> =
             (0..self.nodes.len()).filter(|to| self.nodes[*to].door(transmit.to).is_some()).collect();
-        self.trace(|| format!("{} -> {} {}", self.nodes[from].name, transmit.to, describe(&transmit.bytes)));
+        let told = !is_hello(&transmit.bytes);
+        if told {
+            let bytes = &transmit.bytes;
+            self.trace(|| format!("{} -> {} {}", self.nodes[from].name, transmit.to, describe(bytes)));
+        }
         for to in receivers {
             self.checks.on_sent(now, datagram, from, to, &transmit.bytes);
             match self.carry(from, to, transmit) {
@@ -444,9 +553,10 @@ impl World {
                         self.push(copy.at, event);
                     }
                 }
-                verdict @ (Verdict::Lost | Verdict::Cut | Verdict::Dropped) => {
+                verdict @ (Verdict::Lost | Verdict::Cut | Verdict::Pruned | Verdict::Dropped) if told => {
                     self.trace(|| format!("    {verdict:?} on the way to {}", self.nodes[to].name));
                 }
+                Verdict::Lost | Verdict::Cut | Verdict::Pruned | Verdict::Dropped => {}
             }
         }
     }
@@ -461,24 +571,22 @@ impl World {
         if self.filters.iter_mut().any(|filter| filter(now, &passing)) {
             return Verdict::Dropped;
         }
-        self.link.carry(now, from, to, &transmit.bytes)
+        self.link.carry(now, (from, to), transmit.to.ip().is_multicast(), &transmit.bytes)
+    }
+
+    fn tracing(&self) -> bool {
+        self.tracing || self.transcript.is_some()
     }
 
     #[expect(clippy::print_stdout, reason = "a replay is read by people")]
     fn trace(&self, line: impl FnOnce() -> String) {
-        if self.tracing {
-            println!("{:>12} {}", format!("{:?}", self.now), line());
+        if !self.tracing() {
+            return;
         }
-    }
-}
-
-/// A datagram in a few words.
-fn describe(bytes: &[u8]) -> String {
-    if let Ok((opcode, query)) = Query::decode(bytes) {
-        return format!("{opcode:?} {} {}", query.group, query.content);
-    }
-    match Envelope::decode(bytes) {
-        Ok(envelope) => format!("{:?}", envelope.message),
-        Err(_) => format!("{} bytes", bytes.len()),
+        let line = format!("{:>12} {}", format!("{:?}", self.now), line());
+        match &self.transcript {
+            Some(lines) => lines.borrow_mut().push(line),
+            None => println!("{line}"),
+        }
     }
 }

@@ -5,6 +5,14 @@ use std::time::Duration;
 
 use wire::{Content, GroupAddr, Mac};
 
+impl Event {
+    /// Whether the daemon's log has it as an ERROR: nothing that a sound fleet with room in its pool ever sees.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        matches!(self, Self::Exhausted { .. } | Self::StoreFailed)
+    }
+}
+
 /// What a client was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offer {

@@ -163,6 +163,14 @@ pub enum Outcome {
     Superseded,
 }
 
+impl Event {
+    /// Whether something is wrong on this host: nothing that a sound server ever sees.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        matches!(self, Self::StoreFailed)
+    }
+}
+
 /// Something an operator may want to read about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {

@@ -1,0 +1,108 @@
+//! Rules of one host by itself.
+//!
+//! * **L4** one datagram never causes more than [`DATAGRAMS_CAUSED_MAX`] others at the host that hears it. Answers to
+//!   clients are not counted: each was caused by its own request.
+//! * **L5** after a restart the committed claims are those that the store has.
+//! * **L6** no table outgrows its limit.
+//! * **L7** nothing happens that a daemon would log as an ERROR, unless the scenario asks for it.
+
+use binld::engine::status::Status;
+use binld::limits::{ALIVE_RECENT_MS, CLIENTS_WAITING_MAX, MARKS_MAX};
+use db::ClaimRow;
+use driver::{Time, Wall};
+use mtftp::limits::{REFERENCES_MAX, REFERENCES_PER_SENDER_MAX, SESSIONS_MAX, TRANSFERS_MAX};
+use wire::{GroupAddr, Stamp};
+
+use super::Checks;
+use crate::program::Alarm;
+
+/// A query for an address that is held, of an owner who is at the same time asked by somebody else: echo, statement,
+/// and the statements and announcements of one other claim that moves by it. What the engine sends without being
+/// asked, at a deadline, is not counted.
+pub const DATAGRAMS_CAUSED_MAX: usize = 8;
+
+/// What a sound fleet may run into in this scenario.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Expected {
+    /// The pool may have no address left.
+    pub exhausted: bool,
+    /// The store fails just now.
+    pub store_fails: bool,
+}
+
+impl Checks {
+    /// A host died.
+    pub fn on_crash(&mut self, node: usize) {
+        self.forget_claims(node);
+    }
+
+    /// A host has dealt with one datagram, and sent so many to servers (L4).
+    pub fn on_caused(&mut self, now: Time, name: &str, caused: usize) {
+        if caused > DATAGRAMS_CAUSED_MAX {
+            self.fail(now, "L4", format!("{name} sent {caused} datagrams because of one"));
+        }
+    }
+
+    /// A daemon logs an ERROR (L7).
+    pub fn on_alarm(&mut self, now: Time, name: &str, alarm: &Alarm) {
+        let expected = match alarm {
+            Alarm::Store => {
+                self.failed_writes.insert(name.to_owned());
+                self.expected.store_fails
+            }
+            Alarm::Exhausted(_) => self.expected.exhausted,
+            Alarm::Other(_) => false,
+        };
+        if !expected {
+            self.fail(now, "L7", format!("{name} logs an error: {alarm:?}"));
+        }
+    }
+
+    /// A boot server has started with these claims in its store, last known alive then (L5). One that was dead for
+    /// long asks again before it calls anything its own (Y7).
+    pub fn on_recovered(
+        &mut self,
+        now: Time,
+        name: &str,
+        stored: &[ClaimRow],
+        (last_alive, wall): (Wall, Wall),
+        status: &Status,
+    ) {
+        let recent = wall.0.saturating_sub(last_alive.0) < ALIVE_RECENT_MS;
+        let committed = stored.iter().filter(|row| recent && row.state.is_committed());
+        let mut expected: Vec<(GroupAddr, Stamp)> = committed.map(|row| (row.group, row.stamp)).collect();
+        let claims = status.claims.iter().filter_map(|claim| Some((claim.group?, claim.stamp?)));
+        let mut found: Vec<(GroupAddr, Stamp)> = claims.collect();
+        expected.sort_unstable();
+        found.sort_unstable();
+        // What could not be removed from the store is there again.
+        let failed = self.failed_writes.contains(name);
+        if expected != found && !(failed && found.iter().all(|claim| expected.contains(claim))) {
+            let text = format!("{name} has {found:?} after a restart, and {expected:?} in its store");
+            self.fail(now, "L5", text);
+        }
+    }
+
+    /// The tables of a boot server (L6).
+    pub fn on_tables(&mut self, now: Time, name: &str, status: &Status) {
+        if status.marks.len() > MARKS_MAX || status.clients_waiting > CLIENTS_WAITING_MAX {
+            self.fail(now, "L6", format!("a table of {name} outgrew its limit"));
+        }
+    }
+
+    /// The tables of an MTFTP server (L6).
+    pub fn on_mtftp_tables(&mut self, now: Time, name: &str, status: &mtftp::engine::Status) {
+        let references = status.claims.iter().flat_map(|claim| &claim.references);
+        let mut owners: Vec<_> = references.map(|reference| reference.binld).collect();
+        owners.sort_unstable();
+        let most = owners.chunk_by(|one, two| one == two).map(<[_]>::len).max().unwrap_or(0);
+        let sessions = status.claims.iter().filter(|claim| claim.session.is_some()).count();
+        if owners.len() > REFERENCES_MAX
+            || most > REFERENCES_PER_SENDER_MAX
+            || sessions > SESSIONS_MAX
+            || status.transfers > TRANSFERS_MAX
+        {
+            self.fail(now, "L6", format!("a table of {name} outgrew its limit"));
+        }
+    }
+}

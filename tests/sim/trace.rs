@@ -1,0 +1,59 @@
+//! Datagrams in a few words, for traces and transcripts.
+
+use wire::GroupAddr;
+use wire::configure::{NakReason, RequestRef};
+use wire::control::{Envelope, MAGIC, Message};
+use wire::query::Query;
+
+/// Whether that is a hello, which says nothing that a check or a reader looks at.
+#[must_use]
+pub fn is_hello(bytes: &[u8]) -> bool {
+    const KIND_HELLO: u8 = 7;
+    bytes.starts_with(&MAGIC) && bytes.get(5) == Some(&KIND_HELLO)
+}
+
+/// What a datagram says.
+#[must_use]
+pub fn describe(bytes: &[u8]) -> String {
+    if let Ok((opcode, query)) = Query::decode(bytes) {
+        return format!("{opcode:?} {} {}", query.group, query.content);
+    }
+    match Envelope::decode(bytes) {
+        Ok(envelope) => message(&envelope.message),
+        Err(_) => format!("{} bytes", bytes.len()),
+    }
+}
+
+fn place(group: Option<GroupAddr>) -> String {
+    group.map_or_else(|| "plain TFTP".to_owned(), |group| group.to_string())
+}
+
+fn answered(request: &RequestRef) -> String {
+    format!("#{} {}", request.serial.0, place(request.group))
+}
+
+fn message(message: &Message) -> String {
+    match message {
+        Message::Configure(it) => format!("Configure #{} {} {}", it.serial.0, place(it.group()), it.file),
+        Message::Delete(it) => format!("Delete #{} {} {}", it.serial.0, it.group, it.file),
+        Message::Ack(it) => {
+            format!("ACK {} {} ports {} {}", answered(&it.request), it.file, it.ports.client, it.ports.server)
+        }
+        Message::Nak(it) => {
+            let why = match &it.reason {
+                NakReason::InUse { file, .. } => format!("in use by {file}"),
+                NakReason::NoSuchFile => "no such file".to_owned(),
+            };
+            format!("NAK {} {}: {why}", answered(&it.request), it.file)
+        }
+        Message::Superseded(it) => {
+            format!("superseded {}, known is #{}", answered(&it.request), it.known_serial.0)
+        }
+        Message::Hold(it) => {
+            let answer = if it.is_answer { ", an answer" } else { "" };
+            let used = if it.in_use { ", in use" } else { "" };
+            format!("hold {} {} {:?} stamp {}{used}{answer}", it.group, it.content, it.state, it.stamp.millis)
+        }
+        Message::Hello(it) => format!("{it:?}"),
+    }
+}

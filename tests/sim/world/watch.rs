@@ -1,0 +1,102 @@
+//! Where the world shows its checks what they look at.
+
+use std::collections::BTreeMap;
+
+use binld::engine::claims::StateName;
+use binld::engine::status::Status;
+
+use super::{Kind, World};
+use crate::binld_host::BinldHost;
+use crate::check::references::Wanted;
+use crate::mtftp_host::MtftpHost;
+
+impl World {
+    /// All is mended, and time enough has passed: what MTFTP servers have is what is wanted of them (I2, I3).
+    pub fn expect_quiet(&mut self) {
+        let now = self.now;
+        let mut allowed = BTreeMap::new();
+        for node in 0..self.nodes.len() {
+            let Some(status) = self.binld_status(node) else { continue };
+            let Some(binld) = self.nodes[node].program::<BinldHost>() else { continue };
+            // What it could not remove from its store it may have forgotten over a restart.
+            if self.checks.failed_writes.contains(&self.nodes[node].name) {
+                continue;
+            }
+            let wanted =
+                status.claims.into_iter().filter(|claim| claim.stamp.is_some()).filter_map(|claim| {
+                    Some(Wanted {
+                        held: claim.state == StateName::Held,
+                        content: claim.content,
+                        group: claim.group?,
+                    })
+                });
+            allowed.insert(binld.server(), wanted.collect::<Vec<_>>());
+        }
+        for node in 0..self.nodes.len() {
+            let Some(mtftp) = self.nodes[node].program::<MtftpHost>() else { continue };
+            let Some(status) = mtftp.status() else { continue };
+            let rows = mtftp.rows();
+            let at = (node, mtftp.address());
+            self.ledger.expect_no_leak(now, at, &status, &allowed, &mut self.checks);
+            self.ledger.expect_stored(now, node, &rows, &mut self.checks);
+        }
+    }
+
+    /// Nothing went wrong: then no duplicate may need an explanation (L1).
+    pub fn expect_no_duplicates(&mut self) {
+        if self.checks.explained > 0 {
+            self.checks.fail(self.now, "L1", "a duplicate, though nothing went wrong".to_owned());
+        }
+    }
+
+    pub(super) fn look(&mut self, node: usize) {
+        if self.kinds[node] == Kind::Binld
+            && let Some(status) = self.binld_status(node)
+        {
+            self.checks.on_tables(self.now, &self.nodes[node].name, &status);
+        }
+        if let Some(claims) = self.nodes[node].claims(self.now) {
+            self.checks.after_step(self.now, node, &claims);
+        }
+    }
+
+    /// The reference model against the MTFTP server's own picture.
+    pub(super) fn compare(&mut self, node: usize) {
+        let Some(status) = self.nodes[node].program::<MtftpHost>().and_then(MtftpHost::status) else {
+            return;
+        };
+        self.ledger.compare(self.now, node, &status, &mut self.checks);
+        self.checks.on_mtftp_tables(self.now, &self.nodes[node].name, &status);
+    }
+
+    /// Datagrams on the query port that a host dropped because of their number.
+    pub(super) fn refusals(&self, node: usize) -> u64 {
+        let node = &self.nodes[node];
+        let binld = node.program::<BinldHost>().and_then(BinldHost::engine);
+        let mtftp = node.program::<MtftpHost>().and_then(MtftpHost::engine);
+        binld.map_or(0, |engine| engine.counters().get("dropped.query", "rate"))
+            + mtftp.map_or(0, |engine| engine.counters().get("query", "rate"))
+    }
+
+    pub(super) fn start(&mut self, node: usize) {
+        let now = self.now;
+        if let Some(mtftp) = self.nodes[node].program::<MtftpHost>() {
+            self.ledger.on_start(now, node, &mtftp.rows(), &mut self.checks);
+        }
+        let stored = self.nodes[node].program::<BinldHost>().map(BinldHost::stored);
+        self.link.join(now, node);
+        self.nodes[node].start(now);
+        if let Some((claims, last_alive)) = stored
+            && let Some(status) = self.binld_status(node)
+        {
+            let walls = (last_alive, self.nodes[node].wall(now));
+            self.checks.on_recovered(now, &self.nodes[node].name, &claims, walls, &status);
+        }
+        self.settle(node);
+    }
+
+    pub(super) fn binld_status(&self, node: usize) -> Option<Status> {
+        let node = &self.nodes[node];
+        node.program::<BinldHost>()?.status(node.local(self.now))
+    }
+}
