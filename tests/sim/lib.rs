@@ -8,7 +8,7 @@
 //! | [`link`] | what happens to a datagram on the way to one receiver |
 //! | [`check`], [`replies`] | what must hold after every step |
 //! | [`scenario`] | hosts, boot items and addresses of a test |
-//! | [`mix`] | a scenario and its faults, drawn from a seed |
+//! | [`mix`], [`swarm`] | a scenario and its faults, drawn from a seed; many of them |
 //!
 //! Beside it, for tests of the daemons themselves, real time and real sockets: [`lab`] makes network namespaces,
 //! [`daemon`] runs our programs in them, [`boot_net`] puts a boot network together, [`pxe_client`] and
@@ -40,6 +40,7 @@ pub mod replies;
 pub mod scenario;
 pub mod script;
 pub mod seed;
+pub mod swarm;
 pub mod trace;
 pub mod transfer_client;
 pub mod wire_check;
