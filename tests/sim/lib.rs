@@ -8,6 +8,7 @@
 //! | [`link`] | what happens to a datagram on the way to one receiver |
 //! | [`check`], [`replies`] | what must hold after every step |
 //! | [`scenario`] | hosts, boot items and addresses of a test |
+//! | [`duels`] | one race, thousands of times, against the numbers of `races.md` |
 //! | [`mix`], [`swarm`] | a scenario and its faults, drawn from a seed; many of them |
 //!
 //! Beside it, for tests of the daemons themselves, real time and real sockets: [`lab`] makes network namespaces,
@@ -27,6 +28,7 @@ pub mod client;
 pub mod clock;
 pub mod daemon;
 pub mod disk;
+pub mod duels;
 pub mod ipxe;
 pub mod lab;
 pub mod legacy;
