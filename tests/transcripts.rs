@@ -1,0 +1,183 @@
+//! Stories that a person can read: whole traces of small worlds, kept as expected text in `transcripts/`. What changes
+//! in the cores shows here as a difference between two texts. `PXEMC_TRANSCRIPTS=write` writes them anew.
+//!
+//! Hellos are left out: they say the same all the time.
+
+#![allow(clippy::panic, reason = "helpers of tests fail by panicking")]
+
+use std::cell::RefCell;
+use std::fs;
+use std::net::SocketAddrV4;
+use std::path::Path;
+use std::time::Duration;
+
+use binld::engine::claims::StateName;
+use driver::{Role, Time, Transmit};
+use sim::clock::Clock;
+use sim::scenario::{QUERY, Scenario, Wants, host};
+use sim::world::Passing;
+use sim::{Fault, LinkFaults, Rules};
+use wire::control::Message;
+use wire::query::{Opcode, Query};
+use wire::{Layer, ServerType};
+
+const TRUE_CLOCK: Clock = Clock::new(0, 0);
+/// Longer than a background clearing, a record and a configure.
+const LONG: u64 = 10_000;
+
+fn at_ms(millis: u64) -> Time {
+    Time::ZERO + Duration::from_millis(millis)
+}
+
+/// Boot servers 1 and 2 with MTFTP servers 3 and 4, one address for all; the second wins by its key.
+fn two(starts_ms: [u64; 2]) -> (Scenario, [usize; 2]) {
+    let mut world = Scenario::new(1, LinkFaults::NONE, Rules::Ours);
+    world.world.transcript = Some(RefCell::default());
+    for number in [3, 4] {
+        world.mtftp(host(number), &["f"], TRUE_CLOCK, Time::ZERO);
+    }
+    let binlds = [(1, starts_ms[0]), (2, starts_ms[1])].map(|(number, start)| {
+        let wants = Wants::dynamic(1, "f", &[host(number + 2)]);
+        world.binld(host(number), &[wants], TRUE_CLOCK, at_ms(start))
+    });
+    (world, binlds)
+}
+
+/// The same without the first boot server and its MTFTP server.
+fn one() -> (Scenario, usize, usize) {
+    let mut world = Scenario::new(1, LinkFaults::NONE, Rules::Ours);
+    world.world.transcript = Some(RefCell::default());
+    let mtftp = world.mtftp(host(4), &["f"], TRUE_CLOCK, Time::ZERO);
+    let wants = Wants::dynamic(1, "f", &[host(4)]);
+    let binld = world.binld(host(2), &[wants], TRUE_CLOCK, Time::ZERO);
+    (world, binld, mtftp)
+}
+
+fn is_echo(passing: &Passing<'_>) -> bool {
+    passing.query().is_some_and(|(opcode, _)| opcode == Opcode::Echo)
+}
+
+/// What has been told so far is not part of the story.
+fn forget(world: &Scenario) {
+    if let Some(lines) = &world.world.transcript {
+        lines.borrow_mut().clear();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test has no configuration but its environment")]
+fn writes() -> bool {
+    std::env::var("PXEMC_TRANSCRIPTS").is_ok_and(|value| value == "write")
+}
+
+/// Compares with the file of that name, which begins with the story.
+#[track_caller]
+fn assert_told(name: &str, story: &str, world: &Scenario) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("transcripts").join(format!("{name}.txt"));
+    let mut text: String = story.trim().lines().map(|line| format!("# {}\n", line.trim())).collect();
+    text.push('\n');
+    let lines = world.world.transcript.as_ref().map(|lines| lines.borrow().join("\n")).unwrap_or_default();
+    text.push_str(&lines);
+    text.push('\n');
+    if writes() {
+        fs::create_dir_all(path.parent().expect("a folder")).expect("the folder is made");
+        return fs::write(&path, text).expect("the transcript is written");
+    }
+    let expected = fs::read_to_string(&path).unwrap_or_default();
+    if text != expected {
+        let differs = text.lines().zip(expected.lines().chain(std::iter::repeat(""))).enumerate();
+        let first = differs.into_iter().find(|(_, (now, before))| now != before);
+        let (number, (now, before)) = first.unwrap_or((0, ("(it is longer)", "")));
+        let again = "PXEMC_TRANSCRIPTS=write cargo test -p tests --test transcripts";
+        panic!("{name} line {}:\n  was {before}\n  is  {now}\nif that is right: {again}", number + 1);
+    }
+}
+
+#[test]
+fn g01_simultaneous_queries() {
+    let (mut world, binlds) = two([0, 0]);
+    world.run_until_state(binlds[1], StateName::Held, LONG);
+    world.run_ms(300);
+    assert_eq!(world.claim(binlds[0]).state, StateName::Waiting);
+    assert_told(
+        "g01",
+        "Two servers start at the same time, want the only address for different files, and ask for it.
+        The first asks first; the second, whose key is greater, asks for it too and objects, and the first
+        gives it up (Y1, Y2). The second asks on, hears nothing, records, configures its MTFTP server, and
+        holds the address after the ACK.",
+        &world,
+    );
+}
+
+#[test]
+fn lost_configures_are_retried() {
+    let (mut world, binld, _) = one();
+    let mut lost = 0;
+    world.drop_if(move |_, passing| {
+        let configures = passing.control().is_some_and(
+            |envelope| matches!(envelope.message, Message::Configure(configure) if configure.group().is_some()),
+        );
+        lost += u32::from(configures);
+        configures && lost <= 2
+    });
+    world.run_until_state(binld, StateName::Configuring, LONG);
+    forget(&world);
+    world.run_until_state(binld, StateName::Held, LONG);
+    assert_told(
+        "g17",
+        "A claim is recorded, and its configure is lost, twice. It is repeated after 50 and again after
+        100 ms with the same serial; the MTFTP server stores the reference before it ACKs, and only then
+        is the address held.",
+        &world,
+    );
+}
+
+#[test]
+fn a_restart_asks_again_before_it_hands_out() {
+    let (mut world, binld, _) = one();
+    world.run_until_state(binld, StateName::Held, LONG);
+    world.run_ms(100);
+    forget(&world);
+    let now = world.world.now();
+    world.world.at(now, Fault::Crash(binld));
+    world.world.at(now + Duration::from_secs(2), Fault::Start(binld));
+    world.run_ms(2010);
+    world.run_until_state(binld, StateName::Held, LONG);
+    assert_told(
+        "g24",
+        "A holder dies and starts again two seconds later. Its claim is still committed and has its stamp:
+        it is defended at once, but nobody is told of it before a clean round and a new ACK (Y7).",
+        &world,
+    );
+}
+
+#[test]
+fn an_echo_after_the_window_and_before_the_record() {
+    let (mut world, binlds) = two([0, 4000]);
+    world.run_until_state(binlds[0], StateName::Held, LONG);
+    forget(&world);
+    // The holder and its MTFTP server are slow: what they say arrives when the window is just over.
+    world.drop_if(|_, passing| {
+        is_echo(passing) || passing.control().is_some_and(|it| matches!(it.message, Message::Hold(_)))
+    });
+    world.run_until_state(binlds[1], StateName::Recording, LONG);
+    world.world.drop_nothing();
+    let claim = world.claim(binlds[1]);
+    let query = Query {
+        content: claim.content,
+        server_type: ServerType(1),
+        layer: Layer(0),
+        group: claim.group.expect("it has one"),
+        client_port: 3001,
+    };
+    let to = SocketAddrV4::new(host(2), QUERY.port());
+    let echo = Transmit { role: Role::Query, to, bytes: query.encode(Opcode::Echo) };
+    world.world.say(binlds[0], &echo);
+    world.run_ms(100);
+    assert_told(
+        "late_echo",
+        "The only address is held; a newcomer asks for it, and no echo reaches it in its window: it
+        commits. One arrives while its record is on its way to the disk. An echo alone takes nothing from a
+        committed claim (Y3): it is noted as a late conflict, and the claim goes on to be configured.",
+        &world,
+    );
+}
