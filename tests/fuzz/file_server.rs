@@ -520,6 +520,7 @@ impl Lab {
             Draw::from_seed(u64::from(self.epoch)),
             self.rows.journal(),
             self.now,
+            Wall(self.now.as_nanos() / 1_000_000),
         );
         self.drain();
         self.check_recovered();
@@ -553,7 +554,8 @@ impl Lab {
                 Action::Close(file) => {
                     assert!(self.open.remove(&file).is_some(), "{file:?} is closed twice");
                 }
-                Action::Tell(_) => {}
+                // Nothing here gives orders.
+                Action::Tell(_) | Action::Answer(..) => {}
             }
         }
     }

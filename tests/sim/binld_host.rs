@@ -98,14 +98,8 @@ impl BinldHost {
     }
 }
 
-fn alarm(event: Event) -> Alarm {
-    if event == Event::StoreFailed {
-        return Alarm::Store;
-    }
-    if let Event::Exhausted { content } = event {
-        return Alarm::Exhausted(content);
-    }
-    Alarm::Other(format!("{event:?}"))
+fn alarm(event: &Event) -> Alarm {
+    if *event == Event::StoreFailed { Alarm::Store } else { Alarm::Other(format!("{event:?}")) }
 }
 
 impl Program for BinldHost {
@@ -192,7 +186,7 @@ impl Program for BinldHost {
                         effects.push(Effect::Tell(format!("{event:?}")));
                     }
                     if event.is_error() {
-                        effects.push(Effect::Alarm(alarm(event)));
+                        effects.push(Effect::Alarm(alarm(&event)));
                     }
                 }
             }

@@ -61,8 +61,7 @@ pub enum Standing {
 pub enum Stage {
     /// Asks whether it is free.
     Asks,
-    /// Had it before a restart, and asks again before it is handed out (Y7). Who echoes does not get it by that: two that
-    /// have it settle it by statements (Y4).
+    /// Had it before a restart, and asks again before it hands it out (Y7).
     AsksAgain,
     /// Committed, not handed out.
     Committed,
@@ -103,8 +102,6 @@ pub enum Effect {
 pub enum Alarm {
     /// The store did not take a change.
     Store,
-    /// No address was left for that content.
-    Exhausted(Content),
     /// Anything else, in words.
     Other(String),
 }

@@ -24,8 +24,6 @@ pub const DATAGRAMS_CAUSED_MAX: usize = 8;
 /// What a sound fleet may run into in this scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Expected {
-    /// The pool may have no address left.
-    pub exhausted: bool,
     /// The store fails just now.
     pub store_fails: bool,
 }
@@ -50,7 +48,6 @@ impl Checks {
                 self.failed_writes.insert(name.to_owned());
                 self.expected.store_fails
             }
-            Alarm::Exhausted(_) => self.expected.exhausted,
             Alarm::Other(_) => false,
         };
         if !expected {

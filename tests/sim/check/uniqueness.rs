@@ -46,11 +46,11 @@ struct Exchange {
 #[derive(Debug, Clone)]
 struct Attempt {
     group: GroupAddr,
-    /// Of one that had it before a restart.
-    again: bool,
     began_at: Time,
     /// When silence was taken for consent; `None` while it asks.
     committed_at: Option<Time>,
+    /// It was committed before: whether it stays is settled by statements (Y4, Y7), not by this round's echoes.
+    again: bool,
     /// Queries and echoes that did not arrive in time.
     losses: usize,
     /// An objection that was made and should have been heeded, or should have been made.
@@ -187,7 +187,7 @@ impl Checks {
             let goes_on = known.is_some_and(|it| it.group == group && (it.committed_at.is_none() || !asks));
             if !goes_on {
                 let attempt =
-                    Attempt { group, again, began_at: now, committed_at: None, losses: 0, broken: None };
+                    Attempt { group, began_at: now, committed_at: None, again, losses: 0, broken: None };
                 self.uniqueness.attempts.insert((node, key.clone()), attempt);
             }
             if !asks {
@@ -260,11 +260,14 @@ impl Checks {
                     let text = format!("its query was heard at {heard_at:?} by one that {why}: no echo");
                     attempt.broken = Some(text);
                 }
-                (Some(_), Some(_), Some((_, Some(told_at)))) if told_at < now && !attempt.again => {
+                (Some(_), Some(_), Some((_, Some(told_at)))) if told_at < now => {
                     attempt.broken = Some(format!("an echo reached it at {told_at:?}, and it went on"));
                 }
                 (None, Some(_), _) | (Some(_), Some(_), Some((_, Some(_)))) => {}
             }
+        }
+        if attempt.again {
+            attempt.broken = None;
         }
         if let Some(broken) = attempt.broken.clone().filter(|_| self.rules == Rules::Ours) {
             let text = format!("host {node} takes {group} for {}, though {broken}", key.0);
