@@ -110,6 +110,23 @@ impl Script {
         self.known.insert(group, known);
     }
 
+    /// How many acknowledged references are missing in what was found, and how many deleted ones are in it.
+    fn compare(&mut self, kill: u32, found: &BTreeSet<String>) -> (usize, usize) {
+        let is_found = |group: &GroupAddr| found.contains(&group.to_string());
+        let missing: Vec<GroupAddr> =
+            self.with(Known::There).into_iter().filter(|group| !is_found(group)).collect();
+        let risen: Vec<GroupAddr> = self.with(Known::Gone).into_iter().filter(is_found).collect();
+        for group in &missing {
+            println!("kill {kill}: the acknowledged reference for {group} is lost");
+        }
+        for group in &risen {
+            println!("kill {kill}: the deleted reference for {group} came back");
+        }
+        let counts = (missing.len(), risen.len());
+        self.known.extend(missing.into_iter().map(|group| (group, Known::Gone)));
+        counts
+    }
+
     fn with(&self, known: Known) -> Vec<GroupAddr> {
         self.known.iter().filter(|(_, there)| **there == known).map(|(group, _)| *group).collect()
     }
@@ -170,18 +187,8 @@ fn main() -> ExitCode {
         script.known.insert(about, if acked { then } else { Known::Either });
         mtftpd.start();
         let found = references(&mtftpd);
-        let is_found = |group: &GroupAddr| found.contains(&group.to_string());
-        let missing: Vec<GroupAddr> =
-            script.with(Known::There).into_iter().filter(|group| !is_found(group)).collect();
-        let risen: Vec<GroupAddr> = script.with(Known::Gone).into_iter().filter(is_found).collect();
-        for group in &missing {
-            println!("kill {kill}: the acknowledged reference for {group} is lost");
-        }
-        for group in &risen {
-            println!("kill {kill}: the deleted reference for {group} came back");
-        }
-        (lost, came_back) = (lost + missing.len(), came_back + risen.len());
-        script.known.extend(missing.into_iter().map(|group| (group, Known::Gone)));
+        let (missing, risen) = script.compare(kill, &found);
+        (lost, came_back) = (lost + missing, came_back + risen);
         // What a boot server does that heard nothing: ask again.
         for group in script.with(Known::Either) {
             if then == Known::There {

@@ -272,6 +272,15 @@ impl Daemon {
         (output.status.code(), text(&output.stdout), text(&output.stderr))
     }
 
+    /// The number of its process.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("only what runs has a process").id()
+    }
+
     /// Sends it a signal.
     ///
     /// # Panics
