@@ -6,9 +6,11 @@
 
 mod text;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
@@ -47,6 +49,8 @@ impl std::error::Error for ConfigError {}
 pub struct Document {
     file: PathBuf,
     text: String,
+    /// See [`places`]; made when the first line is asked for.
+    places: OnceLock<BTreeMap<String, usize>>,
 }
 
 impl Document {
@@ -76,33 +80,51 @@ impl Document {
 
     /// Where the key at `path` or its nearest ancestor begins, and whether it is the key itself.
     fn find(&self, path: &str) -> Option<(usize, bool)> {
-        let table = DeTable::parse(&self.text).ok()?;
-        let mut steps = path.split('.');
-        let first = table.get_ref().get_key_value(steps.next()?)?;
-        let mut offset = first.0.span().start;
-        let mut value = first.1.get_ref();
-        for step in steps {
-            let next = match value {
-                DeValue::Table(table) => {
-                    table.get_key_value(step).map(|(key, value)| (key.span().start, value.get_ref()))
-                }
-                DeValue::Array(array) => step
-                    .parse::<usize>()
-                    .ok()
-                    .and_then(|index| array.get(index))
-                    .map(|value| (value.span().start, value.get_ref())),
-                DeValue::String(_)
-                | DeValue::Integer(_)
-                | DeValue::Float(_)
-                | DeValue::Boolean(_)
-                | DeValue::Datetime(_) => None,
-            };
-            let Some((start, found)) = next else { return Some((offset, false)) };
-            offset = start;
-            value = found;
+        let places = self.places.get_or_init(|| places(&self.text));
+        let mut nearest = path;
+        loop {
+            if let Some(offset) = places.get(nearest) {
+                return Some((*offset, nearest == path));
+            }
+            (nearest, _) = nearest.rsplit_once('.')?;
         }
-        Some((offset, true))
     }
+}
+
+/// Where every key and every element of an array begins. A long catalog may get a warning for each item: the text is
+/// searched once.
+fn places(text: &str) -> BTreeMap<String, usize> {
+    let mut places = BTreeMap::new();
+    let Ok(root) = DeTable::parse(text) else { return places };
+    let mut open: Vec<(String, &DeValue<'_>)> = Vec::new();
+    for (key, value) in root.get_ref() {
+        places.insert(key.get_ref().to_string(), key.span().start);
+        open.push((key.get_ref().to_string(), value.get_ref()));
+    }
+    while let Some((path, value)) = open.pop() {
+        let mut put = |step: &str, offset: usize, value| {
+            let path = format!("{path}.{step}");
+            places.insert(path.clone(), offset);
+            open.push((path, value));
+        };
+        match value {
+            DeValue::Table(table) => {
+                table.iter().for_each(|(key, value)| put(key.get_ref(), key.span().start, value.get_ref()));
+            }
+            DeValue::Array(array) => {
+                let numbered = array.iter().enumerate();
+                numbered.for_each(|(index, value)| {
+                    put(&index.to_string(), value.span().start, value.get_ref());
+                });
+            }
+            DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_) => {}
+        }
+    }
+    places
 }
 
 /// Reads a configuration.
@@ -137,7 +159,7 @@ pub fn parse<T: DeserializeOwned>(file: &Path, text: &str) -> Result<(T, Documen
         let line = error.span().map(|span| line_at(text, span.start));
         ConfigError { file: file.to_owned(), line, what, right }
     })?;
-    Ok((config, Document { file: file.to_owned(), text: text.to_owned() }))
+    Ok((config, Document { file: file.to_owned(), text: text.to_owned(), places: OnceLock::new() }))
 }
 
 fn line_at(text: &str, offset: usize) -> usize {
