@@ -58,7 +58,7 @@ use overheard::Overheard;
 use requests::{Requests, Subject};
 use turns::Turns;
 
-use crate::limits::{ALIVE_INTERVAL, FILE_RETRY, FILE_SPACING, PEER_RATE, SOURCES_MAX};
+use crate::limits::{ALIVE_INTERVAL, FILE_RETRY, FILE_SPACING, PEER_RATE, RECONCILE_INTERVAL, SOURCES_MAX};
 
 /// What the engine must know of its host and its site.
 #[derive(Debug, Clone)]
@@ -183,6 +183,7 @@ enum Timer {
     Delete(ClaimKey, GroupAddr),
     Contest(ContestKey),
     Turn,
+    Reconcile,
     Hello,
     Alive,
 }
@@ -214,6 +215,8 @@ pub struct Engine {
     queries: Rate,
     timers: Deadlines<Timer>,
     unsettled: bool,
+    /// When the claims may next be compared with the catalog.
+    reconcile_at: Time,
     counters: Counters,
     out: Outbox<Action>,
 }
@@ -251,6 +254,7 @@ impl Engine {
             queries: Rate::new(PEER_RATE, PEER_RATE, SOURCES_MAX),
             timers: Deadlines::default(),
             unsettled: false,
+            reconcile_at: now,
             counters: Counters::default(),
             out: Outbox::default(),
         };
@@ -287,6 +291,7 @@ impl Engine {
                 Timer::Rest(group) => self.on_rest_over(group),
                 Timer::Delete(key, group) => self.delete_reference(now, &key, group),
                 Timer::Contest(at) => self.on_contest_due(now, &at),
+                Timer::Reconcile => self.unsettle(),
                 Timer::Turn => self.on_turn_due(now),
                 Timer::Hello => self.on_hello_due(now),
                 Timer::Alive => self.on_alive(now),
@@ -355,10 +360,16 @@ impl Engine {
     }
 
     fn settle(&mut self, now: Time) {
-        if std::mem::take(&mut self.unsettled) {
-            self.reconcile(now);
-            self.serve_waiting_clients(now);
+        if !std::mem::take(&mut self.unsettled) {
+            return;
         }
+        if now >= self.reconcile_at {
+            self.reconcile_at = now + RECONCILE_INTERVAL;
+            self.reconcile(now);
+        } else {
+            self.timers.arm(Timer::Reconcile, self.reconcile_at, "claims to be compared with the catalog");
+        }
+        self.serve_waiting_clients(now);
     }
 
     fn draw_ticket(&mut self) -> Ticket {

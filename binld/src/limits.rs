@@ -123,6 +123,10 @@ pub const FILE_SPACING: Duration = Duration::from_millis(2);
 /// A file that was refused, or whose server is silent, is asked for again this often.
 pub const FILE_RETRY: Duration = Duration::from_secs(2);
 
+/// The claims are compared with the catalog at most this often: with 10,000 items that takes some 20 ms, and every answer
+/// of an MTFTP server may be a reason. Clients do not wait for it.
+pub const RECONCILE_INTERVAL: Duration = Duration::from_millis(50);
+
 /// A client that was told an address may open it for this long (P3).
 pub const HANDOUT_LIFETIME: Duration = Duration::from_secs(120);
 /// A released address is defended, and not used again, for this long (G15).

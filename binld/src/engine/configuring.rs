@@ -1,6 +1,6 @@
 //! What we say to MTFTP servers, and what their answers mean for claims and files (R003.15–R003.20).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use driver::Time;
@@ -264,7 +264,12 @@ impl Engine {
             // Our store was put back: from now on we speak as the later one.
             self.identity.boot_epoch = BootEpoch(answer.known_epoch.0.saturating_add(1));
         }
-        self.requests.raise_serial(answer.known_serial);
+        if answer.known_serial.0 == u32::MAX {
+            // No number is above it in this epoch.
+            self.identity.boot_epoch = BootEpoch(self.identity.boot_epoch.0.saturating_add(1));
+        } else {
+            self.requests.raise_serial(answer.known_serial);
+        }
         match &subject {
             Subject::File(content) => self.ask_file(now, content),
             Subject::Delete(key, group) => self.delete_reference(now, key, *group),
@@ -280,44 +285,51 @@ impl Engine {
     /// Compares the claims there are with those the catalog wants: missing ones begin, others drain.
     pub(super) fn reconcile(&mut self, now: Time) {
         let wanted = self.wanted(now);
-        for want in &wanted {
+        for want in wanted.values() {
             let known = self.claims.get(&want.key);
             let begins = known.is_none_or(|claim| matches!(claim.state, State::Draining { .. }));
             if begins {
                 self.want(now, want, false);
             }
         }
-        let keys: BTreeSet<&ClaimKey> = wanted.iter().map(|want| &want.key).collect();
-        let unwanted: Vec<ClaimKey> =
-            self.claims.iter().map(|claim| claim.key.clone()).filter(|key| !keys.contains(key)).collect();
-        for key in unwanted {
-            if !self.may_stay(now, &key) {
-                self.drain(now, &key);
+        let keys = self.claims.iter().map(|claim| &claim.key);
+        let unwanted: Vec<ClaimKey> = keys.filter(|key| !wanted.contains_key(key)).cloned().collect();
+        if !unwanted.is_empty() {
+            let may_stay = self.may_stay(now);
+            for key in unwanted.iter().filter(|key| !may_stay.contains(key)) {
+                self.drain(now, key);
             }
         }
         self.wake_pinned(now);
     }
 
-    /// Whether a claim that nothing asks for right now is still the catalog's: an item that is cleared on demand, or
-    /// one whose files nobody has acknowledged lately.
-    fn may_stay(&self, now: Time, key: &ClaimKey) -> bool {
-        self.config.catalog.items.iter().any(|item| {
-            item.boots.iter().any(|boot| {
-                let ours = boot.multicast.as_ref() == Some(&key.content.file)
-                    && boot.pinned == key.pinned
-                    && boot.servers.contains(&key.content.server);
-                let elsewhere = self.choose(now, boot).is_some_and(|server| server != key.content.server);
-                ours && !elsewhere && self.files.of(&key.content) != Some(Knowledge::Refused)
-            })
-        })
+    /// The claims that are the catalog's even if nothing asks for them right now: of an item that is cleared on demand,
+    /// or of one whose files nobody has acknowledged lately.
+    fn may_stay(&self, now: Time) -> BTreeSet<ClaimKey> {
+        let mut stays = BTreeSet::new();
+        for boot in self.config.catalog.items.iter().flat_map(|item| &item.boots) {
+            let Some(file) = &boot.multicast else { continue };
+            let chosen = self.choose(now, boot);
+            for server in boot.servers.iter().filter(|server| chosen.is_none_or(|chosen| chosen == **server))
+            {
+                let content = Content { server: *server, file: file.clone() };
+                if self.files.of(&content) != Some(Knowledge::Refused) {
+                    stays.insert(ClaimKey { content, pinned: boot.pinned });
+                }
+            }
+        }
+        stays
     }
 
-    fn wanted(&self, now: Time) -> Vec<Wanted> {
-        let mut wanted: Vec<Wanted> = Vec::new();
+    /// The claims that the catalog needs now, the first boot item of each.
+    fn wanted(&self, now: Time) -> BTreeMap<ClaimKey, Wanted> {
+        let mut wanted = BTreeMap::new();
         for item in self.config.catalog.items.iter().filter(|item| item.preclear) {
             for boot in &item.boots {
                 let want = self.choose(now, boot).and_then(|server| self.wanted_of(now, item, boot, server));
-                wanted.extend(want.filter(|want| wanted.iter().all(|other| other.key != want.key)));
+                if let Some(want) = want {
+                    wanted.entry(want.key.clone()).or_insert(want);
+                }
             }
         }
         wanted

@@ -20,7 +20,15 @@ impl Engine {
         if arrival.from == SocketAddrV4::new(self.config.address, self.config.query.port()) {
             return self.counters.add("query", "own", 1);
         }
-        if !self.queries.allows(now, *arrival.from.ip()) {
+        let source = *arrival.from.ip();
+        if arrival.from.port() == 0
+            || source.is_unspecified()
+            || source.is_multicast()
+            || source.is_broadcast()
+        {
+            return self.counters.add("dropped.query", "source", 1);
+        }
+        if !self.queries.allows(now, source) {
             return self.counters.add("dropped.query", "rate", 1);
         }
         match Query::decode(arrival.bytes) {

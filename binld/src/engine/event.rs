@@ -6,10 +6,10 @@ use std::time::Duration;
 use wire::{Content, GroupAddr, Mac};
 
 impl Event {
-    /// Whether the daemon's log has it as an ERROR: nothing that a sound fleet with room in its pool ever sees.
+    /// Whether something is wrong on this host: nothing that a sound server ever sees.
     #[must_use]
     pub fn is_error(&self) -> bool {
-        matches!(self, Self::Exhausted { .. } | Self::StoreFailed)
+        matches!(self, Self::StoreFailed)
     }
 }
 
