@@ -97,8 +97,8 @@ fn t4(loss: f64, queries: i32) -> f64 {
     0.5 * (p.powi(queries) * q.powi(queries) + p.powi(queries + 1) * q.powi(queries - 1))
 }
 
-/// The same where nobody learns from what it overhears before it asks, as in our core: of the earlier one's queries
-/// only those count that come after the later one has begun, `gaps` intervals later at most.
+/// The same where nobody learns from what it overhears before it asks: of the earlier one's queries only those count
+/// that come after the later one has begun, `gaps` intervals later at most.
 fn t4_unlearned(loss: f64, queries: i32, gaps: i32) -> f64 {
     let (p, q) = (loss, exchange_lost(loss));
     let one =
@@ -120,9 +120,9 @@ fn t4_two_that_pick_the_same_go_unnoticed_as_often_as_the_model_says() {
         let count = played(races(), |seed, races| tie(seed, races, ppm, queries, INTERVAL * queries));
         let what = format!("loss {percent} %, k {queries}");
         [
-            row(&format!("{what}, overheard queries count"), count.unheard, count.races, predicted),
+            row(&format!("{what}, what is overheard counts"), count.unheard, count.races, predicted),
             row(
-                &format!("{what}, as our core is: they do not"),
+                &format!("{what}, nothing is overheard"),
                 count.duplicates,
                 count.races,
                 t4_unlearned(loss, k, k),

@@ -181,3 +181,31 @@ fn an_echo_after_the_window_and_before_the_record() {
         &world,
     );
 }
+
+#[test]
+fn lost_echoes_are_made_up_for_by_an_announcement() {
+    let (mut world, binlds) = two([0, 4000]);
+    world.run_until_state(binlds[0], StateName::Held, LONG);
+    let says = |passing: &Passing<'_>| {
+        passing.control().is_some_and(|it| matches!(it.message, Message::Hold(_))) || is_echo(passing)
+    };
+    let is_query = |passing: &Passing<'_>| passing.query().is_some_and(|(opcode, _)| opcode == Opcode::Query);
+    // Nothing that is said about the address gets through while the newcomer asks.
+    world.drop_if(move |_, passing| says(passing) || is_query(passing));
+    world.run_until_state(binlds[1], StateName::Held, LONG);
+    assert_eq!(world.world.checks.explained, 1);
+    world.world.drop_nothing();
+    forget(&world);
+    world.run_ms(2000);
+    let states = binlds.map(|binld| world.claim(binld).state);
+    assert_eq!(states[0], StateName::Held);
+    assert_ne!(states[1], StateName::Held);
+    assert_told(
+        "g04",
+        "A newcomer took the only address, because all that was said about it was lost. Its first
+        announcement is heard: the holder and its MTFTP server echo it, and the two state what they hold, by
+        unicast. The newcomer's stamp is the younger one: it yields, says so, and deletes its reference (Y4);
+        from then on it and its MTFTP server echo for the rest, and the holder keeps what it has.",
+        &world,
+    );
+}

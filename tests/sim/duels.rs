@@ -141,8 +141,8 @@ fn shuffled(draw: &mut Draw) -> Vec<GroupAddr> {
 }
 
 /// Two of our boot servers ask for the same address, the first queries less than a window apart (T4): counted are
-/// races in which that came out so. What the later one overheard before it began to ask is noted, not used: the model's
-/// claimants know it, ours do not.
+/// races in which that came out so. What the later one overhears before it begins to ask is noted, and kept from it: so
+/// both can be counted, races with that knowledge, as the model has it, and without.
 #[must_use]
 pub fn tie(seed: u64, races: u64, loss_ppm: u32, queries: u32, apart: Duration) -> Count {
     let mut arena = Arena::new(seed, loss_ppm, queries, None);

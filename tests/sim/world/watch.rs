@@ -18,10 +18,6 @@ impl World {
         for node in 0..self.nodes.len() {
             let Some(status) = self.binld_status(node) else { continue };
             let Some(binld) = self.nodes[node].program::<BinldHost>() else { continue };
-            // What it could not remove from its store it may have forgotten over a restart.
-            if self.checks.failed_writes.contains(&self.nodes[node].name) {
-                continue;
-            }
             let wanted =
                 status.claims.into_iter().filter(|claim| claim.stamp.is_some()).filter_map(|claim| {
                     Some(Wanted {
