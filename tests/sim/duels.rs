@@ -270,8 +270,10 @@ impl Arena {
         assert_eq!(self.world.world.run_for(Duration::ZERO), Ok(()));
         let world = &mut self.world.world;
         let (now, spread) = (world.now(), apart + SLACK);
-        for client in &self.clients {
-            let asks_at = now + ASKED_AFTER + self.draw.jitter(spread);
+        for (side, client) in self.clients.iter().enumerate() {
+            // One in the middle of the span in which the other is: so they are any time apart with the same chance.
+            let later = if side == 0 { spread } else { self.draw.jitter(spread * 2) };
+            let asks_at = now + ASKED_AFTER + later;
             let node = &mut world.nodes[*client];
             let local = node.local(asks_at);
             if let Some(client) = node.program_mut::<Client>() {
@@ -279,7 +281,7 @@ impl Arena {
             }
             world.poke(*client);
         }
-        let mut lasts = ASKED_AFTER + spread + INTERVAL * (FOREGROUND_QUERIES + 1) + SLACK;
+        let mut lasts = ASKED_AFTER + spread * 2 + INTERVAL * (FOREGROUND_QUERIES + 1) + SLACK;
         if let Some((legacy, wait)) = self.legacy.zip(self.legacy_wait) {
             let asks_at = now + ASKED_AFTER + self.draw.jitter(INTERVAL * FOREGROUND_QUERIES + SLACK);
             let node = &mut world.nodes[legacy];
