@@ -133,6 +133,7 @@ impl Site {
     /// An operator's order.
     fn forget(&mut self, at: GroupAddr, binld: ServerId, force: bool) -> Option<Forgotten> {
         let now = self.world.world.now();
+        self.world.world.ledger.on_forget(self.mtftp, (at, binld));
         let node = &mut self.world.world.nodes[self.mtftp];
         let local = node.local(now);
         let program = node.program_mut::<MtftpHost>().expect("an MTFTP server");

@@ -51,6 +51,8 @@ struct Reference {
 /// The table of one server.
 #[derive(Debug, Default)]
 struct Table {
+    /// References that an operator wants deleted.
+    ordered: BTreeSet<(GroupAddr, ServerId)>,
     asked: BTreeMap<Asked, Vec<Request>>,
     /// Highest number heard.
     highest: BTreeMap<(GroupAddr, ServerId), Number>,
@@ -179,6 +181,11 @@ impl Ledger {
                 }
             }
         }
+        let ordered: Vec<_> = table.ordered.iter().filter(|key| !found.contains(key)).copied().collect();
+        for key in ordered {
+            table.ordered.remove(&key);
+            table.remove(now, key);
+        }
         for (key, reference) in &table.references {
             if !found.contains(key) && !table.unsure.contains(&key.1) {
                 let text = format!("host {node} lost a reference it had ACKed: {key:?} {reference:?}");
@@ -232,6 +239,11 @@ impl Ledger {
                 );
             }
         }
+    }
+
+    /// An operator wants the reference deleted; whether the server does it is up to it.
+    pub fn on_forget(&mut self, node: usize, key: (GroupAddr, ServerId)) {
+        self.tables.entry(node).or_default().ordered.insert(key);
     }
 
     /// All that the server has stored is gone.
