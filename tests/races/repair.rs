@@ -168,3 +168,64 @@ fn y7_a_commit_gap_is_defended() {
     world.run_until_state(binlds[1], StateName::Held, LONG);
     assert_eq!(world.claim(binlds[0]).state, StateName::Waiting);
 }
+
+/// A legacy peer that came to an address which a boot server holds, because its one query was lost.
+fn with_legacy(listed: bool) -> (Scenario, usize) {
+    let mut world = quiet(1);
+    if listed {
+        world.legacy_peers.peers.insert(host(9));
+    }
+    world.mtftp(host(3), &["f"], TRUE_CLOCK, NOW);
+    let binld = world.binld(host(1), &[dynamic(1, host(3))], TRUE_CLOCK, NOW);
+    world.run_until_state(binld, StateName::Held, LONG);
+    world.drop_if(|now, passing| now < at_ms(LONG + 2000) && is_query(passing));
+    world.literal(host(9), &[1], at_ms(LONG));
+    (world, binld)
+}
+
+#[test]
+fn y5_a_listed_legacy_peer_that_defends_an_address_keeps_it() {
+    let (mut world, binld) = with_legacy(true);
+    world.run_ms(LONG + 2000 + 2 * REPAIR);
+    assert_eq!(world.counter(binld, "conflict.yielded"), 1);
+    assert!(world.status(binld).claims.iter().all(|claim| claim.state != StateName::Held));
+}
+
+#[test]
+fn y5_one_that_is_not_listed_takes_nothing_and_is_told_of() {
+    let (mut world, binld) = with_legacy(false);
+    world.run_ms(LONG + 2000 + 4 * REPAIR);
+    assert_eq!(world.claim(binld).state, StateName::Held);
+    assert!(world.counter(binld, "conflict.mute") > 0);
+    // It asks no more, so only its echoes show it.
+    assert!(world.status(binld).legacy_peers.is_empty());
+}
+
+#[test]
+fn y2_a_pending_claim_yields_to_a_legacy_peer_at_once() {
+    let mut world = quiet(1);
+    world.literal(host(9), &[1], NOW);
+    world.mtftp(host(3), &["f"], TRUE_CLOCK, NOW);
+    let binld = world.binld(host(1), &[dynamic(1, host(3))], TRUE_CLOCK, at_ms(LONG));
+    world.run_ms(2 * LONG);
+    assert_eq!(world.claim(binld).state, StateName::Waiting);
+}
+
+#[test]
+fn t6b_a_clearing_outlasts_the_wait_of_a_legacy_peer() {
+    for seed in 0..20 {
+        let mut world = quiet(seed);
+        world.legacy_peers.peers.insert(host(9));
+        world.mtftp(host(1), &["f"], TRUE_CLOCK, NOW);
+        let wants = Wants { preclear: false, ..dynamic(1, host(1)) };
+        let binld = world.binld(host(1), &[wants], TRUE_CLOCK, NOW);
+        // Its only query is lost; a moment later a client of ours asks, and it defends nothing until its second is over.
+        world.drop_if(|_, passing| passing.from == 2 && is_query(passing));
+        world.literal(host(9), &[1], at_ms(LONG));
+        let address = Ipv4Addr::new(10, 0, 1, 1);
+        world.client(address, ClientKind::Rom, 1, &[host(1)], vec![at_ms(LONG + 50)]);
+        world.run_ms(2 * LONG);
+        assert_eq!(world.claim(binld).state, StateName::Waiting, "seed {seed}");
+        assert_eq!(world.world.checks.explained, 0);
+    }
+}

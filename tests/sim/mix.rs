@@ -231,7 +231,7 @@ impl Draft {
         }
     }
 
-    /// Switches that forget groups, and disks that are replaced.
+    /// Switches that forget groups, disks that are replaced, kernels without room for what comes in.
     fn plan_rare_faults(&mut self) {
         let mut draw = stream(self.scenario.world.seed, "rare faults");
         if self.faultless {
@@ -252,6 +252,13 @@ impl Draft {
             world.at(at, Fault::Crash(node));
             world.at(at, Fault::LoseStore(node));
             world.at(at + draw.jitter(Duration::from_secs(30)), Fault::Start(node));
+        }
+        if draw.below(4) == 0 {
+            for _ in 0..=draw.below(4) {
+                let node = daemons[draw.below(daemons.len() as u64) as usize];
+                let at = Time::ZERO + draw.jitter(TROUBLE);
+                world.at(at, Fault::Deaf(node, draw.jitter(Duration::from_secs(3))));
+            }
         }
     }
 

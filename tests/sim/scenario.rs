@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use binld::engine::EngineConfig;
 use binld::engine::catalog::{Boot, Catalog, Item, Profile};
 use binld::engine::choose::Pool;
 use binld::engine::claims::{Placement, StateName};
 use binld::engine::status::{ClaimStatus, Status};
+use binld::engine::{EngineConfig, Legacy as LegacyPeers};
 use driver::Time;
 use wire::configure::Ports;
 use wire::pxe::BootItem;
@@ -130,13 +130,15 @@ pub struct Scenario {
     pub world: World,
     /// First and last address of the pool.
     pub pool: (u8, u8),
+    /// What boot servers know of peers that speak only the frozen packet.
+    pub legacy_peers: LegacyPeers,
 }
 
 impl Scenario {
     /// An empty one with a pool of one address: all dynamic claims meet there.
     #[must_use]
     pub fn new(seed: u64, faults: LinkFaults, rules: Rules) -> Self {
-        Self { world: World::new(seed, faults, rules), pool: (1, 1) }
+        Self { world: World::new(seed, faults, rules), pool: (1, 1), legacy_peers: LegacyPeers::default() }
     }
 
     fn server_id(&self) -> ServerId {
@@ -156,7 +158,7 @@ impl Scenario {
             pool: pool(self.pool.0, self.pool.1),
             dynamic_ports: Ports { client: 3001, server: 1760 },
             pinned: Placement { group: pinned, ports: Ports { client: 3001, server: 1759 } },
-            legacy: binld::engine::Legacy::default(),
+            legacy: self.legacy_peers.clone(),
             catalog,
         };
         let host = BinldHost::new(config, self.server_id());
