@@ -44,13 +44,22 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// # Panics
 /// If it gives nothing in that time; `what` says what was waited for.
 #[track_caller]
-pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
+pub fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    eventually_in(PATIENCE, what, probe)
+}
+
+/// The same for what takes a healthy daemon longer, such as the next announcement.
+///
+/// # Panics
+/// If it gives nothing in that time.
+#[track_caller]
+pub fn eventually_in<T>(patience: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + patience;
     loop {
         if let Some(found) = probe() {
             return found;
         }
-        assert!(Instant::now() < end, "{what}: not within {} s", PATIENCE.as_secs());
+        assert!(Instant::now() < end, "{what}: not within {} s", patience.as_secs());
         thread::sleep(Duration::from_millis(20));
     }
 }
