@@ -58,7 +58,9 @@ use overheard::Overheard;
 use requests::{Requests, Subject};
 use turns::Turns;
 
-use crate::limits::{ALIVE_INTERVAL, FILE_RETRY, FILE_SPACING, PEER_RATE, RECONCILE_INTERVAL, SOURCES_MAX};
+use crate::limits::{
+    ALIVE_INTERVAL, ANSWER_RATE, FILE_RETRY, FILE_SPACING, RECONCILE_INTERVAL, SOURCES_MAX, STATEMENT_RATE,
+};
 
 /// What the engine must know of its host and its site.
 #[derive(Debug, Clone)]
@@ -212,7 +214,10 @@ pub struct Engine {
     requests: Requests,
     files: Files,
     clients: Clients,
-    queries: Rate,
+    /// Queries that are answered.
+    answers: Rate,
+    /// Statements and hellos.
+    statements: Rate,
     timers: Deadlines<Timer>,
     unsettled: bool,
     /// When the claims may next be compared with the catalog.
@@ -251,7 +256,8 @@ impl Engine {
             requests: Requests::default(),
             files: Files::default(),
             clients: Clients::default(),
-            queries: Rate::new(PEER_RATE, PEER_RATE, SOURCES_MAX),
+            answers: Rate::new(ANSWER_RATE, ANSWER_RATE, SOURCES_MAX),
+            statements: Rate::new(STATEMENT_RATE, STATEMENT_RATE, SOURCES_MAX),
             timers: Deadlines::default(),
             unsettled: false,
             reconcile_at: now,

@@ -138,8 +138,11 @@ pub const REST_PINNED: Duration = Duration::from_secs(10);
 pub const CLIENT_PATIENCE: Duration = Duration::from_millis(2500);
 /// Clients waiting for an answer, at most; beyond that a request is dropped and counted.
 pub const CLIENTS_WAITING_MAX: usize = 16_384;
-/// Queries and echoes that one source may send in a second, and at once, before the rest is dropped and counted.
-pub const PEER_RATE: u32 = 50;
+/// Queries of one source that are answered in a second, and at once; the rest is dropped and counted (`security.md`).
+pub const ANSWER_RATE: u32 = 50;
+/// Statements and hellos of one source that are looked at in a second, and at once: a partition that heals may leave some
+/// hundred addresses in dispute with one server.
+pub const STATEMENT_RATE: u32 = 500;
 /// Sources whose rate is watched at once, at most.
 pub const SOURCES_MAX: usize = 4096;
 

@@ -304,7 +304,7 @@ impl Engine {
             return;
         }
         if !self.queries.allows(now, *from.ip()) {
-            return self.context.count("query", "rate");
+            return self.context.over_rate("query", *from.ip());
         }
         self.context.count("query", "defended");
         let file = place.file().clone();
@@ -314,7 +314,7 @@ impl Engine {
 
     fn on_control(&mut self, now: Time, wall: Wall, from: SocketAddrV4, bytes: &[u8]) {
         if !self.controls.allows(now, *from.ip()) {
-            return self.context.count("control", "rate");
+            return self.context.over_rate("control", *from.ip());
         }
         let envelope = match Envelope::decode(bytes) {
             Ok(envelope) => envelope,
@@ -377,7 +377,7 @@ impl Engine {
 
     fn on_open(&mut self, now: Time, from: SocketAddrV4, port: u16, request: &Request) {
         if !self.requests.allows(now, *from.ip()) {
-            return self.context.count("session", "rate");
+            return self.context.over_rate("session", *from.ip());
         }
         let Some(file) = plain::name_of(request) else { return self.context.count("session", "name") };
         match self.references.find(port, &file) {
@@ -423,7 +423,7 @@ impl Engine {
             }
         };
         if !self.requests.allows(now, *from.ip()) {
-            return self.context.count("tftp", "rate");
+            return self.context.over_rate("tftp", *from.ip());
         }
         if self.would_mix(now, from, &request) {
             self.context.count("tftp", "refused_after_multicast");

@@ -1,6 +1,6 @@
 //! What other servers say: queries, echoes and control messages (Y1–Y3, R003.7–R003.13).
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use driver::{Arrival, Role, Time};
 use wire::control::{Envelope, Message};
@@ -28,13 +28,27 @@ impl Engine {
         {
             return self.counters.add("dropped.query", "source", 1);
         }
-        if !self.queries.allows(now, source) {
-            return self.counters.add("dropped.query", "rate", 1);
-        }
         match Query::decode(arrival.bytes) {
             Err(error) => self.counters.add("dropped.query", error.kind.name(), 1),
             Ok((Opcode::Query, query)) => self.on_query(now, arrival, &query),
             Ok((Opcode::Echo, query)) => self.on_echo(now, arrival.from, &query),
+        }
+    }
+
+    /// Only what is answered costs: a server that clears thousands of addresses at once is heard in full.
+    fn may_answer(&mut self, now: Time, arrival: &Arrival<'_>) -> bool {
+        let allowed = self.answers.allows(now, *arrival.from.ip());
+        if !allowed {
+            self.over_rate("dropped.query", *arrival.from.ip());
+        }
+        allowed
+    }
+
+    /// A source has said too much. Told at the 1st, 2nd, 4th, 8th … time, so that a flood does not flood the log too.
+    fn over_rate(&mut self, place: &'static str, source: Ipv4Addr) {
+        self.counters.add(place, "rate", 1);
+        if self.counters.get(place, "rate").is_power_of_two() {
+            self.tell(Event::OverRate { source, place });
         }
     }
 
@@ -48,6 +62,7 @@ impl Engine {
         self.share(now, query);
         if let Some(rest) = self.claims.rest(query.group)
             && judge(Standing::Leaving, &rest.content, query) == Verdict::Defend
+            && self.may_answer(now, arrival)
         {
             self.echo(arrival, query);
         }
@@ -55,6 +70,7 @@ impl Engine {
         let (key, Some(standing)) = (claim.key.clone(), claim.state.standing()) else { return };
         match judge(standing, &key.content, query) {
             Verdict::Silent => {}
+            Verdict::Defend | Verdict::DefendLoudly if !self.may_answer(now, arrival) => {}
             Verdict::Defend => {
                 self.echo(arrival, query);
                 self.tell_defended(&key.content, arrival, query);
@@ -129,6 +145,10 @@ impl Engine {
             Message::Ack(ack) => self.on_ack(now, arrival.from, ack),
             Message::Nak(nak) => self.on_nak(now, arrival.from, nak),
             Message::Superseded(answer) => self.on_superseded(now, arrival.from, answer),
+            // What anybody may say. An MTFTP server's answers are taken only if they were asked for.
+            Message::Hold(_) | Message::Hello(_) if !self.statements.allows(now, *arrival.from.ip()) => {
+                self.over_rate("dropped.control", *arrival.from.ip());
+            }
             Message::Hold(hold) => self.on_hold(now, arrival.from, hold),
             Message::Hello(hello) => self.on_hello(now, *arrival.from.ip(), &envelope, hello),
             Message::Configure(_) | Message::Delete(_) => {

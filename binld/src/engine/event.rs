@@ -193,6 +193,13 @@ pub enum Event {
         /// Where.
         address: Ipv4Addr,
     },
+    /// A source says more than is taken from one.
+    OverRate {
+        /// Who.
+        source: Ipv4Addr,
+        /// By which door, as the counters name it.
+        place: &'static str,
+    },
     /// Conflict follows conflict: fewer attempts are made.
     ManyConflicts {
         /// What is to wait.

@@ -14,7 +14,7 @@ use super::event::Event;
 use super::predicate::Standing;
 use super::{Engine, Timer};
 use crate::limits::{
-    CONTESTS_MAX, DISPUTE_MAX, IN_USE, LEGACY_ECHO_GAP, LEGACY_ECHOES, MUTE_KEEP, STATE_INTERVAL,
+    CONTESTS_MAX, DISPUTE_MAX, IN_USE, LEGACY_ECHO_GAP, LEGACY_ECHOES, MARK_SHORT, MUTE_KEEP, STATE_INTERVAL,
     STATEMENTS_MAX,
 };
 
@@ -209,7 +209,12 @@ impl Engine {
             Some((key, Some(Standing::Committed))) => self.on_dispute(now, &key, from, hold),
             Some((_, Some(Standing::Leaving) | None)) => self.answer_hold(now, from, hold),
             None if self.claims.rest(hold.group).is_some() => self.answer_hold(now, from, hold),
-            None if self.marks.is_marked(now, hold.group) => self.mark(now, hold.group, true),
+            // Once: each mark is a write to the store.
+            None if self.marks.is_marked(now, hold.group)
+                && !self.marks.is_marked(now + MARK_SHORT, hold.group) =>
+            {
+                self.mark(now, hold.group, true);
+            }
             None => {}
         }
     }

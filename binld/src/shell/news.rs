@@ -45,6 +45,7 @@ fn source_of(event: &Event) -> Option<Source> {
         | Event::Mute { by, .. } => Some(Source::Server(*by)),
         Event::Yielded { to, .. } => Some(Source::Server(*to)),
         Event::Deaf { who } => Some(Source::Server(*who)),
+        Event::OverRate { source, .. } => Some(Source::Server(*source)),
         Event::PeerAppeared { address } => Some(Source::Server(*address)),
         Event::Defended { against, .. } => Some(Source::Server(*against)),
         Event::ServerSilent { server } | Event::ServerBack { server } => Some(Source::Server(*server)),
@@ -107,6 +108,9 @@ fn write(event: &Event) {
         }
         Event::Deaf { who } => {
             tracing::warn!(server = %who, "deaf: its kernel drops datagrams, so its silence means nothing");
+        }
+        Event::OverRate { source, place } => {
+            tracing::warn!(%source, place, "one source says more than is taken from one: the rest is dropped");
         }
         Event::PeerAppeared { address } => {
             tracing::info!(server = %address, "another boot server says hello");

@@ -174,6 +174,13 @@ impl Event {
 /// Something an operator may want to read about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
+    /// A source says more than is taken from one.
+    OverRate {
+        /// Who.
+        source: Ipv4Addr,
+        /// By which door, as the counters name it.
+        place: &'static str,
+    },
     /// A BINLD made a reference.
     Configured {
         /// The address.

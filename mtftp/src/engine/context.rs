@@ -1,6 +1,6 @@
 //! Where the parts of the core leave what they want done.
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use driver::{Counters, Outbox, Role, Transmit};
 use wire::FileName;
@@ -51,6 +51,15 @@ impl Context {
 
     pub(crate) fn tell(&mut self, event: Event) {
         self.actions.push(Action::Tell(event));
+    }
+
+    /// A source has said too much: dropped and counted. Told at the 1st, 2nd, 4th, 8th … time, so that a flood does not
+    /// flood the log too.
+    pub(crate) fn over_rate(&mut self, place: &'static str, source: Ipv4Addr) {
+        self.count(place, "rate");
+        if self.counters.get(place, "rate").is_power_of_two() {
+            self.tell(Event::OverRate { source, place });
+        }
     }
 
     pub(crate) fn count(&mut self, place: &'static str, what: &'static str) {

@@ -20,6 +20,7 @@ fn source_of(event: &Event) -> Option<Ipv4Addr> {
         Event::Configured { address, .. } | Event::Refused { address, .. } => Some(*address),
         Event::Defended { from, .. } | Event::SessionBegan { from, .. } => Some(*from.ip()),
         Event::TransferEnded { client, .. } | Event::NoFile { client, .. } => Some(*client.ip()),
+        Event::OverRate { source, .. } => Some(*source),
         Event::Deleted { .. }
         | Event::Stale { .. }
         | Event::Renewed { .. }
@@ -73,6 +74,9 @@ fn write(event: &Event) {
             Outcome::FileChanged => tracing::warn!(%client, %file, "plain TFTP ended: the file changed"),
         },
         Event::NoFile { client, file } => tracing::info!(%client, %file, "no such file"),
+        Event::OverRate { source, place } => {
+            tracing::warn!(%source, place, "one source says more than is taken from one: the rest is dropped");
+        }
         Event::StoreFailed => tracing::warn!("the store failed: requests that need it hear nothing"),
     }
 }
