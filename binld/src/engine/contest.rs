@@ -1,4 +1,4 @@
-//! Two committed claims on one address: who keeps it (Y4, Y5). Pure; [`repair`](super::repair) acts on it.
+//! Two committed claims on one address: who keeps it (Y4, Y5). Pure; `repair` acts on it.
 //!
 //! ```text
 //!  an echo of our announcement ──► Asking ── a statement of somebody committed ──► Disputed ── it yields, no session ──► over
