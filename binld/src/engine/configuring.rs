@@ -167,7 +167,7 @@ impl Engine {
                 self.files.on_answer(now, &key.content, Some(ack.file_size));
                 self.on_configured(now, key, ack);
             }
-            Subject::Delete(key, group) => self.release(now, key, *group),
+            Subject::Delete(key, group) => self.on_deleted(now, key, *group),
         }
         self.unsettle();
     }

@@ -6,7 +6,7 @@ use wire::Stamp;
 use wire::query::{Opcode, Query};
 
 use super::backoff::Pause;
-use super::claims::{Claim, ClaimKey, Commitment, Placement, Rest, State};
+use super::claims::{Claim, ClaimKey, Commitment, Placement, Rest, State, StateName};
 use super::clearing::{Clearing, Due, Schedule};
 use super::event::Event;
 use super::requests::Subject;
@@ -319,7 +319,8 @@ impl Engine {
     pub(super) fn on_refused(&mut self, now: Time, key: &ClaimKey, by: std::net::Ipv4Addr, confirmed: bool) {
         let Some(claim) = self.claims.get_mut(key) else { return };
         let Some(at) = claim.state.placement() else { return };
-        let recorded = claim.state.commitment().is_some() || claim.referenced == Some(at.group);
+        // With a reference the record stays until that is deleted.
+        let recorded = claim.state.commitment().is_some() && claim.referenced != Some(at.group);
         claim.refusals += 1;
         let refusals = claim.refusals;
         let hurried = claim.asked_at.is_some_and(|asked_at| now.since(asked_at) < HANDOUT_LIFETIME);
@@ -391,11 +392,35 @@ impl Engine {
         self.tell(Event::Draining { group: commitment.at.group, content: key.content.clone() });
     }
 
-    /// The claim leaves an address at which the MTFTP server may keep our reference: from before a restart, say.
+    /// The claim leaves an address at which the MTFTP server may keep our reference. It stands in the store, as draining,
+    /// until the server has acknowledged the delete: a reference that we forget blocks the address for everybody.
     fn abandon_reference(&mut self, now: Time, key: &ClaimKey) {
-        let referenced = self.claims.get_mut(key).and_then(|claim| claim.referenced.take());
-        if let Some(group) = referenced {
-            self.delete_reference(now, key, group);
+        let since = self.wall_at(now);
+        let Some(claim) = self.claims.get_mut(key) else { return };
+        let Some(group) = claim.referenced.take() else { return };
+        let nobody = Stamp { millis: 0, sender: self.identity.server };
+        let record = ClaimRecord {
+            key: key.clone(),
+            at: Placement {
+                group,
+                ports: claim.state.placement().map_or(self.config.dynamic_ports, |at| at.ports),
+            },
+            boot_item: claim.boot_item,
+            item: claim.item.clone(),
+            state: StateName::Draining,
+            stamp: claim.state.commitment().map_or(nobody, |commitment| commitment.stamp),
+            since,
+        };
+        self.persist(vec![Change::PutClaim(record)]);
+        self.delete_reference(now, key, group);
+    }
+
+    /// The MTFTP server has deleted our reference.
+    pub(super) fn on_deleted(&mut self, now: Time, key: &ClaimKey, group: GroupAddr) {
+        self.release(now, key, group);
+        let there = self.claims.on(group).is_some_and(|claim| claim.state.commitment().is_some());
+        if !there {
+            self.persist(vec![Change::DropClaim(group)]);
         }
     }
 
@@ -446,7 +471,7 @@ impl Engine {
         }
     }
 
-    /// The reference is gone: the address rests.
+    /// The reference is gone, or nobody answers for it: the address rests.
     pub(super) fn release(&mut self, now: Time, key: &ClaimKey, group: GroupAddr) {
         let state = self.claims.get(key).map(|claim| &claim.state);
         let Some(State::Draining { commitment, .. }) = state else { return };
@@ -458,10 +483,7 @@ impl Engine {
         self.timers.disarm(&Timer::Claim(key.clone()));
         let until = now + if key.pinned { REST_PINNED } else { REST };
         let wall = self.wall_at(now);
-        self.persist(vec![
-            Change::DropClaim(group),
-            Change::PutRest(group, key.content.clone(), commitment.stamp, wall),
-        ]);
+        self.persist(vec![Change::PutRest(group, key.content.clone(), commitment.stamp, wall)]);
         self.claims.put_rest(group, Rest { content: key.content.clone(), stamp: commitment.stamp, until });
         self.timers.arm(Timer::Rest(group), until, "rest is over");
         self.tell(Event::Released { group, content: key.content.clone() });
@@ -473,12 +495,17 @@ impl Engine {
         self.unsettle();
     }
 
-    /// Takes over what the store had (Y7, G24).
+    /// Takes over what the store had (Y7, G24). What was draining is not taken up again: only its reference is deleted,
+    /// and the MTFTP server defends the address until then.
     pub(super) fn restore(&mut self, now: Time, journal: Journal) {
         let wall = self.wall_at(now);
         let recent = wall.0.saturating_sub(journal.last_alive.0) < ALIVE_RECENT_MS;
         for record in journal.claims {
             self.stamp_millis = self.stamp_millis.max(record.stamp.millis);
+            if record.state == StateName::Draining {
+                self.delete_reference(now, &record.key, record.at.group);
+                continue;
+            }
             let [first, ..] = ANNOUNCE_FIRST;
             let commitment =
                 Commitment { at: record.at, stamp: record.stamp, announced: 0, announce_at: now + first };

@@ -8,7 +8,7 @@
 
 use binld::engine::status::Status;
 use binld::limits::{ALIVE_RECENT_MS, CLIENTS_WAITING_MAX, MARKS_MAX};
-use db::ClaimRow;
+use db::{ClaimRow, ClaimState};
 use driver::{Time, Wall};
 use mtftp::limits::{REFERENCES_MAX, REFERENCES_PER_SENDER_MAX, SESSIONS_MAX, TRANSFERS_MAX};
 use wire::{GroupAddr, Stamp};
@@ -66,7 +66,9 @@ impl Checks {
         status: &Status,
     ) {
         let recent = wall.0.saturating_sub(last_alive.0) < ALIVE_RECENT_MS;
-        let committed = stored.iter().filter(|row| recent && row.state.is_committed());
+        // Of what was draining only the reference is still to be deleted.
+        let stays = |row: &&ClaimRow| row.state.is_committed() && row.state != ClaimState::Draining;
+        let committed = stored.iter().filter(|row| recent && stays(row));
         let mut expected: Vec<(GroupAddr, Stamp)> = committed.map(|row| (row.group, row.stamp)).collect();
         let claims = status.claims.iter().filter_map(|claim| Some((claim.group?, claim.stamp?)));
         let mut found: Vec<(GroupAddr, Stamp)> = claims.collect();
