@@ -380,7 +380,7 @@ impl Engine {
             return self.context.over_rate("session", *from.ip());
         }
         let Some(file) = plain::name_of(request) else { return self.context.count("session", "name") };
-        match self.references.find(port, &file) {
+        match self.references.find_stored(port, &file) {
             Some((_, claim)) if claim.closing => self.context.count("session", "open_while_closing"),
             Some((group, claim)) => {
                 let ports = claim.ports;

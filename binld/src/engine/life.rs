@@ -12,9 +12,9 @@ use super::event::Event;
 use super::requests::Subject;
 use super::{Action, Change, ClaimRecord, Engine, Journal, Ticket, Timer};
 use crate::limits::{
-    ALIVE_RECENT_MS, ANNOUNCE_FIRST, ANNOUNCE_INTERVAL, ANNOUNCE_JITTER, CANDIDATES_MAX, EXHAUSTED_PAUSE,
-    HANDOUT_LIFETIME, PINNED_CHECK, PINNED_RETRIES, PINNED_RETRY_JITTER, QUERY_INTERVAL, REST, REST_PINNED,
-    SHARE_AFTER, START_JITTER,
+    ALIVE_RECENT_MS, ANNOUNCE_FIRST, ANNOUNCE_INTERVAL, ANNOUNCE_JITTER, CANDIDATES_MAX, CLAIM_ACK_MAX,
+    EXHAUSTED_PAUSE, HANDOUT_LIFETIME, PINNED_CHECK, PINNED_RETRIES, PINNED_RETRY_JITTER, QUERY_INTERVAL,
+    REST, REST_PINNED, SHARE_AFTER, START_JITTER,
 };
 
 /// Candidates looked at for one pick. All but a crowded pool give one at once.
@@ -176,9 +176,11 @@ impl Engine {
             }
             State::Recording { .. } => self.announce_if_due(now, key),
             State::Configuring { commitment, retry_at } => {
-                let (commitment, due) = (*commitment, *retry_at <= now);
-                if due {
-                    self.configure(now, key, commitment);
+                let commitment = *commitment;
+                if *retry_at <= now {
+                    // What the store has stays as it is.
+                    *retry_at = now + CLAIM_ACK_MAX;
+                    self.renew(now, key, commitment);
                 }
                 self.announce_if_due(now, key);
             }

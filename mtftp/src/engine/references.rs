@@ -368,6 +368,13 @@ impl References {
         }
     }
 
+    /// The same for a client: nobody was told of a claim of which the store has no reference yet, and if the store fails
+    /// there is none.
+    pub(crate) fn find_stored(&self, server_port: u16, file: &FileName) -> Option<(GroupAddr, &Claim)> {
+        let found = self.find(server_port, file);
+        found.filter(|(_, claim)| claim.references.values().any(|reference| reference.stored))
+    }
+
     fn reference(&self, (group, binld): Key) -> Option<&Reference> {
         match self.places.get(&group) {
             Some(Place::Claimed(claim)) => claim.references.get(&binld),
