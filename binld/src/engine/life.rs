@@ -400,7 +400,6 @@ impl Engine {
         let since = self.wall_at(now);
         let Some(claim) = self.claims.get_mut(key) else { return };
         let Some(group) = claim.referenced.take() else { return };
-        let nobody = Stamp { millis: 0, sender: self.identity.server };
         let record = ClaimRecord {
             key: key.clone(),
             at: Placement {
@@ -410,7 +409,8 @@ impl Engine {
             boot_item: claim.boot_item,
             item: claim.item.clone(),
             state: StateName::Draining,
-            stamp: claim.state.commitment().map_or(nobody, |commitment| commitment.stamp),
+            // No commitment any more: nothing is defended.
+            stamp: Stamp { millis: 0, sender: self.identity.server },
             since,
         };
         self.persist(vec![Change::PutClaim(record)]);
@@ -497,14 +497,17 @@ impl Engine {
         self.unsettle();
     }
 
-    /// Takes over what the store had (Y7, G24). What was draining is not taken up again: only its reference is deleted,
-    /// and the MTFTP server defends the address until then.
+    /// Takes over what the store had (Y7, G24). Of an address that was left to somebody else only the reference is
+    /// deleted; of two addresses of one content the one that drained goes the same way.
     pub(super) fn restore(&mut self, now: Time, journal: Journal) {
         let wall = self.wall_at(now);
         let recent = wall.0.saturating_sub(journal.last_alive.0) < ALIVE_RECENT_MS;
-        for record in journal.claims {
+        let mut records = journal.claims;
+        records.sort_by_key(|record| record.state == StateName::Draining);
+        for record in records {
             self.stamp_millis = self.stamp_millis.max(record.stamp.millis);
-            if record.state == StateName::Draining {
+            let is_left = record.state == StateName::Draining && record.stamp.millis == 0;
+            if is_left || self.claims.get(&record.key).is_some() {
                 self.delete_reference(now, &record.key, record.at.group);
                 continue;
             }

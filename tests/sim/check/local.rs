@@ -6,6 +6,8 @@
 //! * **L6** no table outgrows its limit.
 //! * **L7** nothing happens that a daemon would log as an ERROR, unless the scenario asks for it.
 
+use std::collections::BTreeSet;
+
 use binld::engine::status::Status;
 use binld::limits::{ALIVE_RECENT_MS, CLIENTS_WAITING_MAX, MARKS_MAX};
 use db::{ClaimRow, ClaimState};
@@ -66,9 +68,13 @@ impl Checks {
         status: &Status,
     ) {
         let recent = wall.0.saturating_sub(last_alive.0) < ALIVE_RECENT_MS;
-        // Of what was draining only the reference is still to be deleted.
-        let stays = |row: &&ClaimRow| row.state.is_committed() && row.state != ClaimState::Draining;
-        let committed = stored.iter().filter(|row| recent && stays(row));
+        // Of an address that was left to somebody else, and of the second one of a content, only the reference is deleted.
+        let mut rows: Vec<&ClaimRow> = stored.iter().filter(|row| row.state.is_committed()).collect();
+        rows.sort_by_key(|row| (row.state == ClaimState::Draining, row.group));
+        let mut known = BTreeSet::new();
+        let is_left = |row: &ClaimRow| row.state == ClaimState::Draining && row.stamp.millis == 0;
+        rows.retain(|row| !is_left(row) && known.insert((row.content.clone(), row.pinned)));
+        let committed = rows.into_iter().filter(|_| recent);
         let mut expected: Vec<(GroupAddr, Stamp)> = committed.map(|row| (row.group, row.stamp)).collect();
         let claims = status.claims.iter().filter_map(|claim| Some((claim.group?, claim.stamp?)));
         let mut found: Vec<(GroupAddr, Stamp)> = claims.collect();
