@@ -77,6 +77,8 @@ pub const TURN_BLOCKS: u16 = 32;
 pub const TURN_REACH: u16 = 1024;
 /// Openers that are heard during a pass. Each ACKs every block; the others are asked at its end.
 pub const PACERS_MAX: usize = 8;
+/// An opener heard this recently may be handed the pace: what went out meanwhile reached it.
+pub const HEARD_LATELY: Duration = Duration::from_millis(500);
 /// Resends after which a silent master no longer keeps the others from their blocks.
 pub const MASTER_TRIES: u32 = 2;
 /// How many turns as master an opener may leave unanswered.

@@ -54,6 +54,8 @@ struct Opener {
     lacks: BlockSet,
     /// The highest ACK; `None` while it only listens.
     acked: Option<u16>,
+    /// When it last ACKed.
+    heard_at: Option<Time>,
     /// When it was last sent something it should ACK, if it has not.
     asked_at: Option<Time>,
     /// Unicast blocks it left unanswered since its last ACK.
@@ -269,10 +271,19 @@ impl Session {
         if deaf {
             return self.ask(now, client, gap, context);
         }
-        if tries > MASTER_TRIES
-            && let Some(block) = self.wanted_by_others(now, client)
-        {
-            return self.multicast(now, block, context);
+        if tries > MASTER_TRIES {
+            // It loses the same block again and again: it gets that one in a later turn, and the others wait no longer.
+            if let Some(next) = self.next_pacer(now, gap, client) {
+                context.count("session", "master_stuck");
+                self.hand_over(now, client, next);
+                return self.step(now, context);
+            }
+            // With nobody to hand over to, the two take turns block by block.
+            if tries % 2 == 1
+                && let Some(block) = self.wanted_by_others(now, client)
+            {
+                return self.multicast(now, block, context);
+            }
         }
         self.step(now, context);
     }
@@ -312,6 +323,7 @@ impl Session {
             turn: self.turns,
             lacks: BlockSet::whole(self.last),
             acked: None,
+            heard_at: None,
             asked_at: None,
             questions: 0,
             strikes: 0,
@@ -343,6 +355,7 @@ impl Session {
             return context.count("session", "ack_from_nobody");
         };
         let progress = opener.acked.is_none_or(|acked| block > acked);
+        opener.heard_at = Some(now);
         if opener.acked.is_some_and(|acked| block < acked) {
             return context.count("session", "ack_old");
         }

@@ -10,7 +10,8 @@ use crate::engine::action::Blocks;
 use crate::engine::context::Context;
 use crate::engine::master::{Clock, MasterClient};
 use crate::limits::{
-    MASTER_SILENCE, PACERS_MAX, QUESTIONS_MAX, QUESTIONS_PER_STEP, SILENCE_MAX, TURN_BLOCKS, TURN_REACH,
+    HEARD_LATELY, MASTER_SILENCE, PACERS_MAX, QUESTIONS_MAX, QUESTIONS_PER_STEP, SILENCE_MAX, TURN_BLOCKS,
+    TURN_REACH,
 };
 
 impl Session {
@@ -55,8 +56,8 @@ impl Session {
             && let Some(block) = self.want(opener, hold)
         {
             self.listen_around(now, block, client, context);
-            let client = self.take_turns(now, block, client, hold);
-            self.ask_before_the_end(now, block, Some(client), context);
+            let client = self.take_turns(now, block, client);
+            self.ask_before_the_end(now, block, client, context);
             self.put_block(block);
             return self.multicast(now, block, context);
         }
@@ -69,7 +70,7 @@ impl Session {
             .min_by_key(|(_, opener, block)| (*block == self.last, opener.turn))
             .map(|(client, _, block)| (*client, block));
         if let Some((client, block)) = next {
-            self.ask_before_the_end(now, block, Some(client), context);
+            self.ask_before_the_end(now, block, client, context);
             self.name(now, client, block, context);
             if self.openers.values().any(|opener| opener.lacks.contains(block)) {
                 self.multicast(now, block, context);
@@ -111,25 +112,36 @@ impl Session {
     /// After its share of blocks a master hands the pace to the next opener that was heard: a listener whose packets
     /// queue up in front of it falls behind by a few turns at the most, not until they are dropped. Gives the master
     /// from now on.
-    fn take_turns(&mut self, now: Time, block: u16, master: SocketAddrV4, hold: bool) -> SocketAddrV4 {
+    fn take_turns(&mut self, now: Time, block: u16, master: SocketAddrV4) -> SocketAddrV4 {
         if !matches!(&self.clock, Clock::Master(m) if m.paced >= TURN_BLOCKS) {
             return master;
         }
-        if let Some(opener) = self.openers.get_mut(&master) {
-            self.turns += 1;
-            opener.turn = self.turns;
-        }
-        let able = self.openers.iter().filter(|(_, opener)| {
+        let next = self.next_pacer(now, block, master).unwrap_or(master);
+        self.hand_over(now, master, next);
+        next
+    }
+
+    /// Which opener, other than the master, shall pace the blocks about this one.
+    pub(super) fn next_pacer(&self, now: Time, block: u16, master: SocketAddrV4) -> Option<SocketAddrV4> {
+        let hold = self.holds_back(now);
+        let able = self.openers.iter().filter(|(client, opener)| {
             // Who lacks what went out long ago cannot follow this part of the file by its ACKs: it hears it now and has
             // its turn later. Else each newcomer would slow the first down once more.
             let follows = |want: u16| want.abs_diff(block) <= TURN_REACH;
-            let able = opener.acked.is_some() && opener.strikes == 0;
-            able && self.want(opener, hold).is_some_and(follows)
+            // Who was heard once ACKs whatever it hears: one that fell silent would only cost the others time.
+            let is_heard = opener.heard_at.is_some_and(|at| now.since(at) < HEARD_LATELY);
+            **client != master && is_heard && self.want(opener, hold).is_some_and(follows)
         });
-        let next = able.min_by_key(|(_, opener)| opener.turn).map_or(master, |(client, _)| *client);
-        self.clock =
-            Clock::Master(MasterClient { client: next, block: 0, heard_at: now, tries: 0, paced: 0 });
-        next
+        able.min_by_key(|(_, opener)| opener.turn).map(|(client, _)| *client)
+    }
+
+    /// Who had the pace goes to the end of the queue.
+    pub(super) fn hand_over(&mut self, now: Time, from: SocketAddrV4, to: SocketAddrV4) {
+        if let Some(opener) = self.openers.get_mut(&from) {
+            self.turns += 1;
+            opener.turn = self.turns;
+        }
+        self.clock = Clock::Master(MasterClient { client: to, block: 0, heard_at: now, tries: 0, paced: 0 });
     }
 
     /// As soon as nothing holds the last block back, those who lack nothing else get it, before newcomers get theirs:
@@ -186,13 +198,7 @@ impl Session {
 
     /// The last block but one is the last chance to hear of silent openers without a copy too many: they get it by
     /// unicast first, while they still lack it.
-    fn ask_before_the_end(
-        &mut self,
-        now: Time,
-        block: u16,
-        but: Option<SocketAddrV4>,
-        context: &mut Context,
-    ) {
+    fn ask_before_the_end(&mut self, now: Time, block: u16, master: SocketAddrV4, context: &mut Context) {
         if u32::from(block) + 1 != u32::from(self.last) {
             return;
         }
@@ -200,7 +206,7 @@ impl Session {
             .openers
             .iter()
             .filter(|(client, opener)| {
-                Some(**client) != but && opener.lacks.first() == Some(block) && self.unsure(opener)
+                **client != master && opener.lacks.first() == Some(block) && self.unsure(opener)
             })
             .filter(|(_, opener)| opener.acked.is_none_or(|acked| acked + 1 < block))
             .map(|(client, _)| *client)

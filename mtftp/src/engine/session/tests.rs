@@ -1,8 +1,10 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use wire::tftp::Packet;
 
 use super::super::bench::*;
+use super::super::window::BlockSet;
 use super::super::*;
 use crate::limits::*;
 
@@ -204,6 +206,41 @@ fn a_dead_master_is_passed_over_after_a_second_and_nobody_hears_silence() {
     // It heard block 2 and some more meanwhile; now it paces the session.
     bench.ack(ROLE, client(2), 11);
     assert_eq!(bench.take_blocks(), [(12, to_group(4))]);
+}
+
+/// A master that loses one block again and again, and hears all others, keeps nobody waiting and gets it later.
+#[test]
+fn a_master_that_loses_one_block_again_and_again_hands_over_the_pace() {
+    const LOST: u16 = 101;
+    let mut bench = bench();
+    let (first, second) = (client(1), client(2));
+    bench.open(PORT, first, "most");
+    bench.open(PORT, second, "most");
+    let mut has = BTreeMap::from([(first, BlockSet::default()), (second, BlockSet::default())]);
+    let mut heard = BTreeSet::new();
+    let mut copies = 0;
+    for _ in 0..3_000 {
+        bench.ms(1);
+        for (block, to) in bench.take_blocks() {
+            let block = u16::try_from(block).unwrap();
+            copies += u32::from(block == LOST && to == to_group(4));
+            for (client, has) in &mut has {
+                if to == *client {
+                    heard.insert(*client);
+                } else if to != to_group(4) || (*client == first && block == LOST) {
+                    continue;
+                }
+                has.insert(block);
+                if heard.contains(client) {
+                    let ack = (1..=u16::MAX).find(|&block| !has.contains(block)).unwrap() - 1;
+                    bench.ack(ROLE, *client, ack);
+                }
+            }
+        }
+    }
+    // A round trip is 1 ms here. While the first is in charge of what it loses, the others get a block in 100 ms.
+    assert!(has[&second].len() > 400, "{}", has[&second].len());
+    assert!(copies > 3, "it is not given up: {copies}");
 }
 
 /// A master that never ACKed at all does not cost the others a second.
