@@ -27,11 +27,13 @@ mod life;
 pub mod marks;
 mod neighbours;
 pub mod overheard;
+mod pinned;
 pub mod predicate;
 mod repair;
 pub mod requests;
 pub mod status;
 pub mod turns;
+mod wants;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};

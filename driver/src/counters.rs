@@ -13,6 +13,14 @@ impl Counters {
         *counter = counter.saturating_add(count);
     }
 
+    /// Counts one more, and says whether to tell of it: at the 1st, 2nd, 4th, 8th … time, so that a flood does not flood
+    /// the log too.
+    #[must_use]
+    pub fn add_and_tell(&mut self, place: &'static str, what: &'static str) -> bool {
+        self.add(place, what, 1);
+        self.get(place, what).is_power_of_two()
+    }
+
     /// The value of one counter; 0 if it never moved.
     #[must_use]
     pub fn get(&self, place: &str, what: &str) -> u64 {

@@ -366,7 +366,7 @@ impl ClaimTable {
     pub fn is_near(&self, group: GroupAddr, content: &Content) -> bool {
         let bits = group.ethernet_bits();
         let rests = self.rests.iter().filter(|(other, rest)| **other != group || rest.content != *content);
-        let others = self.by_group.keys().chain(rests.map(|(other, _)| other));
-        others.into_iter().any(|other| other.ethernet_bits() == bits)
+        let mut others = self.by_group.keys().chain(rests.map(|(other, _)| other));
+        others.any(|other| other.ethernet_bits() == bits)
     }
 }

@@ -1,6 +1,5 @@
 //! What we say to MTFTP servers, and what their answers mean for claims and files (R003.15–R003.20).
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use driver::Time;
@@ -8,16 +7,13 @@ use wire::configure::{Ack, Configure, Delete, Nak, NakReason, Ports, Superseded,
 use wire::control::Message;
 use wire::{BootEpoch, Content, GroupAddr};
 
-use super::catalog::{Boot, Item};
 use super::claims::{ClaimKey, Commitment, State};
 use super::event::Event;
 use super::files::Knowledge;
-use super::life::Wanted;
 use super::requests::{Due, Subject};
 use super::{Engine, Timer};
 use crate::limits::{
-    CLAIM_ACK_MAX, DELETE_PATIENCE, DELETE_RETRY, FILE_JITTER, FILE_REFRESH, FILE_RETRY, PINNED_CHECK,
-    RENEW_INTERVAL, WAITER_SILENT,
+    CLAIM_ACK_MAX, DELETE_PATIENCE, DELETE_RETRY, FILE_JITTER, FILE_REFRESH, FILE_RETRY, RENEW_INTERVAL,
 };
 
 impl Engine {
@@ -279,116 +275,6 @@ impl Engine {
                     self.renew(now, key, commitment);
                 }
             }
-        }
-    }
-
-    /// Compares the claims there are with those the catalog wants: missing ones begin, others drain.
-    pub(super) fn reconcile(&mut self, now: Time) {
-        let wanted = self.wanted(now);
-        for want in wanted.values() {
-            let known = self.claims.get(&want.key);
-            let begins = known.is_none_or(|claim| matches!(claim.state, State::Draining { .. }));
-            if begins {
-                self.want(now, want, false);
-            }
-        }
-        let keys = self.claims.iter().map(|claim| &claim.key);
-        let unwanted: Vec<ClaimKey> = keys.filter(|key| !wanted.contains_key(key)).cloned().collect();
-        if !unwanted.is_empty() {
-            let may_stay = self.may_stay(now);
-            for key in unwanted.iter().filter(|key| !may_stay.contains(key)) {
-                self.drain(now, key);
-            }
-        }
-        self.wake_pinned(now);
-    }
-
-    /// The claims that are the catalog's even if nothing asks for them right now: of an item that is cleared on demand,
-    /// or of one whose files nobody has acknowledged lately.
-    fn may_stay(&self, now: Time) -> BTreeSet<ClaimKey> {
-        let mut stays = BTreeSet::new();
-        for boot in self.config.catalog.items.iter().flat_map(|item| &item.boots) {
-            let Some(file) = &boot.multicast else { continue };
-            let chosen = self.choose(now, boot);
-            for server in boot.servers.iter().filter(|server| chosen.is_none_or(|chosen| chosen == **server))
-            {
-                let content = Content { server: *server, file: file.clone() };
-                if self.files.of(&content) != Some(Knowledge::Refused) {
-                    stays.insert(ClaimKey { content, pinned: boot.pinned });
-                }
-            }
-        }
-        stays
-    }
-
-    /// The claims that the catalog needs now, the first boot item of each.
-    fn wanted(&self, now: Time) -> BTreeMap<ClaimKey, Wanted> {
-        let mut wanted = BTreeMap::new();
-        for item in self.config.catalog.items.iter().filter(|item| item.preclear) {
-            for boot in &item.boots {
-                let want = self.choose(now, boot).and_then(|server| self.wanted_of(now, item, boot, server));
-                if let Some(want) = want {
-                    wanted.entry(want.key.clone()).or_insert(want);
-                }
-            }
-        }
-        wanted
-    }
-
-    /// The claim that the boot needs on that server, if the server has the file.
-    pub(super) fn wanted_of(&self, now: Time, item: &Item, boot: &Boot, server: Ipv4Addr) -> Option<Wanted> {
-        let content = Content { server, file: boot.multicast.clone()? };
-        let has = self.files.is_fresh(now, &content);
-        has.then(|| Wanted {
-            key: ClaimKey { content, pinned: boot.pinned },
-            boot_item: item.boot_item,
-            item: item.name.clone(),
-        })
-    }
-
-    pub(super) fn choose(&self, now: Time, boot: &Boot) -> Option<Ipv4Addr> {
-        self.files.choose_server(now, boot, |server, file| {
-            let key = ClaimKey { content: Content { server, file: file.clone() }, pinned: boot.pinned };
-            self.claims.get(&key).is_some_and(|claim| matches!(claim.state, State::Held { .. }))
-        })
-    }
-
-    /// Whether the turn of our holder of the pinned tuple is over (P2).
-    pub(super) fn on_turn_due(&mut self, now: Time) {
-        self.timers.arm(Timer::Turn, now + PINNED_CHECK, "turn on the pinned tuple to be looked at");
-        // Contents of ours that our own clients ask for wait like those of others.
-        let asks = |asked_at: Option<Time>| asked_at.is_some_and(|at| now.since(at) < WAITER_SILENT);
-        let own = self.claims.iter().filter(|claim| {
-            claim.key.pinned && matches!(claim.state, State::Waiting { .. }) && asks(claim.asked_at)
-        });
-        let own: Vec<Content> = own.map(|claim| claim.key.content.clone()).collect();
-        own.iter().for_each(|content| self.turns.hear(now, content));
-        let holder = self.claims.on(self.config.pinned.group).filter(|claim| claim.key.pinned);
-        let Some(holder) = holder.filter(|claim| matches!(claim.state, State::Held { .. })) else { return };
-        let (key, told_at) = (holder.key.clone(), holder.told_at);
-        own.iter().for_each(|content| self.turns.refuse(now, content));
-        if !self.turns.is_over(now, told_at) {
-            return;
-        }
-        self.counters.add("claim", "turn_over", 1);
-        self.turns.end(now, &key.content);
-        self.tell(Event::TurnOver { content: key.content.clone(), waiting: self.turns.waiting(now) });
-        if let Some(claim) = self.claims.get_mut(&key) {
-            claim.leaves = true;
-        }
-        self.drain(now, &key);
-    }
-
-    /// The pinned tuple may be free for one of our own that waits for it.
-    fn wake_pinned(&mut self, now: Time) {
-        if self.claims.on(self.config.pinned.group).is_some() {
-            return;
-        }
-        let due = self.claims.iter().find(|claim| {
-            claim.key.pinned && matches!(claim.state, State::Waiting { until } if until <= now)
-        });
-        if let Some(key) = due.map(|claim| claim.key.clone()) {
-            self.timers.arm(Timer::Claim(key), now, "pinned tuple may be free");
         }
     }
 }

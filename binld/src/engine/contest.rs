@@ -57,8 +57,6 @@ pub enum Stage {
     Asking,
     /// Somebody stated that it has the address: nobody hands it out.
     Disputed {
-        /// Its last statement.
-        theirs: Statement,
         /// Since when.
         since: Time,
     },

@@ -44,10 +44,9 @@ impl Engine {
         allowed
     }
 
-    /// A source has said too much. Told at the 1st, 2nd, 4th, 8th … time, so that a flood does not flood the log too.
+    /// A source has said too much.
     fn over_rate(&mut self, place: &'static str, source: Ipv4Addr) {
-        self.counters.add(place, "rate", 1);
-        if self.counters.get(place, "rate").is_power_of_two() {
+        if self.counters.add_and_tell(place, "rate") {
             self.tell(Event::OverRate { source, place });
         }
     }

@@ -10,6 +10,7 @@ use super::claims::{Claim, ClaimKey, Commitment, Placement, Rest, State, StateNa
 use super::clearing::{Clearing, Due, Schedule};
 use super::event::Event;
 use super::requests::Subject;
+use super::wants::Wanted;
 use super::{Action, Change, ClaimRecord, Engine, Journal, Ticket, Timer};
 use crate::limits::{
     ALIVE_RECENT_MS, ANNOUNCE_FIRST, ANNOUNCE_INTERVAL, ANNOUNCE_JITTER, CANDIDATES_MAX, CLAIM_ACK_MAX,
@@ -549,12 +550,4 @@ impl Engine {
             self.timers.arm(Timer::Rest(group), until, "rest is over");
         }
     }
-}
-
-/// A claim that some boot item needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wanted {
-    pub(super) key: ClaimKey,
-    pub(super) boot_item: wire::pxe::BootItem,
-    pub(super) item: String,
 }

@@ -48,7 +48,7 @@ impl Engine {
     }
 
     /// What we say of a claim of ours.
-    fn statement_of(&self, now: Time, claim: &Claim) -> Option<Statement> {
+    pub(super) fn statement_of(&self, now: Time, claim: &Claim) -> Option<Statement> {
         let commitment = claim.state.commitment()?;
         let told = claim.told_at.is_some_and(|told_at| now.since(told_at) < IN_USE);
         let (state, in_use) = match claim.state.standing()? {
@@ -70,7 +70,13 @@ impl Engine {
         Some(Statement { state, in_use: false, stamp: rest.stamp, content })
     }
 
-    fn say(&mut self, to: SocketAddrV4, group: GroupAddr, it: Statement, answers: Option<u64>) -> u64 {
+    pub(super) fn say(
+        &mut self,
+        to: SocketAddrV4,
+        group: GroupAddr,
+        it: Statement,
+        answers: Option<u64>,
+    ) -> u64 {
         let nonce = answers.unwrap_or_else(|| self.draw.bits());
         let Statement { state, in_use, stamp, content } = it;
         let hold = Hold { group, content, stamp, state, in_use, is_answer: answers.is_some(), nonce };
@@ -86,16 +92,6 @@ impl Engine {
         let group = claim.state.placement().map(|at| at.group);
         if let Some((group, statement)) = group.zip(self.statement_of(now, claim)) {
             self.say(to, group, statement, None);
-        }
-    }
-
-    /// Tells everybody who waits for the pinned tuple that this content has it now: its announcement cannot be told from
-    /// a question (P4). Nobody answers.
-    pub(super) fn say_turn(&mut self, now: Time, key: &ClaimKey) {
-        let group = SocketAddrV4::new(*self.config.query.ip(), self.config.control_port);
-        let held = self.claims.get(key).filter(|claim| matches!(claim.state, State::Held { .. }));
-        if let Some(statement) = held.and_then(|claim| self.statement_of(now, claim)) {
-            self.say(group, self.config.pinned.group, statement, Some(0));
         }
     }
 
@@ -262,7 +258,7 @@ impl Engine {
             return self.counters.add("dropped.hold", "too_many_contests", 1);
         }
         let since = match was {
-            Some(Stage::Disputed { since, .. }) => since,
+            Some(Stage::Disputed { since }) => since,
             Some(Stage::Asking | Stage::Mute { .. }) | None => {
                 self.counters.add("conflict", "disputed", 1);
                 let (group, content) = (hold.group, key.content.clone());
@@ -270,7 +266,7 @@ impl Engine {
                 now
             }
         };
-        let stage = Stage::Disputed { theirs, since };
+        let stage = Stage::Disputed { since };
         let contest = self.contests.entry(at.clone()).or_insert_with(|| Contest::new(now, stage.clone()));
         if matches!(contest.stage, Stage::Mute { .. }) {
             contest.next_at = now;
@@ -286,7 +282,7 @@ impl Engine {
         let Some(commitment) = claim.state.commitment().copied() else { return };
         let group = commitment.at.group;
         self.counters.add("conflict", "yielded", 1);
-        if claim.referenced.is_none() && matches!(claim.state, State::Recording { .. }) {
+        if matches!(claim.state, State::Recording { .. }) {
             return self.on_refused(now, key, *by.ip(), true);
         }
         claim.leaves = true;

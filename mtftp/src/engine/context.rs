@@ -53,11 +53,9 @@ impl Context {
         self.actions.push(Action::Tell(event));
     }
 
-    /// A source has said too much: dropped and counted. Told at the 1st, 2nd, 4th, 8th … time, so that a flood does not
-    /// flood the log too.
+    /// A source has said too much: dropped and counted.
     pub(crate) fn over_rate(&mut self, place: &'static str, source: Ipv4Addr) {
-        self.count(place, "rate");
-        if self.counters.get(place, "rate").is_power_of_two() {
+        if self.counters.add_and_tell(place, "rate") {
             self.tell(Event::OverRate { source, place });
         }
     }
