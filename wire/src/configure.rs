@@ -131,12 +131,12 @@ pub struct Superseded {
     pub known_serial: Serial,
 }
 
-fn put_ports(out: &mut Vec<u8>, ports: Ports) {
+pub(crate) fn put_ports(out: &mut Vec<u8>, ports: Ports) {
     out.put_u16(ports.client);
     out.put_u16(ports.server);
 }
 
-fn read_ports(reader: &mut Reader<'_>) -> Result<Ports, DecodeError> {
+pub(crate) fn read_ports(reader: &mut Reader<'_>) -> Result<Ports, DecodeError> {
     Ok(Ports { client: reader.u16("client port")?, server: reader.u16("server port")? })
 }
 

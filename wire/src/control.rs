@@ -11,9 +11,11 @@ use bytes::BufMut;
 
 use crate::configure::{Ack, Configure, Delete, Nak, Superseded};
 use crate::error::{DecodeError, DecodeErrorKind};
+use crate::flood::{Flood, FloodAck, SyncList};
 use crate::hello::Hello;
 use crate::hold::Hold;
 use crate::ids::{BootEpoch, ServerId};
+use crate::membership::{Connect, Disconnect, Refuse, Welcome};
 use crate::octets::Reader;
 
 /// First bytes of every envelope.
@@ -55,6 +57,20 @@ pub enum Message {
     Hold(Hold),
     /// 7: every server → the group, again and again.
     Hello(Hello),
+    /// 10: any server → another.
+    Connect(Connect),
+    /// 11: its answer.
+    Welcome(Welcome),
+    /// 12: its answer.
+    Refuse(Refuse),
+    /// 13: a neighbour that leaves → another.
+    Disconnect(Disconnect),
+    /// 14: neighbour → neighbour.
+    SyncList(SyncList),
+    /// 15: neighbour → neighbour, or the group.
+    Flood(Flood),
+    /// 16: its answer.
+    FloodAck(FloodAck),
 }
 
 impl Message {
@@ -67,6 +83,13 @@ impl Message {
             Self::Superseded(_) => 5,
             Self::Hold(_) => 6,
             Self::Hello(_) => 7,
+            Self::Connect(_) => 10,
+            Self::Welcome(_) => 11,
+            Self::Refuse(_) => 12,
+            Self::Disconnect(_) => 13,
+            Self::SyncList(_) => 14,
+            Self::Flood(_) => 15,
+            Self::FloodAck(_) => 16,
         }
     }
 }
@@ -84,6 +107,13 @@ impl Envelope {
             Message::Superseded(message) => message.put(&mut payload),
             Message::Hold(message) => message.put(&mut payload),
             Message::Hello(message) => message.put(&mut payload),
+            Message::Connect(message) => message.put(&mut payload),
+            Message::Welcome(message) => message.put(&mut payload),
+            Message::Refuse(message) => message.put(&mut payload),
+            Message::Disconnect(message) => message.put(&mut payload),
+            Message::SyncList(message) => message.put(&mut payload),
+            Message::Flood(message) => message.put(&mut payload),
+            Message::FloodAck(message) => message.put(&mut payload),
         }
         let mut out = Vec::with_capacity(HEADER_LEN + payload.len());
         out.put_slice(&MAGIC);
@@ -137,6 +167,13 @@ impl Envelope {
             5 => Message::Superseded(Superseded::read(&mut reader)?),
             6 => Message::Hold(Hold::read(&mut reader)?),
             7 => Message::Hello(Hello::read(&mut reader)?),
+            10 => Message::Connect(Connect::read(&mut reader)?),
+            11 => Message::Welcome(Welcome::read(&mut reader)?),
+            12 => Message::Refuse(Refuse::read(&mut reader)?),
+            13 => Message::Disconnect(Disconnect::read(&mut reader)?),
+            14 => Message::SyncList(SyncList::read(&mut reader)?),
+            15 => Message::Flood(Flood::read(&mut reader)?),
+            16 => Message::FloodAck(FloodAck::read(&mut reader)?),
             _ => return Err(DecodeError { what: "message kind", offset: 5, kind: DecodeErrorKind::Code }),
         };
         reader.finish("payload")?;

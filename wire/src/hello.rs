@@ -3,13 +3,16 @@
 //! Payload of the control envelope, network byte order:
 //!
 //! ```text
-//! 0-3 count | 4-5 loss heard, per mille | 6 flags: 1 deaf
+//! 0-3 count | 4-5 loss heard, per mille | 6 flags: 1 deaf | 7 role | 8-23 domain | 24-39 lowest id heard
+//! 40-47 digest of the records
 //! ```
 
 use bytes::BufMut;
 
 use crate::error::{DecodeError, DecodeErrorKind};
+use crate::ids::{DomainId, ServerId};
 use crate::octets::Reader;
+use crate::record::ServerRole;
 
 /// A share of datagrams that were lost, 0–1000 per mille.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -41,6 +44,14 @@ pub struct Hello {
     pub loss: Loss,
     /// The sender's kernel dropped datagrams in the last second: its silence means nothing (G26).
     pub deaf: bool,
+    /// What the sender does.
+    pub role: ServerRole,
+    /// To which domain it belongs.
+    pub domain: DomainId,
+    /// The lowest id that it hears (R004.26).
+    pub lowest: ServerId,
+    /// A sum over the records that it has: two members with the same digest have the same records.
+    pub digest: u64,
 }
 
 impl Hello {
@@ -48,6 +59,10 @@ impl Hello {
         out.put_u32(self.count);
         out.put_u16(self.loss.per_mille());
         out.put_u8(u8::from(self.deaf));
+        out.put_u8(self.role.code());
+        out.put_slice(&self.domain.0);
+        out.put_slice(&self.lowest.0);
+        out.put_u64(self.digest);
     }
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -64,6 +79,9 @@ impl Hello {
             1 => true,
             _ => return Err(DecodeError { what: "flags of a hello", offset, kind: DecodeErrorKind::Value }),
         };
-        Ok(Self { count, loss, deaf })
+        let role = ServerRole::read(reader)?;
+        let domain = DomainId(reader.array("domain")?);
+        let lowest = ServerId(reader.array("lowest id")?);
+        Ok(Self { count, loss, deaf, role, domain, lowest, digest: reader.u64("digest")? })
     }
 }

@@ -25,6 +25,26 @@ pub enum HoldState {
     Resting,
 }
 
+impl HoldState {
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Committed => 1,
+            Self::Draining => 2,
+            Self::Resting => 3,
+        }
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let offset = reader.offset();
+        match reader.u8("state")? {
+            1 => Ok(Self::Committed),
+            2 => Ok(Self::Draining),
+            3 => Ok(Self::Resting),
+            _ => Err(DecodeError { what: "state", offset, kind: DecodeErrorKind::Code }),
+        }
+    }
+}
+
 /// A holder's statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
@@ -49,11 +69,7 @@ impl Hold {
         out.put_u32(self.group.ip().to_bits());
         out.put_u32(self.content.server.to_bits());
         put_stamp(out, self.stamp);
-        out.put_u8(match self.state {
-            HoldState::Committed => 1,
-            HoldState::Draining => 2,
-            HoldState::Resting => 3,
-        });
+        out.put_u8(self.state.code());
         out.put_u8(u8::from(self.in_use) | u8::from(self.is_answer) << 1);
         out.put_u64(self.nonce);
         put_name(out, &self.content.file);
@@ -63,13 +79,7 @@ impl Hold {
         let group = read_multicast(reader)?;
         let server = reader.unicast("MTFTP server")?;
         let stamp = read_stamp(reader)?;
-        let offset = reader.offset();
-        let state = match reader.u8("state")? {
-            1 => HoldState::Committed,
-            2 => HoldState::Draining,
-            3 => HoldState::Resting,
-            _ => return Err(DecodeError { what: "state", offset, kind: DecodeErrorKind::Code }),
-        };
+        let state = HoldState::read(reader)?;
         let offset = reader.offset();
         let flags = reader.u8("flags of a hold")?;
         if flags > 3 {

@@ -9,6 +9,9 @@
 //! | [`configure`] | configure, ACK, NAK, delete (R003.15–R003.20) |
 //! | [`hold`] | what a holder says about an address it defends |
 //! | [`hello`] | a server's sign of life |
+//! | [`membership`] | how a server joins a domain and leaves it |
+//! | [`record`] | what servers of a domain tell all others |
+//! | [`flood`] | how records travel |
 //! | [`dhcp`] | the part of DHCP that boot server discovery uses |
 //! | [`pxe`] | the sub-options of DHCP option 43 |
 //! | [`tftp`] | TFTP and PXE-MTFTP packets and options |
@@ -22,15 +25,18 @@ pub mod configure;
 pub mod control;
 pub mod dhcp;
 mod error;
+pub mod flood;
 pub mod hello;
 pub mod hold;
 pub mod ids;
+pub mod membership;
 mod octets;
 pub mod pxe;
 pub mod query;
+pub mod record;
 pub mod tftp;
 
 pub use error::{DecodeError, DecodeErrorKind, EncodeError};
 pub use ids::{
-    BootEpoch, Content, FileName, GroupAddr, Layer, Mac, Serial, ServerId, ServerType, Stamp, Uuid,
+    BootEpoch, Content, DomainId, FileName, GroupAddr, Layer, Mac, Serial, ServerId, ServerType, Stamp, Uuid,
 };

@@ -37,6 +37,11 @@ impl<'a> Reader<'a> {
         self.rest.len()
     }
 
+    /// What is not read yet.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     pub(crate) fn error(&self, what: &'static str, kind: DecodeErrorKind) -> DecodeError {
         DecodeError { what, offset: self.offset(), kind }
     }

@@ -1,0 +1,147 @@
+//! How a server becomes a member of a domain, and leaves it (R004.5–R004.7, R004.33).
+//!
+//! ```text
+//! connect:    0-15 domain | 16 flags: 1 a list is wanted
+//! welcome:    0-15 domain
+//! refuse:     0-15 domain of the refuser | 16 reason | 17 n | 18.. neighbours, n times 22 bytes
+//! disconnect: 0 n, 0 or 1 | 1.. the neighbour to go to, n times 22 bytes
+//! neighbour:  0-15 id | 16-19 address | 20-21 control port
+//! ```
+
+use std::net::SocketAddrV4;
+
+use bytes::BufMut;
+
+use crate::error::{DecodeError, DecodeErrorKind};
+use crate::ids::{DomainId, ServerId};
+use crate::octets::Reader;
+use crate::record::{count_octet, put_host, read_count, read_flags, read_host};
+
+/// Most neighbours that a message names.
+pub const NEIGHBOURS_MAX: usize = 32;
+
+/// Who else is in the domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Neighbour {
+    /// Its name.
+    pub server: ServerId,
+    /// Where its control messages go.
+    pub control: SocketAddrV4,
+}
+
+/// 10: a server wants to be a neighbour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connect {
+    /// Of which domain.
+    pub domain: DomainId,
+    /// Whether a refusal shall name neighbours (R004.6).
+    pub wants_list: bool,
+}
+
+/// 11: it is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Welcome {
+    /// Of this domain.
+    pub domain: DomainId,
+}
+
+/// Why a server is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefuseReason {
+    /// 1: it wants another domain.
+    OtherDomain,
+    /// 2: there are neighbours enough.
+    Full,
+}
+
+/// 12: it is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refuse {
+    /// The domain of the refuser.
+    pub domain: DomainId,
+    /// Why.
+    pub reason: RefuseReason,
+    /// Where else to try.
+    pub neighbours: Vec<Neighbour>,
+}
+
+/// 13: a neighbour leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disconnect {
+    /// Whom to connect to, so that leaving makes no hole.
+    pub neighbour: Option<Neighbour>,
+}
+
+impl Neighbour {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.put_slice(&self.server.0);
+        put_host(out, self.control);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { server: ServerId(reader.array("neighbour")?), control: read_host(reader)? })
+    }
+}
+
+impl Connect {
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        out.put_slice(&self.domain.0);
+        out.put_u8(u8::from(self.wants_list));
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { domain: DomainId(reader.array("domain")?), wants_list: read_flags(reader, 1)? != 0 })
+    }
+}
+
+impl Welcome {
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        out.put_slice(&self.domain.0);
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { domain: DomainId(reader.array("domain")?) })
+    }
+}
+
+impl Refuse {
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        out.put_slice(&self.domain.0);
+        out.put_u8(match self.reason {
+            RefuseReason::OtherDomain => 1,
+            RefuseReason::Full => 2,
+        });
+        out.put_u8(count_octet(self.neighbours.len()));
+        self.neighbours.iter().for_each(|neighbour| neighbour.put(out));
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let domain = DomainId(reader.array("domain")?);
+        let offset = reader.offset();
+        let reason = match reader.u8("reason of a refusal")? {
+            1 => RefuseReason::OtherDomain,
+            2 => RefuseReason::Full,
+            _ => {
+                return Err(DecodeError { what: "reason of a refusal", offset, kind: DecodeErrorKind::Code });
+            }
+        };
+        let count = read_count(reader, "neighbours", NEIGHBOURS_MAX)?;
+        let neighbours = (0..count).map(|_| Neighbour::read(reader));
+        Ok(Self { domain, reason, neighbours: neighbours.collect::<Result<_, DecodeError>>()? })
+    }
+}
+
+impl Disconnect {
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        out.put_u8(u8::from(self.neighbour.is_some()));
+        if let Some(neighbour) = &self.neighbour {
+            neighbour.put(out);
+        }
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let is_named = read_count(reader, "neighbours", 1)? == 1;
+        let neighbour = is_named.then(|| Neighbour::read(reader)).transpose()?;
+        Ok(Self { neighbour })
+    }
+}

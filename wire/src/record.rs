@@ -1,0 +1,508 @@
+//! Flooded records: what a server tells the whole domain (R004.8, R004.11–R004.16).
+//!
+//! ```text
+//!  0-15 owner | 16 kind | 17-24 number | 25-28 boot epoch | 29-32 counter | 33-34 age, s | 35-36 lives, s
+//! 37-52 checksum | 53-54 length m | 55.. body, m bytes
+//! ```
+//! Owner, kind and number are the record's UID; boot epoch and counter its SNUM. The checksum is the first half of
+//! BLAKE3 over bytes 0–32, 35–36 and 53 to the end: over all but the age, which grows on the way.
+
+use std::net::SocketAddrV4;
+
+use bytes::BufMut;
+
+use crate::configure::{Ports, put_ports, put_stamp, read_multicast, read_ports, read_stamp};
+use crate::error::{DecodeError, DecodeErrorKind, EncodeError};
+use crate::hold::HoldState;
+use crate::ids::{BootEpoch, Content, DomainId, GroupAddr, Layer, Serial, ServerId, ServerType, Stamp};
+use crate::octets::{Reader, put_name};
+use crate::pxe::BootItem;
+
+/// Bytes of a record before its body.
+pub const RECORD_HEADER_LEN: usize = 55;
+/// Longest body, in bytes: a record fits one datagram with its envelope.
+pub const BODY_LEN_MAX: usize = 1200;
+/// Most holders in one [`Reference`].
+pub const HOLDERS_MAX: usize = 28;
+/// Most members in one [`Roll`].
+pub const ROLL_MAX: usize = 72;
+
+/// What a record is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RecordKind {
+    /// 1: a server.
+    Member,
+    /// 2: a claim of a BINLD.
+    Claim,
+    /// 3: the references an MTFTP server keeps for an address.
+    Reference,
+    /// 4: the members among whom the pool is divided.
+    Domain,
+    /// 5: the lowest id that is heard (R004.18). It belongs to the domain, not to a server.
+    Lowest,
+}
+
+impl RecordKind {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Member => 1,
+            Self::Claim => 2,
+            Self::Reference => 3,
+            Self::Domain => 4,
+            Self::Lowest => 5,
+        }
+    }
+}
+
+/// Names a record: nobody but the owner changes it (R004.11).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Uid {
+    /// The server whose record it is; of [`RecordKind::Lowest`] the domain's id.
+    pub owner: ServerId,
+    /// What it is about.
+    pub kind: RecordKind,
+    /// Drawn by the owner: which of its records of that kind.
+    pub number: u64,
+}
+
+/// Which of two copies of a record is newer: the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Snum {
+    /// The owner's boot epoch; 0 in [`RecordKind::Lowest`].
+    pub boot_epoch: BootEpoch,
+    /// Rises with every change in that epoch.
+    pub counter: u32,
+}
+
+/// Seconds since the owner last wrote the record, as far as the clocks on its way tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Age(pub u16);
+
+impl Age {
+    /// The record is deleted (R004.12).
+    pub const DELETED: Self = Self(u16::MAX);
+}
+
+/// A copy of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its name.
+    pub uid: Uid,
+    /// Its version.
+    pub snum: Snum,
+    /// How old the copy is.
+    pub age: Age,
+    /// At which age it destroys itself, in seconds (R004.13).
+    pub lives: u16,
+    /// What it says; of the kind that `uid` names.
+    pub body: Body,
+}
+
+/// What a record says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// Of a server.
+    Member(Member),
+    /// Of a claim.
+    Claim(Claim),
+    /// Of references.
+    Reference(Reference),
+    /// Of the members that share the pool.
+    Domain(Roll),
+    /// The lowest id that is heard.
+    Lowest(ServerId),
+}
+
+/// What a server does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ServerRole {
+    /// 1: it answers clients.
+    Binld,
+    /// 2: it serves files.
+    Mtftpd,
+}
+
+impl ServerRole {
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Binld => 1,
+            Self::Mtftpd => 2,
+        }
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let offset = reader.offset();
+        match reader.u8("role")? {
+            1 => Ok(Self::Binld),
+            2 => Ok(Self::Mtftpd),
+            _ => Err(DecodeError { what: "role", offset, kind: DecodeErrorKind::Code }),
+        }
+    }
+}
+
+/// A server of the domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// What it does.
+    pub role: ServerRole,
+    /// Where its control messages come from and go to.
+    pub control: SocketAddrV4,
+    /// The version of the roll that it goes by; 0 for none.
+    pub roll: u32,
+}
+
+/// A claim, as its owner tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The address.
+    pub group: GroupAddr,
+    /// What it carries.
+    pub content: Content,
+    /// Its ports.
+    pub ports: Ports,
+    /// The boot item it was made for.
+    pub boot_item: BootItem,
+    /// When it was committed.
+    pub stamp: Stamp,
+    /// In which state it is.
+    pub state: HoldState,
+    /// Whether it is the pinned tuple.
+    pub pinned: bool,
+    /// Whether the MTFTP server has acknowledged it: clients are told the address.
+    pub configured: bool,
+}
+
+/// One BINLD's reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// Whose it is.
+    pub binld: ServerId,
+    /// The boot epoch and …
+    pub boot_epoch: BootEpoch,
+    /// … the serial of its last configure.
+    pub serial: Serial,
+    /// Whether it has not been renewed for a lease.
+    pub stale: bool,
+}
+
+/// The references that an MTFTP server keeps for an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// The address.
+    pub group: GroupAddr,
+    /// What it carries.
+    pub content: Content,
+    /// Its ports.
+    pub ports: Ports,
+    /// Whose references; those that do not fit stand in a further record of the same address.
+    pub holders: Vec<Holder>,
+}
+
+/// A version of the list of members among whom the pool is divided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Roll {
+    /// Rises with every change.
+    pub version: u32,
+    /// Which part of the list this is, from 0; the parts are records of their own.
+    pub part: u8,
+    /// How many parts there are.
+    pub parts: u8,
+    /// The BINLDs of this part, in order.
+    pub members: Vec<ServerId>,
+}
+
+impl Body {
+    /// The kind of record that says this.
+    #[must_use]
+    pub const fn kind(&self) -> RecordKind {
+        match self {
+            Self::Member(_) => RecordKind::Member,
+            Self::Claim(_) => RecordKind::Claim,
+            Self::Reference(_) => RecordKind::Reference,
+            Self::Domain(_) => RecordKind::Domain,
+            Self::Lowest(_) => RecordKind::Lowest,
+        }
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Member(member) => member.put(out),
+            Self::Claim(claim) => claim.put(out),
+            Self::Reference(reference) => reference.put(out),
+            Self::Domain(roll) => roll.put(out),
+            Self::Lowest(lowest) => out.put_slice(&lowest.0),
+        }
+    }
+
+    fn read(kind: RecordKind, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match kind {
+            RecordKind::Member => Self::Member(Member::read(reader)?),
+            RecordKind::Claim => Self::Claim(Claim::read(reader)?),
+            RecordKind::Reference => Self::Reference(Reference::read(reader)?),
+            RecordKind::Domain => Self::Domain(Roll::read(reader)?),
+            RecordKind::Lowest => Self::Lowest(ServerId(reader.array("lowest id")?)),
+        })
+    }
+}
+
+impl Member {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.put_u8(self.role.code());
+        put_host(out, self.control);
+        out.put_u32(self.roll);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let role = ServerRole::read(reader)?;
+        let control = read_host(reader)?;
+        Ok(Self { role, control, roll: reader.u32("roll")? })
+    }
+}
+
+impl Claim {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.put_u32(self.group.ip().to_bits());
+        out.put_u32(self.content.server.to_bits());
+        put_ports(out, self.ports);
+        out.put_u16(self.boot_item.server_type.0);
+        out.put_u16(self.boot_item.layer.0);
+        put_stamp(out, self.stamp);
+        out.put_u8(self.state.code());
+        out.put_u8(u8::from(self.pinned) | u8::from(self.configured) << 1);
+        put_name(out, &self.content.file);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let group = read_multicast(reader)?;
+        let server = reader.unicast("MTFTP server")?;
+        let ports = read_ports(reader)?;
+        let server_type = ServerType(reader.u16("server type")?);
+        let boot_item = BootItem { server_type, layer: Layer(reader.u16("layer")?) };
+        let stamp = read_stamp(reader)?;
+        let state = HoldState::read(reader)?;
+        let flags = read_flags(reader, 3)?;
+        let (pinned, configured) = (flags & 1 != 0, flags & 2 != 0);
+        let content = Content { server, file: reader.name("file")? };
+        Ok(Self { group, content, ports, boot_item, stamp, state, pinned, configured })
+    }
+}
+
+impl Reference {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.put_u32(self.group.ip().to_bits());
+        out.put_u32(self.content.server.to_bits());
+        put_ports(out, self.ports);
+        put_name(out, &self.content.file);
+        out.put_u8(count_octet(self.holders.len()));
+        for holder in &self.holders {
+            out.put_slice(&holder.binld.0);
+            out.put_u32(holder.boot_epoch.0);
+            out.put_u32(holder.serial.0);
+            out.put_u8(u8::from(holder.stale));
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let group = read_multicast(reader)?;
+        let server = reader.unicast("MTFTP server")?;
+        let ports = read_ports(reader)?;
+        let content = Content { server, file: reader.name("file")? };
+        let count = read_count(reader, "holders", HOLDERS_MAX)?;
+        let holder = |reader: &mut Reader<'_>| {
+            Ok(Holder {
+                binld: ServerId(reader.array("holder")?),
+                boot_epoch: BootEpoch(reader.u32("boot epoch of a holder")?),
+                serial: Serial(reader.u32("serial of a holder")?),
+                stale: read_flags(reader, 1)? != 0,
+            })
+        };
+        let holders = (0..count).map(|_| holder(reader)).collect::<Result<_, DecodeError>>()?;
+        Ok(Self { group, content, ports, holders })
+    }
+}
+
+impl Roll {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.put_u32(self.version);
+        out.put_u8(self.part);
+        out.put_u8(self.parts);
+        out.put_u8(count_octet(self.members.len()));
+        self.members.iter().for_each(|member| out.put_slice(&member.0));
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let version = reader.u32("version of a roll")?;
+        let offset = reader.offset();
+        let (part, parts) = (reader.u8("part of a roll")?, reader.u8("parts of a roll")?);
+        if part >= parts {
+            return Err(DecodeError { what: "part of a roll", offset, kind: DecodeErrorKind::Value });
+        }
+        let count = read_count(reader, "members of a roll", ROLL_MAX)?;
+        let members = (0..count).map(|_| reader.array("member of a roll").map(ServerId));
+        Ok(Self { version, part, parts, members: members.collect::<Result<_, DecodeError>>()? })
+    }
+}
+
+impl Uid {
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        out.put_slice(&self.owner.0);
+        out.put_u8(self.kind.code());
+        out.put_u64(self.number);
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let owner = ServerId(reader.array("owner")?);
+        let offset = reader.offset();
+        let kind = match reader.u8("record kind")? {
+            1 => RecordKind::Member,
+            2 => RecordKind::Claim,
+            3 => RecordKind::Reference,
+            4 => RecordKind::Domain,
+            5 => RecordKind::Lowest,
+            _ => return Err(DecodeError { what: "record kind", offset, kind: DecodeErrorKind::Code }),
+        };
+        Ok(Self { owner, kind, number: reader.u64("record number")? })
+    }
+}
+
+impl Snum {
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        out.put_u32(self.boot_epoch.0);
+        out.put_u32(self.counter);
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let boot_epoch = BootEpoch(reader.u32("boot epoch of a record")?);
+        Ok(Self { boot_epoch, counter: reader.u32("counter of a record")? })
+    }
+}
+
+/// A strong checksum of a record: of two copies with one SNUM and different content the greater stays (R004.15,
+/// R004.23).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Checksum(pub [u8; 16]);
+
+impl Record {
+    /// Over everything but the age.
+    #[must_use]
+    pub fn checksum(&self) -> Checksum {
+        let mut bytes = Vec::with_capacity(RECORD_HEADER_LEN);
+        self.uid.put(&mut bytes);
+        self.snum.put(&mut bytes);
+        bytes.put_u16(self.lives);
+        put_part(&mut bytes, |out| self.body.put(out));
+        checksum(&[&bytes])
+    }
+
+    /// How many bytes it takes in a datagram.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        let mut bytes = Vec::new();
+        self.body.put(&mut bytes);
+        RECORD_HEADER_LEN + bytes.len()
+    }
+
+    /// Whether it can be sent.
+    ///
+    /// # Errors
+    /// If the body is longer than [`BODY_LEN_MAX`].
+    pub fn check(&self) -> Result<(), EncodeError> {
+        let size = self.encoded_len() - RECORD_HEADER_LEN;
+        let error = EncodeError { what: "body of a record", size, size_max: BODY_LEN_MAX };
+        if size > BODY_LEN_MAX { Err(error) } else { Ok(()) }
+    }
+
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        self.uid.put(out);
+        self.snum.put(out);
+        out.put_u16(self.age.0);
+        out.put_u16(self.lives);
+        out.put_slice(&self.checksum().0);
+        put_part(out, |out| self.body.put(out));
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let start = reader.rest();
+        let offset = reader.offset();
+        let uid = Uid::read(reader)?;
+        let snum = Snum::read(reader)?;
+        let age = Age(reader.u16("age")?);
+        let lives = reader.u16("lives")?;
+        let told = Checksum(reader.array("checksum")?);
+        let count = usize::from(reader.u16("length of a body")?);
+        let mut part = reader.part("body of a record", count)?;
+        // Checked before anything is made of it.
+        let parts = (start.get(..33), start.get(35..37), start.get(53..RECORD_HEADER_LEN + count));
+        let (Some(name), Some(lifetime), Some(body)) = parts else {
+            return Err(reader.error("record", DecodeErrorKind::Truncated));
+        };
+        if checksum(&[name, lifetime, body]) != told {
+            return Err(DecodeError { what: "checksum", offset: offset + 37, kind: DecodeErrorKind::Value });
+        }
+        let body = Body::read(uid.kind, &mut part)?;
+        part.finish("body of a record")?;
+        Ok(Self { uid, snum, age, lives, body })
+    }
+}
+
+fn checksum(parts: &[&[u8]]) -> Checksum {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    let mut half = [0; 16];
+    half.iter_mut().zip(hasher.finalize().as_bytes()).for_each(|(to, from)| *to = *from);
+    Checksum(half)
+}
+
+impl DomainId {
+    /// The id of the domain with this friendly name (R004.1: a hash of the name, seeded with "GROUP").
+    #[must_use]
+    pub fn of(name: &str) -> Self {
+        Self(checksum(&[b"GROUP", name.as_bytes()]).0)
+    }
+}
+
+/// Writes what `put` writes, behind its length in two bytes.
+fn put_part(out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
+    let mut part = Vec::new();
+    put(&mut part);
+    out.put_u16(u16::try_from(part.len()).unwrap_or(u16::MAX));
+    out.put_slice(&part);
+}
+
+pub(crate) fn put_host(out: &mut Vec<u8>, host: SocketAddrV4) {
+    out.put_u32(host.ip().to_bits());
+    out.put_u16(host.port());
+}
+
+pub(crate) fn read_host(reader: &mut Reader<'_>) -> Result<SocketAddrV4, DecodeError> {
+    let address = reader.unicast("address of a server")?;
+    let offset = reader.offset();
+    match reader.u16("port of a server")? {
+        0 => Err(DecodeError { what: "port of a server", offset, kind: DecodeErrorKind::Value }),
+        port => Ok(SocketAddrV4::new(address, port)),
+    }
+}
+
+pub(crate) fn read_flags(reader: &mut Reader<'_>, max: u8) -> Result<u8, DecodeError> {
+    let offset = reader.offset();
+    match reader.u8("flags")? {
+        flags if flags <= max => Ok(flags),
+        _ => Err(DecodeError { what: "flags", offset, kind: DecodeErrorKind::Value }),
+    }
+}
+
+/// More than 255 never fit a datagram.
+pub(crate) fn count_octet(count: usize) -> u8 {
+    u8::try_from(count).unwrap_or(u8::MAX)
+}
+
+pub(crate) fn read_count(reader: &mut Reader<'_>, what: &'static str, max: usize) -> Result<u8, DecodeError> {
+    let offset = reader.offset();
+    let count = reader.u8(what)?;
+    if usize::from(count) > max {
+        return Err(DecodeError { what, offset, kind: DecodeErrorKind::Value });
+    }
+    Ok(count)
+}
