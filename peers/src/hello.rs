@@ -14,7 +14,8 @@ use std::net::Ipv4Addr;
 
 use driver::Time;
 use wire::hello::{Hello, Loss};
-use wire::{BootEpoch, ServerId};
+use wire::record::ServerRole;
+use wire::{BootEpoch, DomainId, ServerId};
 
 use crate::limits::{DEAF_FOR, LEGACY_AFTER, LEGACY_KEEP, LEGACY_MAX, PEER_KEEP, PEER_SILENT, PEERS_MAX};
 use crate::window::Window;
@@ -28,6 +29,26 @@ struct Peer {
     heard_at: Time,
     tells: Loss,
     deaf_until: Time,
+    about: About,
+}
+
+/// What a hello tells beside loss and deafness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct About {
+    /// What the server does.
+    pub role: ServerRole,
+    /// The domain it belongs to.
+    pub domain: DomainId,
+    /// The lowest id that it hears.
+    pub lowest: ServerId,
+    /// The digest of its records.
+    pub digest: u64,
+}
+
+impl About {
+    fn of(hello: &Hello) -> Self {
+        Self { role: hello.role, domain: hello.domain, lowest: hello.lowest, digest: hello.digest }
+    }
 }
 
 /// A source of queries from which no hello has come.
@@ -67,6 +88,8 @@ pub struct PeerStatus {
     pub tells: Loss,
     /// Whether its silence means nothing now.
     pub deaf: bool,
+    /// What else it tells.
+    pub about: About,
 }
 
 /// Everything known from hellos, and our own count.
@@ -79,10 +102,12 @@ pub struct Hellos {
 
 impl Hellos {
     /// Our next hello. `deaf` says whether our own kernel dropped datagrams in the last second.
-    pub fn next_hello(&mut self, now: Time, deaf: bool) -> Hello {
+    pub fn next_hello(&mut self, now: Time, deaf: bool, about: About) -> Hello {
         self.peers.retain(|_, peer| now.since(peer.heard_at) < PEER_KEEP);
         self.strangers.retain(|_, stranger| now.since(stranger.asked_at) < LEGACY_KEEP);
-        let hello = Hello { count: self.count, loss: self.loss_heard(now), deaf };
+        let About { role, domain, lowest, digest } = about;
+        let (count, loss) = (self.count, self.loss_heard(now));
+        let hello = Hello { count, loss, deaf, role, domain, lowest, digest };
         self.count = self.count.wrapping_add(1);
         hello
     }
@@ -107,6 +132,7 @@ impl Hellos {
             heard_at: now,
             tells: hello.loss,
             deaf_until: Time::ZERO,
+            about: About::of(hello),
         };
         let known = self.peers.entry(server).or_insert_with(|| fresh.clone());
         let appeared = now.since(known.heard_at) >= PEER_SILENT || *known == fresh;
@@ -119,6 +145,7 @@ impl Hellos {
         } else {
             known.window.hear(hello.count);
             (known.address, known.heard_at, known.tells) = (address, now, hello.loss);
+            known.about = About::of(hello);
         }
         if hello.deaf {
             known.deaf_until = now + DEAF_FOR;
@@ -173,6 +200,7 @@ impl Hellos {
             loss: peer.window.loss(),
             tells: peer.tells,
             deaf: now < peer.deaf_until,
+            about: peer.about,
         })
     }
 
@@ -199,8 +227,12 @@ mod tests {
         Time::ZERO + Duration::from_millis(millis)
     }
 
+    const ABOUT: About =
+        About { role: ServerRole::Binld, domain: DomainId([9; 16]), lowest: SERVER, digest: 7 };
+
     fn hello(count: u32) -> Hello {
-        Hello { count, loss: Loss::NONE, deaf: false }
+        let About { role, domain, lowest, digest } = ABOUT;
+        Hello { count, loss: Loss::NONE, deaf: false, role, domain, lowest, digest }
     }
 
     /// Hears hellos of [`SERVER`] for which `heard` is true; gives the time after them.
@@ -220,16 +252,13 @@ mod tests {
         let mut hellos = Hellos::default();
         let now = hear(&mut hellos, 200, |count| count % 20 != 1);
         assert_eq!(hellos.loss(now).per_mille(), 46, "6 of 128");
-        assert_eq!(
-            hellos.next_hello(now, false),
-            Hello { count: 0, loss: Loss::new(46).unwrap(), deaf: false }
-        );
-        assert_eq!(hellos.next_hello(now, true).count, 1);
+        assert_eq!(hellos.next_hello(now, false, ABOUT), Hello { loss: Loss::new(46).unwrap(), ..hello(0) });
+        assert_eq!(hellos.next_hello(now, true, ABOUT).count, 1);
         let told = Hello { loss: Loss::new(90).unwrap(), ..hello(0) };
         hellos.on_hello(now, B, ServerId([2; 16]), BootEpoch(1), &told);
         assert_eq!(hellos.loss(now).per_mille(), 90);
         // What we are told is not told on: it would never end.
-        assert_eq!(hellos.next_hello(now, false).loss.per_mille(), 46);
+        assert_eq!(hellos.next_hello(now, false, ABOUT).loss.per_mille(), 46);
     }
 
     #[test]
@@ -239,7 +268,7 @@ mod tests {
         assert_eq!(hellos.loss(now).per_mille(), 500);
         assert_eq!(hellos.loss(now + PEER_SILENT), Loss::NONE);
         assert_eq!(hellos.status(now + PEER_SILENT).next().map(|peer| peer.living), Some(false));
-        hellos.next_hello(now + PEER_KEEP, false);
+        hellos.next_hello(now + PEER_KEEP, false, ABOUT);
         assert_eq!(hellos.status(now).count(), 0);
     }
 

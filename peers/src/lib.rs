@@ -3,8 +3,10 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`hello`] | who lives, who speaks only the frozen packet, how much is lost, whose silence means nothing |
+//! | [`records`] | what the servers of a domain tell each other, and which copy is the newer one |
 //! | [`limits`] | every bound and span, with its reason |
 
 pub mod hello;
 pub mod limits;
+pub mod records;
 mod window;

@@ -23,6 +23,26 @@ pub const LEGACY_KEEP: Duration = Duration::from_secs(24 * 3600);
 /// Sources of queries without a hello remembered, at most; beyond that the oldest is forgotten.
 pub const LEGACY_MAX: usize = 256;
 
+// --- records --------------------------------------------------------------------------------------------------
+
+/// Records kept in all (`reliability.md`, bounded state): under 40 MiB.
+pub const RECORDS_MAX: usize = 65_536;
+/// Records kept of one owner.
+pub const OWNED_MAX: usize = 1024;
+/// Longest life of a record, in seconds.
+pub const LIVES_MAX: u16 = 3600;
+/// How often a record is written anew in its life: three refreshes may be lost.
+pub const REFRESHES: u32 = 4;
+/// Shortest time between two changes of one record of ours.
+pub const CHANGE_MIN: Duration = Duration::from_millis(200);
+/// Shortest time between two changes of one record of another: half as long, for the way is not even.
+pub const CHANGE_MIN_HEARD: Duration = Duration::from_millis(100);
+/// How much longer than its life a deleted record is kept: clocks run apart, and datagrams take time.
+pub const TOMBSTONE_EXTRA: Duration = Duration::from_secs(60);
+/// How far in the future a boot epoch, which is a time, may lie.
+pub const EPOCH_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
+
+const _: () = assert!(CHANGE_MIN_HEARD.as_nanos() < CHANGE_MIN.as_nanos());
 const _: () = assert!(HELLO_INTERVAL.as_millis() * 10 <= PEER_SILENT.as_millis());
 const _: () = assert!(PEER_SILENT.as_millis() < LEGACY_AFTER.as_millis());
 const _: () = assert!(LOSS_WINDOW_MIN < LOSS_WINDOW);
