@@ -42,6 +42,40 @@ pub const TOMBSTONE_EXTRA: Duration = Duration::from_secs(60);
 /// How far in the future a boot epoch, which is a time, may lie.
 pub const EPOCH_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 
+// --- comparing them -------------------------------------------------------------------------------------------
+
+/// A digest differs for this long before lists are exchanged: two hellos, so that what is on its way arrives.
+pub const DIFFERS_FOR: Duration = Duration::from_millis(300);
+/// Lists are begun within this span, so that not all begin with one server at once.
+pub const EXCHANGE_JITTER: Duration = Duration::from_millis(100);
+/// Who agrees with most others waits for so long: the one that missed something comes of itself.
+pub const MAJORITY_WAIT: Duration = Duration::from_millis(1500);
+/// How long an exchange may take before the next one begins.
+pub const EXCHANGE_PATIENCE: Duration = Duration::from_millis(300);
+/// Longest pause between exchanges that bring nothing.
+pub const EXCHANGE_BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// Lists sent at once: 1152 records; what is beyond them comes in the next exchange.
+pub const LISTS_MAX: usize = 32;
+/// Records sent for one list: what fits a list, and a few more.
+pub const PUSHES_MAX: usize = 40;
+
+// --- neighbours beyond the link ---------------------------------------------------------------------------------
+
+/// Neighbours beyond our link (R004.28).
+pub const LINKS_MAX: usize = 8;
+/// Contacts and servers named by others that are asked, neighbours included.
+pub const TRIED_MAX: usize = 16;
+/// How often a server is asked to connect before it rests (R004.7).
+pub const CONNECT_TRIES: u32 = 6;
+/// First wait for its answer; it doubles.
+pub const CONNECT_WAIT: Duration = Duration::from_millis(200);
+/// How long a contact that does not answer is left alone.
+pub const CONNECT_AGAIN: Duration = Duration::from_secs(30);
+/// First wait for the acknowledgement of a record; it doubles.
+pub const RESEND_AFTER: Duration = Duration::from_millis(200);
+/// How often it is sent again before the neighbour counts as gone: 12 s in all.
+pub const RESENDS_MAX: u32 = 5;
+
 const _: () = assert!(CHANGE_MIN_HEARD.as_nanos() < CHANGE_MIN.as_nanos());
 const _: () = assert!(HELLO_INTERVAL.as_millis() * 10 <= PEER_SILENT.as_millis());
 const _: () = assert!(PEER_SILENT.as_millis() < LEGACY_AFTER.as_millis());

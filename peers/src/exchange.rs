@@ -1,0 +1,199 @@
+//! With whom to compare records, and when (R004.9).
+//!
+//! On a link a record is flooded once, by multicast, and nobody acknowledges it. That every member has it shows in the
+//! digest of its hellos: two that differ twice in a row compare their lists, and each sends what the other lacks.
+//!
+//! ```text
+//!          a hello with another digest        again, and the back-off is over
+//! equal ──────────────────────────────► differs ──────────────────────────────► lists sent ── patience ──► (equal?)
+//!   ▲           the same digest           │
+//!   └─────────────────────────────────────┘
+//! ```
+//! Who differs from most others missed something and begins at once; most others wait: it will come to one of them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use driver::{Draw, Time};
+use wire::ServerId;
+
+use crate::limits::{
+    DIFFERS_FOR, EXCHANGE_BACKOFF_MAX, EXCHANGE_JITTER, EXCHANGE_PATIENCE, MAJORITY_WAIT, PEERS_MAX,
+};
+
+/// A member whose records are not ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Differs {
+    since: Time,
+    /// Our digest, and its, when that was last seen.
+    digests: (u64, u64),
+    /// Lists were sent that changed nothing: so many times in a row.
+    fruitless: u32,
+    again_at: Time,
+}
+
+/// Who differs from us.
+#[derive(Debug, Clone, Default)]
+pub struct Exchanges {
+    differs: BTreeMap<ServerId, Differs>,
+    running: Option<(ServerId, Time)>,
+    /// When the next one may begin, drawn when the first difference was seen.
+    begin_at: Option<Time>,
+}
+
+impl Exchanges {
+    /// A member tells its digest.
+    pub fn on_digest(&mut self, now: Time, peer: ServerId, ours: u64, theirs: u64) {
+        if ours == theirs {
+            self.differs.remove(&peer);
+            if self.differs.is_empty() {
+                self.begin_at = None;
+            }
+            return;
+        }
+        if self.differs.len() >= PEERS_MAX && !self.differs.contains_key(&peer) {
+            return;
+        }
+        let digests = (ours, theirs);
+        let fresh = Differs { since: now, digests, fruitless: 0, again_at: now };
+        let differs = self.differs.entry(peer).or_insert(fresh);
+        if differs.digests != digests {
+            differs.digests = digests;
+            differs.fruitless = 0;
+        }
+    }
+
+    /// A member is gone.
+    pub fn forget(&mut self, peer: ServerId) {
+        self.differs.remove(&peer);
+        if self.running.is_some_and(|(other, _)| other == peer) {
+            self.running = None;
+        }
+    }
+
+    /// With whom to begin now, if with anybody. `agree` members have our digest; call again within the hello interval.
+    pub fn begin(&mut self, now: Time, agree: usize, draw: &mut Draw) -> Option<ServerId> {
+        if self.running.is_some_and(|(_, until)| now < until) {
+            return None;
+        }
+        self.running = None;
+        let ripe = |it: &Differs| now.since(it.since) >= DIFFERS_FOR && now >= it.again_at;
+        let ready: Vec<ServerId> =
+            self.differs.iter().filter(|(_, it)| ripe(it)).map(|(id, _)| *id).collect();
+        if ready.is_empty() {
+            return None;
+        }
+        let begin_at = *self.begin_at.get_or_insert_with(|| {
+            let wait = if agree >= self.differs.len() { MAJORITY_WAIT } else { Duration::ZERO };
+            now + wait + draw.jitter(EXCHANGE_JITTER)
+        });
+        if now < begin_at {
+            return None;
+        }
+        let count = u64::try_from(ready.len()).unwrap_or(1);
+        let peer = *ready.get(usize::try_from(draw.below(count)).unwrap_or(0))?;
+        self.begin_with(now, peer);
+        Some(peer)
+    }
+
+    /// Lists go to this member now, whatever its digest.
+    pub fn begin_with(&mut self, now: Time, peer: ServerId) {
+        self.running = Some((peer, now + EXCHANGE_PATIENCE));
+        if let Some(differs) = self.differs.get_mut(&peer) {
+            let wait = EXCHANGE_PATIENCE.saturating_mul(1 << differs.fruitless.min(16));
+            differs.fruitless += 1;
+            differs.again_at = now + wait.min(EXCHANGE_BACKOFF_MAX);
+        }
+    }
+
+    /// When [`Self::begin`] may give somebody.
+    #[must_use]
+    pub fn next_at(&self) -> Option<Time> {
+        let ripe = self.differs.values().map(|it| (it.since + DIFFERS_FOR).max(it.again_at)).min()?;
+        let free = self.running.map_or(ripe, |(_, until)| until.max(ripe));
+        Some(self.begin_at.map_or(free, |begin_at| begin_at.max(free)))
+    }
+
+    /// How many members have other records.
+    #[must_use]
+    pub fn differing(&self) -> usize {
+        self.differs.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Time {
+        Time::ZERO + Duration::from_millis(millis)
+    }
+
+    fn id(number: u8) -> ServerId {
+        ServerId([number; 16])
+    }
+
+    /// Asks again and again until somebody is named; gives when.
+    fn begins(exchanges: &mut Exchanges, from: Time, agree: usize) -> (Time, ServerId) {
+        let mut draw = Draw::from_seed(1);
+        let mut now = from;
+        loop {
+            if let Some(peer) = exchanges.begin(now, agree, &mut draw) {
+                return (now, peer);
+            }
+            now = exchanges.next_at().unwrap().max(now + Duration::from_millis(1));
+            assert!(now < from + Duration::from_secs(60), "never");
+        }
+    }
+
+    #[test]
+    fn who_differs_from_most_begins_at_once_and_most_wait() {
+        for (agree, least, most) in [(0, 0, 100), (5, 1500, 1600)] {
+            let mut exchanges = Exchanges::default();
+            exchanges.on_digest(at(0), id(1), 1, 2);
+            let (when, peer) = begins(&mut exchanges, at(0), agree);
+            let waited = when.since(at(0)) - DIFFERS_FOR;
+            assert_eq!(peer, id(1));
+            assert!((least..=most).contains(&u64::try_from(waited.as_millis()).unwrap()), "{waited:?}");
+        }
+    }
+
+    #[test]
+    fn a_difference_that_passes_is_none() {
+        let mut exchanges = Exchanges::default();
+        exchanges.on_digest(at(0), id(1), 1, 2);
+        exchanges.on_digest(at(200), id(1), 2, 2);
+        assert_eq!((exchanges.next_at(), exchanges.differing()), (None, 0));
+        assert_eq!(exchanges.begin(at(9999), 0, &mut Draw::from_seed(1)), None);
+    }
+
+    #[test]
+    fn what_brings_nothing_is_tried_ever_more_rarely_until_something_changes() {
+        let mut exchanges = Exchanges::default();
+        exchanges.on_digest(at(0), id(1), 1, 2);
+        let mut now = at(0);
+        let mut gaps = Vec::new();
+        for _ in 0..12 {
+            let (when, _) = begins(&mut exchanges, now, 0);
+            gaps.push(when.since(now));
+            now = when;
+        }
+        assert!(gaps.windows(2).skip(1).all(|pair| pair[0] <= pair[1]), "{gaps:?}");
+        assert!(gaps.last().unwrap() <= &(EXCHANGE_BACKOFF_MAX + Duration::from_millis(1)), "{gaps:?}");
+        exchanges.on_digest(now, id(1), 1, 3);
+        exchanges.begin_with(now, id(1));
+        assert!(exchanges.next_at().unwrap() <= now + EXCHANGE_PATIENCE);
+    }
+
+    #[test]
+    fn one_at_a_time_and_who_is_gone_is_forgotten() {
+        let mut exchanges = Exchanges::default();
+        for peer in 1..=3 {
+            exchanges.on_digest(at(0), id(peer), 1, 2);
+        }
+        let (when, first) = begins(&mut exchanges, at(0), 0);
+        assert_eq!(exchanges.begin(when, 0, &mut Draw::from_seed(1)), None);
+        exchanges.forget(first);
+        assert!(exchanges.begin(when, 0, &mut Draw::from_seed(1)).is_some_and(|next| next != first));
+    }
+}
