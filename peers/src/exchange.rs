@@ -114,10 +114,10 @@ impl Exchanges {
         Some(self.begin_at.map_or(free, |begin_at| begin_at.max(free)))
     }
 
-    /// How many members have other records.
+    /// How many members have had other records for that long.
     #[must_use]
-    pub fn differing(&self) -> usize {
-        self.differs.len()
+    pub fn differing(&self, now: Time, span: Duration) -> usize {
+        self.differs.values().filter(|it| now.since(it.since) >= span).count()
     }
 }
 
@@ -163,7 +163,7 @@ mod tests {
         let mut exchanges = Exchanges::default();
         exchanges.on_digest(at(0), id(1), 1, 2);
         exchanges.on_digest(at(200), id(1), 2, 2);
-        assert_eq!((exchanges.next_at(), exchanges.differing()), (None, 0));
+        assert_eq!((exchanges.next_at(), exchanges.differing(at(9999), Duration::ZERO)), (None, 0));
         assert_eq!(exchanges.begin(at(9999), 0, &mut Draw::from_seed(1)), None);
     }
 

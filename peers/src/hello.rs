@@ -10,7 +10,7 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use driver::Time;
 use wire::hello::{Hello, Loss};
@@ -23,13 +23,28 @@ use crate::window::Window;
 /// A server that says hello.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Peer {
-    address: Ipv4Addr,
+    control: SocketAddrV4,
     boot_epoch: BootEpoch,
     window: Window,
     heard_at: Time,
     tells: Loss,
     deaf_until: Time,
     about: About,
+}
+
+impl Peer {
+    fn status(&self, server: ServerId, now: Time) -> PeerStatus {
+        PeerStatus {
+            server,
+            control: self.control,
+            heard_at: self.heard_at,
+            living: now.since(self.heard_at) < PEER_SILENT,
+            loss: self.window.loss(),
+            tells: self.tells,
+            deaf: now < self.deaf_until,
+            about: self.about,
+        }
+    }
 }
 
 /// What a hello tells beside loss and deafness.
@@ -76,8 +91,8 @@ pub enum News {
 pub struct PeerStatus {
     /// Its name.
     pub server: ServerId,
-    /// Where it was last heard.
-    pub address: Ipv4Addr,
+    /// Where its control messages come from.
+    pub control: SocketAddrV4,
     /// When it was last heard.
     pub heard_at: Time,
     /// Whether it counts as living.
@@ -116,7 +131,7 @@ impl Hellos {
     pub fn on_hello(
         &mut self,
         now: Time,
-        address: Ipv4Addr,
+        control: SocketAddrV4,
         server: ServerId,
         boot_epoch: BootEpoch,
         hello: &Hello,
@@ -124,9 +139,9 @@ impl Hellos {
         if !self.peers.contains_key(&server) && self.peers.len() >= PEERS_MAX {
             return News::TooMany;
         }
-        self.strangers.remove(&address);
+        self.strangers.remove(control.ip());
         let fresh = Peer {
-            address,
+            control,
             boot_epoch,
             window: Window::new(hello.count),
             heard_at: now,
@@ -144,7 +159,7 @@ impl Hellos {
             *known = fresh;
         } else {
             known.window.hear(hello.count);
-            (known.address, known.heard_at, known.tells) = (address, now, hello.loss);
+            (known.control, known.heard_at, known.tells) = (control, now, hello.loss);
             known.about = About::of(hello);
         }
         if hello.deaf {
@@ -156,7 +171,7 @@ impl Hellos {
 
     /// A query came from that address: of somebody who says hello, or of a legacy peer.
     pub fn on_query(&mut self, now: Time, source: Ipv4Addr) {
-        if self.living(now).any(|(_, peer)| peer.address == source) {
+        if self.living(now).any(|(_, peer)| *peer.control.ip() == source) {
             return;
         }
         if !self.strangers.contains_key(&source) && self.strangers.len() >= LEGACY_MAX {
@@ -190,18 +205,32 @@ impl Hellos {
         self.living(now).any(|(_, peer)| now < peer.deaf_until)
     }
 
+    /// How many servers are remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+
+    /// The server says that it leaves.
+    pub fn forget(&mut self, server: ServerId) {
+        self.peers.remove(&server);
+    }
+
     /// Every server that is remembered, in order of name.
     pub fn status(&self, now: Time) -> impl Iterator<Item = PeerStatus> + '_ {
-        self.peers.iter().map(move |(server, peer)| PeerStatus {
-            server: *server,
-            address: peer.address,
-            heard_at: peer.heard_at,
-            living: now.since(peer.heard_at) < PEER_SILENT,
-            loss: peer.window.loss(),
-            tells: peer.tells,
-            deaf: now < peer.deaf_until,
-            about: peer.about,
-        })
+        self.peers.iter().map(move |(server, peer)| peer.status(*server, now))
+    }
+
+    /// One server, if it is remembered.
+    #[must_use]
+    pub fn peer(&self, server: ServerId, now: Time) -> Option<PeerStatus> {
+        self.peers.get(&server).map(|peer| peer.status(server, now))
     }
 
     fn loss_heard(&self, now: Time) -> Loss {
@@ -219,8 +248,8 @@ mod tests {
     use crate::limits::HELLO_INTERVAL;
     use std::time::Duration;
 
-    const A: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-    const B: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+    const A: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 4016);
+    const B: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 4016);
     const SERVER: ServerId = ServerId([1; 16]);
 
     fn at(millis: u64) -> Time {
@@ -303,14 +332,14 @@ mod tests {
     #[test]
     fn who_asks_and_never_says_hello_is_a_legacy_peer() {
         let mut hellos = Hellos::default();
-        hellos.on_query(at(0), A);
+        hellos.on_query(at(0), *A.ip());
         assert_eq!(hellos.legacy(at(4999)).count(), 0, "its hello may be on the way");
-        assert_eq!(hellos.legacy(at(5000)).collect::<Vec<_>>(), [A]);
+        assert_eq!(hellos.legacy(at(5000)).collect::<Vec<_>>(), [*A.ip()]);
         let day = Time::ZERO + LEGACY_KEEP;
         assert_eq!(hellos.legacy(day).count(), 0);
         // It was upgraded.
         hellos.on_hello(at(6000), A, SERVER, BootEpoch(1), &hello(0));
-        hellos.on_query(at(6001), A);
+        hellos.on_query(at(6001), *A.ip());
         assert_eq!(hellos.legacy(at(60_000)).count(), 0);
     }
 

@@ -2,12 +2,14 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`domain`] | the member machine, made of the others |
 //! | [`exchange`] | with whom to compare records, and when |
 //! | [`hello`] | who lives, who speaks only the frozen packet, how much is lost, whose silence means nothing |
 //! | [`records`] | what the servers of a domain tell each other, and which copy is the newer one |
 //! | [`links`] | neighbours beyond our own link |
 //! | [`limits`] | every bound and span, with its reason |
 
+pub mod domain;
 pub mod exchange;
 pub mod hello;
 pub mod limits;

@@ -4,6 +4,12 @@ use std::time::Duration;
 
 /// Between two hellos (races.md § 2.5, heartbeat): a burst of loss shows within a second, at 270 bytes/s.
 pub const HELLO_INTERVAL: Duration = Duration::from_millis(300);
+/// Each member's share of the time: with more than 30 members hellos become rarer, so that 100 a second are heard.
+pub const HELLO_SHARE: Duration = Duration::from_millis(10);
+/// How long a server that has just started counts as joining, and waits for what others know (G24).
+pub const JOIN_PATIENCE: Duration = Duration::from_secs(2);
+/// Life of a member record, in seconds: who is beyond the link and silent for so long is dead.
+pub const MEMBER_LIVES: u16 = 60;
 /// A server not heard for this long is not counted as living: ten hellos.
 pub const PEER_SILENT: Duration = Duration::from_secs(3);
 /// A server not heard for this long is forgotten.

@@ -358,6 +358,18 @@ impl Records {
         self.kept.range(stretch).filter(lacks).map(|(_, kept)| kept.copy(now)).collect()
     }
 
+    /// Copies of what we say.
+    #[must_use]
+    pub fn own(&self, now: Time) -> Vec<Record> {
+        self.own.keys().filter_map(|uid| Some(self.kept.get(uid)?.copy(now))).collect()
+    }
+
+    /// Copies of those that are kept, deleted ones too.
+    #[must_use]
+    pub fn copies(&self, now: Time, uids: &[Uid]) -> Vec<Record> {
+        uids.iter().filter_map(|uid| Some(self.kept.get(uid)?.copy(now))).collect()
+    }
+
     /// Whether we lack one of these, or have it older.
     #[must_use]
     pub fn wants_any(&self, entries: &[SyncEntry]) -> bool {

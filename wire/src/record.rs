@@ -344,6 +344,30 @@ impl Roll {
 }
 
 impl Uid {
+    /// Before all others.
+    pub const MIN: Self = Self { owner: ServerId([0; 16]), kind: RecordKind::Member, number: 0 };
+    /// Behind all others.
+    pub const MAX: Self = Self { owner: ServerId([u8::MAX; 16]), kind: RecordKind::Lowest, number: u64::MAX };
+
+    /// The one that follows; `None` after [`Self::MAX`].
+    #[must_use]
+    pub fn next(self) -> Option<Self> {
+        if let Some(number) = self.number.checked_add(1) {
+            return Some(Self { number, ..self });
+        }
+        let kind = match self.kind {
+            RecordKind::Member => RecordKind::Claim,
+            RecordKind::Claim => RecordKind::Reference,
+            RecordKind::Reference => RecordKind::Domain,
+            RecordKind::Domain => RecordKind::Lowest,
+            RecordKind::Lowest => {
+                let owner = u128::from_be_bytes(self.owner.0).checked_add(1)?;
+                return Some(Self { owner: ServerId(owner.to_be_bytes()), ..Self::MIN });
+            }
+        };
+        Some(Self { kind, number: 0, ..self })
+    }
+
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         out.put_slice(&self.owner.0);
         out.put_u8(self.kind.code());

@@ -1,0 +1,626 @@
+//! The member machine: one server among those of its domain. Messages and time in, messages, news and knowledge out.
+//!
+//! * A member multicasts a hello; who hears it, and sees that it knows less, asks to be let in and compares records
+//!   ([`exchange`](crate::exchange)). A new record, own or heard, goes once to everybody on the link by multicast, and to
+//!   each neighbour beyond it ([`links`](crate::links)).
+//! * What is heard from somebody who is no living member is dropped and counted: it has to say hello or connect first.
+//! * Every table is bounded, and one message makes at most [`LISTS_MAX`] + 6 others.
+//!
+//! Invariant: in a domain whose members hear each other all have the same records [`Records::digest`] within seconds of
+//! the last change, whatever was lost; a record that nobody refreshes ends everywhere within its life.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use driver::{Deadline, Draw, Time, Wall};
+use wire::control::{Envelope, Message};
+use wire::flood::{Acked, FLOOD_ACKS_MAX, FLOOD_LEN_MAX, Flood, FloodAck, SYNC_ENTRIES_MAX, SyncList};
+use wire::hello::Hello;
+use wire::membership::{Connect, Disconnect, NEIGHBOURS_MAX, Neighbour, Refuse, RefuseReason, Welcome};
+use wire::record::{Body, Member, Record, RecordKind, ServerRole, Snum, Uid};
+use wire::{BootEpoch, DomainId, ServerId};
+
+use crate::exchange::Exchanges;
+use crate::hello::{About, Hellos, News as HelloNews, PeerStatus};
+use crate::limits::{
+    DEAF_FOR, DIFFERS_FOR, HELLO_INTERVAL, HELLO_SHARE, JOIN_PATIENCE, LISTS_MAX, MEMBER_LIVES, PUSHES_MAX,
+};
+use crate::links::{Due as LinkDue, Links};
+use crate::records::{Outcome, Records};
+
+/// Who we are, and among whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainConfig {
+    /// The domain.
+    pub domain: DomainId,
+    /// Our name.
+    pub me: ServerId,
+    /// This life of ours.
+    pub boot_epoch: BootEpoch,
+    /// What we do.
+    pub role: ServerRole,
+    /// Where our control messages come from.
+    pub control: SocketAddrV4,
+    /// Length of the link's prefix: who is inside it hears our multicast.
+    pub prefix_len: u8,
+    /// Where all members of the link listen.
+    pub group: SocketAddrV4,
+    /// Servers to ask beyond the link.
+    pub contacts: Vec<SocketAddrV4>,
+}
+
+/// What the member wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Send a message from our control port.
+    Send(SocketAddrV4, Message),
+    /// Something to count: a place, and what happened there.
+    Count(&'static str, &'static str),
+    /// News for the log, and for whoever goes by what is known.
+    Tell(News),
+}
+
+/// What has happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// A server that was not living before.
+    Appeared(SocketAddrV4),
+    /// A server says that it is deaf: what was asked in the last second was perhaps not heard.
+    Deaf(Ipv4Addr),
+    /// A server left the domain of its own will.
+    Left(SocketAddrV4),
+    /// Somebody at that address has our id: one of the two has a copied store.
+    Twin(SocketAddrV4),
+    /// A record changed, appeared or was deleted.
+    Changed(Uid),
+    /// A neighbour beyond our link was found.
+    Linked(SocketAddrV4),
+    /// A neighbour beyond our link is silent.
+    Unlinked(SocketAddrV4),
+}
+
+/// How much of the domain we know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// We have just begun.
+    Joining,
+    /// Every member that we hear has the same records.
+    Joined,
+    /// Records are being compared.
+    Comparing,
+    /// Nobody else of the domain is heard.
+    Alone,
+}
+
+/// One member.
+#[derive(Debug)]
+pub struct Domain {
+    config: DomainConfig,
+    draw: Draw,
+    began_at: Time,
+    hellos: Hellos,
+    /// Until when our own silence is no evidence.
+    deaf_until: Time,
+    records: Records,
+    exchanges: Exchanges,
+    links: Links,
+    /// Members of the link that were asked to let us in; emptied when one has.
+    asked: BTreeSet<ServerId>,
+    welcome: bool,
+    hello_at: Time,
+    /// To be flooded when the input is dealt with: so that many travel together.
+    fresh: Vec<Record>,
+    out: VecDeque<Output>,
+}
+
+impl Domain {
+    /// Begins: says hello and asks the contacts.
+    #[must_use]
+    pub fn new(config: DomainConfig, draw: Draw, now: Time) -> Self {
+        let mut domain = Self {
+            draw,
+            began_at: now,
+            hellos: Hellos::default(),
+            deaf_until: Time::ZERO,
+            records: Records::new(config.me, config.boot_epoch),
+            exchanges: Exchanges::default(),
+            links: Links::new(now, &config.contacts),
+            asked: BTreeSet::new(),
+            welcome: false,
+            hello_at: now,
+            fresh: Vec::new(),
+            out: VecDeque::new(),
+            config,
+        };
+        let member = Member { role: domain.config.role, control: domain.config.control, roll: 0 };
+        domain.put(now, RecordKind::Member, 0, MEMBER_LIVES, Body::Member(member));
+        domain.on_timeout(now);
+        domain
+    }
+
+    // --- what is known --------------------------------------------------------------------------------------
+
+    /// Who lives, and how much is lost.
+    #[must_use]
+    pub fn hellos(&self) -> &Hellos {
+        &self.hellos
+    }
+
+    /// The same, to tell it who asks with the frozen packet.
+    pub fn hellos_mut(&mut self) -> &mut Hellos {
+        &mut self.hellos
+    }
+
+    /// What the members tell each other.
+    #[must_use]
+    pub fn records(&self) -> &Records {
+        &self.records
+    }
+
+    /// Neighbours beyond our link.
+    #[must_use]
+    pub fn links(&self) -> &Links {
+        &self.links
+    }
+
+    /// The living members of our domain that we hear, ourselves left out.
+    pub fn living(&self, now: Time) -> impl Iterator<Item = PeerStatus> + '_ {
+        self.hellos.status(now).filter(|peer| peer.living && peer.about.domain == self.config.domain)
+    }
+
+    fn member(&self, now: Time, server: ServerId) -> Option<PeerStatus> {
+        let peer = self.hellos.peer(server, now)?;
+        (peer.living && peer.about.domain == self.config.domain).then_some(peer)
+    }
+
+    /// Whether the domain knows that server to live: we hear it, or its member record is refreshed.
+    #[must_use]
+    pub fn is_living(&self, now: Time, server: ServerId) -> bool {
+        let uid = Uid { owner: server, kind: RecordKind::Member, number: 0 };
+        server == self.config.me
+            || self.member(now, server).is_some()
+            || self.records.get(&uid, now).is_some()
+    }
+
+    /// How much of the domain we know.
+    #[must_use]
+    pub fn standing(&self, now: Time) -> Standing {
+        let alone = self.living(now).next().is_none();
+        let begins = now.since(self.began_at) < JOIN_PATIENCE;
+        if begins && (alone || self.exchanges.differing(now, Duration::ZERO) > 0) {
+            Standing::Joining
+        } else if alone {
+            Standing::Alone
+        } else if self.exchanges.differing(now, DIFFERS_FOR) > 0 {
+            Standing::Comparing
+        } else {
+            Standing::Joined
+        }
+    }
+
+    // --- what we tell ---------------------------------------------------------------------------------------
+
+    /// We say this from now on; see [`Records::put`].
+    pub fn put(&mut self, now: Time, kind: RecordKind, number: u64, lives: u16, body: Body) {
+        let record = self.records.put(now, kind, number, lives, body);
+        self.fresh.extend(record);
+    }
+
+    /// We do not say that any more.
+    pub fn delete(&mut self, now: Time, kind: RecordKind, number: u64) {
+        let record = self.records.delete(now, kind, number);
+        self.fresh.extend(record);
+    }
+
+    /// Our own kernel dropped datagrams (G26): the next hellos say so.
+    pub fn on_deaf(&mut self, now: Time) {
+        self.deaf_until = now + DEAF_FOR;
+    }
+
+    /// Whether our silence is no evidence now.
+    #[must_use]
+    pub fn is_deaf(&self, now: Time) -> bool {
+        now < self.deaf_until
+    }
+
+    /// We end: the neighbours are told where to go, so that leaving makes no hole (R004.33).
+    pub fn on_stop(&mut self) {
+        let up: Vec<Neighbour> = self.links.up().collect();
+        for neighbour in &up {
+            let other = up.iter().find(|other| *other != neighbour).copied();
+            self.send(neighbour.control, Message::Disconnect(Disconnect { neighbour: other }));
+        }
+        self.send(self.config.group, Message::Disconnect(Disconnect { neighbour: None }));
+    }
+
+    // --- time -----------------------------------------------------------------------------------------------
+
+    /// When [`Self::on_timeout`] is wanted next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Deadline> {
+        let exchange = self.exchanges.next_at().map(|at| Deadline { at, why: "records to be compared" });
+        let hello = Some(Deadline { at: self.hello_at, why: "hello due" });
+        let first = Deadline::earliest(hello, self.records.next_deadline());
+        Deadline::earliest(Deadline::earliest(first, self.links.next_deadline()), exchange)
+    }
+
+    /// Time has passed. Early, late and repeated calls are harmless.
+    pub fn on_timeout(&mut self, now: Time) {
+        if now >= self.hello_at {
+            self.say_hello(now);
+        }
+        let fresh = self.records.on_timeout(now);
+        self.fresh.extend(fresh);
+        for due in self.links.on_timeout(now) {
+            match due {
+                LinkDue::Connect(to) => self.connect(to),
+                LinkDue::Resend(to, uids) => self.resend(now, to, &uids),
+                LinkDue::Lost(to, server) => {
+                    self.exchanges.forget(server);
+                    self.out.push_back(Output::Tell(News::Unlinked(to)));
+                }
+            }
+        }
+        if self.exchanges.next_at().is_some_and(|at| at <= now) {
+            self.compare(now);
+        }
+    }
+
+    fn compare(&mut self, now: Time) {
+        let digest = self.records.digest();
+        let agree = self.living(now).filter(|peer| peer.about.digest == digest).count();
+        let Some(peer) = self.exchanges.begin(now, agree, &mut self.draw) else { return };
+        match self.member(now, peer).map(|it| it.control) {
+            Some(to) => self.begin_exchange(now, to),
+            None => self.exchanges.forget(peer),
+        }
+    }
+
+    fn say_hello(&mut self, now: Time) {
+        let about = About {
+            role: self.config.role,
+            domain: self.config.domain,
+            lowest: self.lowest(now),
+            digest: self.records.digest(),
+        };
+        let deaf = self.is_deaf(now);
+        if deaf {
+            self.out.push_back(Output::Tell(News::Deaf(*self.config.control.ip())));
+        }
+        let hello = self.hellos.next_hello(now, deaf, about);
+        self.send(self.config.group, Message::Hello(hello));
+        let links: Vec<SocketAddrV4> = self.links.up().map(|neighbour| neighbour.control).collect();
+        for to in links {
+            self.send(to, Message::Hello(hello));
+        }
+        // A hundred hellos a second are heard, however many members there are.
+        let members = u32::try_from(self.hellos.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let interval = HELLO_INTERVAL.max(HELLO_SHARE.saturating_mul(members));
+        self.hello_at = now + interval;
+    }
+
+    fn lowest(&self, now: Time) -> ServerId {
+        self.living(now).map(|peer| peer.server).min().map_or(self.config.me, |it| it.min(self.config.me))
+    }
+
+    // --- messages -------------------------------------------------------------------------------------------
+
+    /// Takes a message, if it is one of membership, flooding or hello; `false` if it is for somebody else here.
+    pub fn on_message(&mut self, now: Time, wall: Wall, from: SocketAddrV4, envelope: &Envelope) -> bool {
+        let sender = envelope.sender;
+        if sender == self.config.me {
+            if from == self.config.control {
+                self.count("domain", "own");
+            } else {
+                self.count("domain", "twin");
+                self.out.push_back(Output::Tell(News::Twin(from)));
+            }
+            return true;
+        }
+        match &envelope.message {
+            Message::Hello(hello) => self.on_hello(now, from, envelope, hello),
+            Message::Connect(connect) => self.on_connect(now, from, sender, connect),
+            Message::Welcome(welcome) => self.on_welcome(now, from, sender, welcome),
+            Message::Refuse(refuse) => self.on_refuse(now, from, sender, refuse),
+            Message::Disconnect(_) | Message::SyncList(_) | Message::Flood(_) | Message::FloodAck(_)
+                if !self.is_member(now, from, sender) =>
+            {
+                self.count("dropped.domain", "stranger");
+            }
+            Message::Disconnect(disconnect) => self.on_disconnect(now, from, sender, disconnect),
+            Message::SyncList(list) => self.on_list(now, from, list),
+            Message::Flood(flood) => self.on_flood(now, wall, from, flood),
+            Message::FloodAck(ack) => self.on_acks(from, &ack.acked),
+            Message::Configure(_)
+            | Message::Ack(_)
+            | Message::Nak(_)
+            | Message::Delete(_)
+            | Message::Superseded(_)
+            | Message::Hold(_) => return false,
+        }
+        true
+    }
+
+    fn is_member(&self, now: Time, from: SocketAddrV4, sender: ServerId) -> bool {
+        self.links.is_up(from) || self.member(now, sender).is_some_and(|peer| peer.control == from)
+    }
+
+    fn is_on_link(&self, address: SocketAddrV4) -> bool {
+        let mask = u32::MAX.checked_shl(32 - u32::from(self.config.prefix_len.min(32))).unwrap_or(0);
+        address.ip().to_bits() & mask == self.config.control.ip().to_bits() & mask
+    }
+
+    fn on_hello(&mut self, now: Time, from: SocketAddrV4, envelope: &Envelope, hello: &Hello) {
+        self.count("hello", "heard");
+        let sender = envelope.sender;
+        match self.hellos.on_hello(now, from, sender, envelope.boot_epoch, hello) {
+            HelloNews::Nothing => {}
+            HelloNews::Appeared => self.out.push_back(Output::Tell(News::Appeared(from))),
+            HelloNews::Deaf => {
+                self.count("hello", "peer_deaf");
+                self.out.push_back(Output::Tell(News::Deaf(*from.ip())));
+            }
+            HelloNews::TooMany => return self.count("dropped.hello", "too_many"),
+        }
+        if hello.domain != self.config.domain {
+            return self.count("hello", "other_domain");
+        }
+        let ours = self.records.digest();
+        self.exchanges.on_digest(now, sender, ours, hello.digest);
+        // A newcomer does not wait for the back-off of those who are in.
+        if !self.welcome && ours != hello.digest && self.is_on_link(from) && self.asked.len() < LISTS_MAX {
+            let first = self.asked.insert(sender);
+            if first {
+                self.connect(from);
+            }
+        }
+    }
+
+    fn connect(&mut self, to: SocketAddrV4) {
+        let connect = Connect { domain: self.config.domain, wants_list: true };
+        self.count("domain", "connect");
+        self.send(to, Message::Connect(connect));
+    }
+
+    fn on_connect(&mut self, now: Time, from: SocketAddrV4, sender: ServerId, connect: &Connect) {
+        self.count("domain", "connect_heard");
+        let domain = self.config.domain;
+        let refuse = |reason, neighbours| Message::Refuse(Refuse { domain, reason, neighbours });
+        if connect.domain != domain {
+            return self.send(from, refuse(RefuseReason::OtherDomain, Vec::new()));
+        }
+        if self.is_on_link(from) {
+            // Everybody on the link is a neighbour by multicast, once its hello is heard.
+            return self.send(from, Message::Welcome(Welcome { domain }));
+        }
+        let was_up = self.links.is_up(from);
+        if !self.links.open(from, sender) {
+            let list = if connect.wants_list { self.neighbours(now, sender) } else { Vec::new() };
+            return self.send(from, refuse(RefuseReason::Full, list));
+        }
+        self.send(from, Message::Welcome(Welcome { domain }));
+        if !was_up {
+            self.out.push_back(Output::Tell(News::Linked(from)));
+        }
+    }
+
+    /// Where else a server may connect.
+    fn neighbours(&self, now: Time, but: ServerId) -> Vec<Neighbour> {
+        let living = self.living(now).map(|peer| Neighbour { server: peer.server, control: peer.control });
+        let all: BTreeMap<ServerId, Neighbour> =
+            self.links.up().chain(living).map(|it| (it.server, it)).collect();
+        all.into_values().filter(|it| it.server != but).take(NEIGHBOURS_MAX).collect()
+    }
+
+    fn on_welcome(&mut self, now: Time, from: SocketAddrV4, sender: ServerId, welcome: &Welcome) {
+        if welcome.domain != self.config.domain {
+            return self.count("dropped.domain", "other_domain");
+        }
+        if self.is_on_link(from) {
+            if !self.asked.contains(&sender) || self.welcome {
+                return self.count("dropped.domain", "needless_welcome");
+            }
+            self.welcome = true;
+            self.asked.clear();
+            // What we said before our hello was heard was a stranger's word.
+            let own = self.records.own(now);
+            self.pass_on(now, &own, None);
+        } else {
+            if !self.links.is_asked(from) || !self.links.open(from, sender) {
+                return self.count("dropped.domain", "needless_welcome");
+            }
+            self.out.push_back(Output::Tell(News::Linked(from)));
+        }
+        self.exchanges.begin_with(now, sender);
+        self.begin_exchange(now, from);
+    }
+
+    fn on_refuse(&mut self, now: Time, from: SocketAddrV4, sender: ServerId, refuse: &Refuse) {
+        self.count("domain", "refused");
+        self.asked.remove(&sender);
+        if refuse.domain == self.config.domain {
+            self.links.on_refuse(now, from, &refuse.neighbours, self.config.me);
+        }
+    }
+
+    fn on_disconnect(&mut self, now: Time, from: SocketAddrV4, sender: ServerId, disconnect: &Disconnect) {
+        self.hellos.forget(sender);
+        self.exchanges.forget(sender);
+        self.links.close(now, from);
+        self.out.push_back(Output::Tell(News::Left(from)));
+        if let Some(other) = disconnect.neighbour.filter(|it| it.server != self.config.me)
+            && !self.is_on_link(other.control)
+        {
+            self.links.ask(now, other.control);
+        }
+    }
+
+    // --- records --------------------------------------------------------------------------------------------
+
+    fn on_flood(&mut self, now: Time, wall: Wall, from: SocketAddrV4, flood: &Flood) {
+        let (mut news, mut older, mut acked) = (Vec::new(), Vec::new(), Vec::new());
+        for record in &flood.records {
+            let outcome = self.records.on_record(now, wall, record);
+            let useful = matches!(outcome, Outcome::News);
+            acked.push(Acked { uid: record.uid, snum: record.snum, useful });
+            match outcome {
+                Outcome::News => {
+                    self.out.push_back(Output::Tell(News::Changed(record.uid)));
+                    news.push(record.clone());
+                }
+                Outcome::Known => self.count("record", "known"),
+                Outcome::Older(own) => older.push(own),
+                Outcome::Disowned(own) => {
+                    self.count("record", "disowned");
+                    self.fresh.push(own);
+                }
+                Outcome::Twin => {
+                    self.count("domain", "twin");
+                    self.out.push_back(Output::Tell(News::Twin(from)));
+                }
+                Outcome::Refused(why) => self.count("dropped.record", why),
+            }
+        }
+        let is_link = self.links.is_up(from);
+        if flood.wants_ack && is_link {
+            for part in acked.chunks(FLOOD_ACKS_MAX) {
+                self.send(from, Message::FloodAck(FloodAck { acked: part.to_vec() }));
+            }
+        }
+        // The sender has an old copy (R004.10); of a multicast copy everybody would tell it so, and its hello shows it.
+        if is_link {
+            self.push(now, from, &older);
+        }
+        self.pass_on(now, &news, Some(from));
+    }
+
+    /// To all who may not have it: the link, if it came from beyond, and all other neighbours.
+    fn pass_on(&mut self, now: Time, records: &[Record], from: Option<SocketAddrV4>) {
+        if records.is_empty() {
+            return;
+        }
+        if from.is_none_or(|from| self.links.is_up(from)) {
+            for records in batches(records) {
+                self.send(self.config.group, Message::Flood(Flood { wants_ack: false, records }));
+            }
+        }
+        let others: Vec<SocketAddrV4> = self.links.up().map(|it| it.control).collect();
+        for to in others.into_iter().filter(|to| Some(*to) != from) {
+            self.push(now, to, records);
+        }
+    }
+
+    fn on_acks(&mut self, from: SocketAddrV4, acked: &[Acked]) {
+        for acked in acked {
+            if !self.links.on_ack(from, acked) {
+                return self.count("dropped.domain", "needless_ack");
+            }
+        }
+    }
+
+    /// To one: acknowledged, if it is a neighbour beyond the link.
+    fn push(&mut self, now: Time, to: SocketAddrV4, records: &[Record]) {
+        let wants_ack = self.links.is_up(to);
+        if wants_ack {
+            for record in records {
+                self.links.sent(now, to, record.uid, record.snum);
+            }
+        }
+        for records in batches(records) {
+            self.send(to, Message::Flood(Flood { wants_ack, records }));
+        }
+    }
+
+    fn resend(&mut self, now: Time, to: SocketAddrV4, uids: &[Uid]) {
+        let copies = self.records.copies(now, uids);
+        for uid in uids.iter().filter(|uid| !copies.iter().any(|copy| copy.uid == **uid)) {
+            // It has ended meanwhile.
+            let acked = Acked {
+                uid: *uid,
+                snum: Snum { boot_epoch: BootEpoch(u32::MAX), counter: u32::MAX },
+                useful: false,
+            };
+            self.links.on_ack(to, &acked);
+        }
+        for records in batches(&copies) {
+            self.send(to, Message::Flood(Flood { wants_ack: true, records }));
+        }
+    }
+
+    fn begin_exchange(&mut self, now: Time, to: SocketAddrV4) {
+        self.count("domain", "exchange");
+        self.send_lists(now, to, Uid::MIN, Uid::MAX, true);
+    }
+
+    /// What we have from one UID to another, in as many lists as it takes, but for [`LISTS_MAX`].
+    fn send_lists(&mut self, now: Time, to: SocketAddrV4, first: Uid, last: Uid, wants_list: bool) {
+        let mut from = Some(first);
+        for _ in 0..LISTS_MAX {
+            let Some(first) = from else { return };
+            let entries = self.records.entries(now, first..=last, SYNC_ENTRIES_MAX);
+            let is_full = entries.len() == SYNC_ENTRIES_MAX;
+            let end = entries.last().map(|entry| entry.uid).filter(|_| is_full).unwrap_or(last);
+            self.send(to, Message::SyncList(SyncList { wants_list, first, last: end, entries }));
+            from = end.next().filter(|next| *next <= last && end < last);
+        }
+    }
+
+    fn on_list(&mut self, now: Time, from: SocketAddrV4, list: &SyncList) {
+        self.count("domain", "list");
+        let mut lacking = self.records.lacking(now, list.first..=list.last, &list.entries);
+        let is_more = lacking.len() > PUSHES_MAX;
+        lacking.truncate(PUSHES_MAX);
+        self.push(now, from, &lacking);
+        // Of what we lack we send our own list, so that the other pushes it; and of what was too much for once.
+        let wants = self.records.wants_any(&list.entries);
+        if wants || (is_more && list.wants_list) {
+            self.send_lists(now, from, list.first, list.last, false);
+        }
+    }
+
+    // --- out ------------------------------------------------------------------------------------------------
+
+    /// Takes the oldest output.
+    pub fn poll_output(&mut self, now: Time) -> Option<Output> {
+        if self.out.is_empty() && !self.fresh.is_empty() {
+            let fresh = std::mem::take(&mut self.fresh);
+            for record in &fresh {
+                self.out.push_back(Output::Tell(News::Changed(record.uid)));
+            }
+            self.pass_on(now, &fresh, None);
+        }
+        self.out.pop_front()
+    }
+
+    fn send(&mut self, to: SocketAddrV4, message: Message) {
+        self.out.push_back(Output::Send(to, message));
+    }
+
+    fn count(&mut self, place: &'static str, what: &'static str) {
+        self.out.push_back(Output::Count(place, what));
+    }
+}
+
+/// As many together as a datagram carries, in order.
+fn batches(records: &[Record]) -> Vec<Vec<Record>> {
+    let mut batches: Vec<Vec<Record>> = Vec::new();
+    let mut room = 0;
+    for record in records {
+        let len = record.encoded_len();
+        match batches.last_mut() {
+            Some(batch) if len <= room => {
+                batch.push(record.clone());
+                room -= len;
+            }
+            _ => {
+                batches.push(vec![record.clone()]);
+                room = FLOOD_LEN_MAX.saturating_sub(len);
+            }
+        }
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests;
