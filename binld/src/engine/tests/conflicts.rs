@@ -64,7 +64,7 @@ fn an_address_that_somebody_was_heard_to_ask_for_is_tried_last() {
         host.queries()[0].1.clone()
     };
     let first = picks(None);
-    let theirs = Query { content: content(22, "theirs"), ..first.clone() };
+    let theirs = Query { content: content(22, "theirs"), ..first };
     assert_ne!(picks(Some(&theirs)).group, first.group);
     let elsewhere = Query { group: group("239.255.9.9"), ..theirs };
     assert_eq!(picks(Some(&elsewhere)).group, first.group);
