@@ -12,6 +12,7 @@ use wire::hold::{Hold, HoldState};
 use wire::query::{Opcode, Query};
 use wire::{FileName, Layer, Serial, ServerType};
 
+mod conflicts;
 mod yields;
 
 const US: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 11);
