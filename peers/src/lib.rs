@@ -7,6 +7,7 @@
 //! | [`hello`] | who lives, who speaks only the frozen packet, how much is lost, whose silence means nothing |
 //! | [`records`] | what the servers of a domain tell each other, and which copy is the newer one |
 //! | [`links`] | neighbours beyond our own link |
+//! | [`lowest`] | the lowest id of the domain: which servers are connected, and who is cut off |
 //! | [`limits`] | every bound and span, with its reason |
 
 pub mod domain;
@@ -15,4 +16,5 @@ pub mod hello;
 pub mod limits;
 pub mod links;
 pub mod records;
+pub mod lowest;
 mod window;

@@ -28,6 +28,23 @@ pub const LEGACY_AFTER: Duration = Duration::from_secs(5);
 pub const LEGACY_KEEP: Duration = Duration::from_secs(24 * 3600);
 /// Sources of queries without a hello remembered, at most; beyond that the oldest is forgotten.
 pub const LEGACY_MAX: usize = 256;
+/// Lowest-id record, boot LAN: how long a record takes to everybody and the answer back (r of R004.25).
+pub const LOWEST_ROUND_TRIP_LAN: Duration = Duration::from_millis(50);
+/// Lowest-id record, wide area: the source's own r.
+pub const LOWEST_ROUND_TRIP_WAN: Duration = Duration::from_secs(1);
+/// The timer's slope a, in round trips: r·ln 2 / b is 6.93 r for one collision in ten, b = 1/10 (R004.25).
+pub const LOWEST_SLOPE: u32 = 7;
+/// Above so many round trips the timer is drawn, between once and twice that (R004.25: 15 s).
+pub const LOWEST_CAP: u32 = 15;
+/// Between two refreshes of the lowest-id record, in round trips: 5 s on a LAN, 100 s wide area. 0.05 % of the time
+/// that a flood takes.
+pub const LOWEST_REFRESH: u32 = 100;
+/// How long a lowest-id record lives, in round trips: two refreshes may be lost. 15 s on a LAN, 300 s wide area.
+pub const LOWEST_LIVES: u32 = 300;
+/// The greatest step of a version that is believed: at a refresh every 5 s this many take 2.6 years.
+pub const LOWEST_JUMP_MAX: u32 = 1 << 24;
+/// The last version: the record is left to expire, and versions begin at 1 again. One above it nothing could follow.
+pub const LOWEST_VERSION_MAX: u32 = u32::MAX - 1;
 
 // --- records --------------------------------------------------------------------------------------------------
 
@@ -86,3 +103,13 @@ const _: () = assert!(CHANGE_MIN_HEARD.as_nanos() < CHANGE_MIN.as_nanos());
 const _: () = assert!(HELLO_INTERVAL.as_millis() * 10 <= PEER_SILENT.as_millis());
 const _: () = assert!(PEER_SILENT.as_millis() < LEGACY_AFTER.as_millis());
 const _: () = assert!(LOSS_WINDOW_MIN < LOSS_WINDOW);
+// A partition is seen within 17 s on a LAN (requirements.md, section 5): a life, the longest timer, a round trip.
+const _: () = assert!(
+    (LOWEST_LIVES + 2 * LOWEST_CAP + 1) as u128 * LOWEST_ROUND_TRIP_LAN.as_millis() <= 17_000,
+    "a partition is seen too late"
+);
+// A hello, a back-off of twice the cap at most, and the way there and back: healed within 2 s on a LAN.
+const _: () = assert!(
+    HELLO_INTERVAL.as_millis() + (2 * LOWEST_CAP + 1) as u128 * LOWEST_ROUND_TRIP_LAN.as_millis() <= 2_000
+);
+const _: () = assert!(2 * LOWEST_REFRESH < LOWEST_LIVES && 2 * LOWEST_CAP < LOWEST_REFRESH);
