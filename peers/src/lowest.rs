@@ -377,7 +377,7 @@ impl Lowest {
                 self.state = State::Waiting { until, fixed: false };
             }
             // The owner that we knew left, is cut off, or will write at once.
-            State::Following => self.wait(now, draw, true),
+            State::Following => self.wait(now, draw, told != NOBODY),
             State::Waiting { fixed: true, .. } | State::Left => {}
         }
         Verdict::New

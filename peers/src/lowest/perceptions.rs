@@ -18,7 +18,7 @@ use driver::{Deadline, Draw, Time};
 use wire::ServerId;
 
 use crate::limits::{PEER_SILENT, PEERS_MAX};
-use crate::lowest::Constants;
+use crate::lowest::{Constants, Heard};
 
 /// A peer that goes by another lowest id.
 #[derive(Debug, Clone, Copy)]
@@ -44,9 +44,13 @@ impl Perceptions {
 
     /// The hello of `peer` tells a lowest id; `ours` is the one that we go by. One too many is not noted: the others
     /// lead to the same place.
-    pub fn on_hello(&mut self, now: Time, peer: ServerId, tells: ServerId, ours: ServerId, draw: &mut Draw) {
-        if tells == ours {
+    pub fn on_hello(&mut self, now: Time, peer: ServerId, tells: ServerId, ours: Heard, draw: &mut Draw) {
+        if tells == ours.lowest {
             self.others.remove(&peer);
+            return;
+        }
+        if ours.version == 0 {
+            // We have only just started and are no measure.
             return;
         }
         if !self.others.contains_key(&peer) && self.others.len() >= PEERS_MAX {
@@ -68,8 +72,8 @@ impl Perceptions {
 
     /// A peer to connect to, or to sync with, now; call until there is none. Of several the one that tells the lowest
     /// id (R004.27), and one for all that tell the same. If that does not help it comes again after another back-off.
-    pub fn next_mismatch(&mut self, now: Time, ours: ServerId, draw: &mut Draw) -> Option<ServerId> {
-        self.others.retain(|_, other| now.since(other.heard_at) < PEER_SILENT && other.tells != ours);
+    pub fn next_mismatch(&mut self, now: Time, ours: Heard, draw: &mut Draw) -> Option<ServerId> {
+        self.others.retain(|_, other| now.since(other.heard_at) < PEER_SILENT && other.tells != ours.lowest);
         let due = self.others.iter().filter(|(_, other)| other.check_at <= now);
         let (tells, peer) = due.map(|(peer, other)| (other.tells, *peer)).min()?;
         let check_at = now + self.cap + draw.jitter(self.cap);
