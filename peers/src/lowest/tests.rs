@@ -363,7 +363,7 @@ fn a_leaving_lowest_is_followed_at_once() {
 #[test]
 fn halves_that_are_cut_off_settle_and_heal() {
     for (count, loss, hellos) in
-        [(2, 0, true), (32, 0, true), (32, 0, false), (32, 100_000, true), (200, 0, true)]
+        [(2, 0, true), (32, 0, true), (32, 0, false), (32, 100_000, true), (80, 0, true)]
     {
         let run = |seed| {
             let mut world = World::settled(LAN, count, loss, seed);
@@ -703,10 +703,8 @@ fn no_order_of_events_breaks_an_invariant() {
                 heard.age = Age(pick(&mut draw, &[0, 1, 5, 14, 15, u16::MAX]));
                 heard.lives = pick(&mut draw, &[0, 1, 10, 15, 16, u16::MAX]);
                 let cast = if draw.chance(500_000) { Cast::Unicast } else { Cast::Multicast };
-                match one.0.on_record(now, &heard, cast, &mut one.1) {
-                    Verdict::Flood(answer) => Some(answer),
-                    _ => None,
-                }
+                let verdict = one.0.on_record(now, &heard, cast, &mut one.1);
+                if let Verdict::Flood(answer) = verdict { Some(answer) } else { None }
             };
             assert!(!living || one.0.version() >= version, "2");
             assert!(one.0.version() <= LOWEST_VERSION_MAX, "3");
