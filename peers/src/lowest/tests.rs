@@ -544,11 +544,14 @@ fn a_follower_waits_for_the_owner_it_knows_when_a_higher_id_is_told() {
     let mut one = One::following();
     assert_eq!(one.hear(at(1000), &record(101, id(0x20))), Verdict::New);
     assert_eq!(one.0.heard().lowest, id(1), "until it is clear");
+    let due = one.0.next_deadline();
+    assert_eq!(one.hear(at(1005), &record(102, id(0x20))), Verdict::New);
+    assert_eq!(one.0.next_deadline(), due, "a second higher one does not bring it forward");
     let mut other = One(one.0.clone(), one.1.clone());
-    assert_eq!(one.hear(at(1010), &record(102, id(1))), Verdict::New);
+    assert_eq!(one.hear(at(1010), &record(103, id(1))), Verdict::New);
     assert_eq!(one.0.next_deadline().unwrap().at, at(16_010));
     let (written_at, written) = other.next();
-    assert_eq!(written, record(102, id(0x10)));
+    assert_eq!(written, record(103, id(0x10)));
     assert!(written_at >= at(1750));
 }
 
@@ -798,6 +801,17 @@ mod perceptions {
         assert_eq!(perceptions.next_mismatch(due, OURS, &mut draw), None);
         let again = perceptions.next_deadline().unwrap().at;
         assert!((due + LAN.cap..due + LAN.cap * 2).contains(&again));
+    }
+
+    #[test]
+    fn there_is_one_back_off_for_all_that_tell_the_same_id() {
+        let mut draw = Draw::from_seed(1);
+        let mut perceptions = Perceptions::new(LAN);
+        hellos(&mut perceptions, &mut draw, 0, &[(9, 5)]);
+        let due = perceptions.next_deadline();
+        hellos(&mut perceptions, &mut draw, 0, &(20..60).map(|peer| (peer, 5)).collect::<Vec<_>>());
+        assert_eq!(perceptions.next_deadline(), due, "the least of 41 would be no back-off");
+        assert_eq!(perceptions.len(), 41);
     }
 
     #[test]
