@@ -9,7 +9,7 @@ mod check;
 mod names;
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
 use driver::config::{ConfigError, Document, Text};
@@ -48,6 +48,9 @@ pub struct Config {
     /// How servers speak to each other otherwise.
     #[serde(default)]
     pub control: Control,
+    /// The servers that share what they know.
+    #[serde(default)]
+    pub domain: Domain,
     /// Where dynamic addresses come from.
     #[serde(default)]
     pub pool: Pool,
@@ -98,6 +101,16 @@ pub struct Query {
 pub struct Control {
     /// UDP port, by unicast and on the query group.
     pub port: u16,
+}
+
+/// `[domain]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Domain {
+    /// The domain's name: servers of one name on one link, or connected by contacts, share their claims.
+    pub name: String,
+    /// Servers of the domain beyond our link, with their control ports. Those on the link are found by themselves.
+    pub contacts: Vec<Text<SocketAddrV4>>,
 }
 
 /// `[pool]`
@@ -249,6 +262,12 @@ impl Default for Query {
 impl Default for Control {
     fn default() -> Self {
         Self { port: 4016 }
+    }
+}
+
+impl Default for Domain {
+    fn default() -> Self {
+        Self { name: "pxe".to_owned(), contacts: Vec::new() }
     }
 }
 

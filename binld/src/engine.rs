@@ -7,8 +7,8 @@
 //! * [`claims`] the table of our addresses; `life` moves each through its states; [`clearing`], [`choose`] and
 //!   [`predicate`] are its rules; [`marks`] what others use;
 //! * `coordination` what other servers say to us: queries, echoes, statements; [`contest`] who keeps an address that two
-//!   hold, and `repair` sees to it; [`turns`] whose turn it is on the pinned tuple; `neighbours` what hellos tell;
-//!   [`overheard`] and [`backoff`] keep out of the way of others;
+//!   hold, and `repair` sees to it; [`turns`] whose turn it is on the pinned tuple; `members` what the domain tells,
+//!   and [`replicas`] the claims of others; [`overheard`] and [`backoff`] keep out of the way of others;
 //! * `configuring` what we say to MTFTP servers; [`requests`] until they answer; [`files`] what they have.
 
 pub mod answer;
@@ -25,11 +25,12 @@ pub mod event;
 pub mod files;
 mod life;
 pub mod marks;
-mod neighbours;
+mod members;
 pub mod overheard;
 mod pinned;
 pub mod predicate;
 mod repair;
+pub mod replicas;
 pub mod requests;
 pub mod status;
 pub mod turns;
@@ -43,9 +44,10 @@ use driver::{Arrival, Counters, Deadline, Deadlines, Draw, Outbox, Rate, Role, T
 use wire::configure::Ports;
 use wire::control::{Envelope, Message};
 use wire::pxe::BootItem;
-use wire::{BootEpoch, Content, GroupAddr, ServerId, Stamp};
+use wire::{BootEpoch, Content, DomainId, GroupAddr, ServerId, Stamp};
 
-use peers::hello::Hellos;
+use peers::domain::{Domain, DomainConfig};
+use wire::record::ServerRole;
 
 use backoff::Backoff;
 use catalog::Catalog;
@@ -57,6 +59,7 @@ use event::Event;
 use files::Files;
 use marks::Marks;
 use overheard::Overheard;
+use replicas::Replicas;
 use requests::{Requests, Subject};
 use turns::Turns;
 
@@ -83,6 +86,10 @@ pub struct EngineConfig {
     pub pinned: Placement,
     /// Servers that speak only the frozen packet.
     pub legacy: Legacy,
+    /// The domain whose members share claims.
+    pub domain: DomainId,
+    /// Servers of the domain beyond our link, to be asked.
+    pub contacts: Vec<SocketAddrV4>,
     /// What clients may ask for.
     pub catalog: Catalog,
 }
@@ -188,7 +195,6 @@ enum Timer {
     Contest(ContestKey),
     Turn,
     Reconcile,
-    Hello,
     Alive,
 }
 
@@ -210,9 +216,12 @@ pub struct Engine {
     backoff: Backoff,
     contests: BTreeMap<ContestKey, Contest>,
     turns: Turns,
-    hellos: Hellos,
-    /// Until when our own silence is no evidence (G26).
-    deaf_until: Time,
+    domain: Domain,
+    replicas: Replicas,
+    /// Claims that moved in this input: the domain is to be told.
+    unpublished: BTreeSet<ClaimKey>,
+    /// What the domain was told: the number of each claim's record.
+    published: BTreeMap<ClaimKey, u64>,
     requests: Requests,
     files: Files,
     clients: Clients,
@@ -239,6 +248,19 @@ impl Engine {
         now: Time,
         wall: Wall,
     ) -> Self {
+        let mut draw = draw;
+        let control = SocketAddrV4::new(config.address, config.control_port);
+        let member = DomainConfig {
+            domain: config.domain,
+            me: identity.server,
+            boot_epoch: identity.boot_epoch,
+            role: ServerRole::Binld,
+            control,
+            prefix_len: config.prefix_len,
+            group: SocketAddrV4::new(*config.query.ip(), config.control_port),
+            contacts: config.contacts.clone(),
+        };
+        let domain = Domain::new(member, draw.fork(), now);
         let mut engine = Self {
             config,
             identity,
@@ -253,8 +275,10 @@ impl Engine {
             backoff: Backoff::default(),
             contests: BTreeMap::new(),
             turns: Turns::default(),
-            hellos: Hellos::default(),
-            deaf_until: Time::ZERO,
+            domain,
+            replicas: Replicas::default(),
+            unpublished: BTreeSet::new(),
+            published: BTreeMap::new(),
             requests: Requests::default(),
             files: Files::default(),
             clients: Clients::default(),
@@ -269,9 +293,9 @@ impl Engine {
         engine.restore(now, journal);
         engine.watch_files(now);
         engine.on_alive(now);
-        engine.on_hello_due(now);
         engine.on_turn_due(now);
         engine.reconcile(now);
+        engine.share_news(now);
         engine
     }
 
@@ -301,9 +325,11 @@ impl Engine {
                 Timer::Contest(at) => self.on_contest_due(now, &at),
                 Timer::Reconcile => self.unsettle(),
                 Timer::Turn => self.on_turn_due(now),
-                Timer::Hello => self.on_hello_due(now),
                 Timer::Alive => self.on_alive(now),
             }
+        }
+        if self.domain.next_deadline().is_some_and(|due| due.at <= now) {
+            self.domain.on_timeout(now);
         }
         self.settle(now);
     }
@@ -334,6 +360,8 @@ impl Engine {
     /// The process ends: claims and references stay; only the time of death is noted.
     pub fn on_stop(&mut self, now: Time) {
         self.on_alive(now);
+        self.domain.on_stop();
+        self.serve_domain(now);
     }
 
     /// Takes the oldest action.
@@ -344,7 +372,7 @@ impl Engine {
     /// When [`Self::on_timeout`] is wanted next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Deadline> {
-        self.timers.next()
+        Deadline::earliest(self.timers.next(), self.domain.next_deadline())
     }
 
     /// The counters, by name.
@@ -368,6 +396,17 @@ impl Engine {
     }
 
     fn settle(&mut self, now: Time) {
+        self.settle_claims(now);
+        self.share_news(now);
+    }
+
+    /// The domain hears what moved, and we what it says.
+    fn share_news(&mut self, now: Time) {
+        self.publish(now);
+        self.serve_domain(now);
+    }
+
+    fn settle_claims(&mut self, now: Time) {
         if !std::mem::take(&mut self.unsettled) {
             return;
         }

@@ -151,6 +151,13 @@ pub const ALIVE_INTERVAL: Duration = Duration::from_secs(60);
 /// A server that was alive this recently still holds its claims after a restart (Y7).
 pub const ALIVE_RECENT_MS: u64 = 300_000;
 
+/// Life of a claim's record, in seconds (requirements.md § 5): refreshed every 30 s.
+pub const CLAIM_LIVES: u16 = 120;
+/// A claim of another member is shared, and defended for it, only if it was refreshed this recently.
+pub const REPLICA_FRESH: Duration = Duration::from_secs(90);
+/// Claims of ours that the domain is told: with the member record what others keep of one owner.
+pub const PUBLISHED_MAX: usize = peers::limits::OWNED_MAX - 1;
+
 const _: () = assert!(RENEW_INTERVAL.as_millis() < FILE_ACK_MAX.as_millis());
 const _: () = assert!(FILE_REFRESH.as_millis() + FILE_JITTER.as_millis() < FILE_ACK_MAX.as_millis());
 const _: () = assert!(FILE_ACK_MAX.as_millis() <= CLAIM_ACK_MAX.as_millis());

@@ -15,6 +15,6 @@ pub mod exchange;
 pub mod hello;
 pub mod limits;
 pub mod links;
-pub mod records;
 pub mod lowest;
+pub mod records;
 mod window;

@@ -39,7 +39,8 @@ impl Kept {
         if self.is_deleted() {
             return Age::DELETED;
         }
-        let passed = u16::try_from(now.since(self.at).as_secs()).unwrap_or(u16::MAX);
+        // Rounded up: else two members could hand a record that nobody refreshes to and fro for ever.
+        let passed = u16::try_from(now.since(self.at).as_millis().div_ceil(1000)).unwrap_or(u16::MAX);
         Age(self.record.age.0.saturating_add(passed).min(Age::DELETED.0 - 1))
     }
 

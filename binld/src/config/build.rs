@@ -8,7 +8,7 @@ use driver::config::Text;
 use driver::udp::{DoorSpec, Interface};
 use wire::configure::Ports;
 use wire::pxe::BootItem;
-use wire::{Layer, ServerType};
+use wire::{DomainId, Layer, ServerType};
 
 use super::{Boot, Config, Item};
 use crate::engine::catalog::{self, Catalog};
@@ -44,6 +44,8 @@ impl Config {
                 peers: self.query.legacy_peers.iter().map(|Text(peer)| *peer).collect(),
                 wait: Duration::from_millis(u64::from(self.query.legacy_wait_ms)),
             },
+            domain: DomainId::of(&self.domain.name),
+            contacts: self.domain.contacts.iter().map(|Text(contact)| *contact).collect(),
             catalog: self.catalog(),
         }
     }

@@ -53,10 +53,20 @@ pub fn is_forbidden(group: GroupAddr) -> bool {
     group.ethernet_bits() < 0x100
 }
 
-/// FNV-1a over the content and the number, then a finalizer: the low bits alone would show the last byte.
+/// How much a server is the one for that address: of several the one with the greatest number (rendezvous hashing).
+#[must_use]
+pub fn rendezvous(group: GroupAddr, server: &[u8; 16]) -> u64 {
+    mix(group.ip().octets().into_iter().chain(server.iter().copied()))
+}
+
 fn hash(content: &Content, number: u32) -> u64 {
     let bytes = content.server.octets().into_iter().chain(content.file.as_bytes().iter().copied());
-    let fnv = bytes.chain(number.to_be_bytes()).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+    mix(bytes.chain(number.to_be_bytes()))
+}
+
+/// FNV-1a, then a finalizer: the low bits alone would show the last byte.
+fn mix(bytes: impl Iterator<Item = u8>) -> u64 {
+    let fnv = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
     let mixed = (fnv ^ (fnv >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);

@@ -53,7 +53,7 @@ impl Engine {
 
     fn on_query(&mut self, now: Time, arrival: &Arrival<'_>, query: &Query) {
         self.counters.add("query", "heard", 1);
-        self.hellos.on_query(now, *arrival.from.ip());
+        self.domain.hellos_mut().on_query(now, *arrival.from.ip());
         self.overheard.hear(now, query.group, &query.content);
         if query.group == self.config.pinned.group {
             self.turns.hear(now, &query.content);
@@ -65,7 +65,9 @@ impl Engine {
         {
             self.echo(arrival, query);
         }
-        let Some(claim) = self.claims.on(query.group) else { return };
+        let Some(claim) = self.claims.on(query.group) else {
+            return self.defend_for_another(now, arrival, query);
+        };
         let (key, Some(standing)) = (claim.key.clone(), claim.state.standing()) else { return };
         match judge(standing, &key.content, query) {
             Verdict::Silent => {}
@@ -87,6 +89,16 @@ impl Engine {
                 self.counters.add("clearing", "yielded", 1);
                 self.on_refused(now, &key, *arrival.from.ip(), false);
             }
+        }
+    }
+
+    /// Nothing of ours is there, but perhaps somebody's who cannot hear the query, or lives no more (G13, G25).
+    fn defend_for_another(&mut self, now: Time, arrival: &Arrival<'_>, query: &Query) {
+        let Some(content) = self.defends_for_another(now, query.group, &query.content) else { return };
+        if self.may_answer(now, arrival) {
+            self.counters.add("echo", "for_another", 1);
+            self.echo(arrival, query);
+            self.tell_defended(&content, arrival, query);
         }
     }
 
@@ -145,13 +157,26 @@ impl Engine {
             Message::Nak(nak) => self.on_nak(now, arrival.from, nak),
             Message::Superseded(answer) => self.on_superseded(now, arrival.from, answer),
             // What anybody may say. An MTFTP server's answers are taken only if they were asked for.
-            Message::Hold(_) | Message::Hello(_) if !self.statements.allows(now, *arrival.from.ip()) => {
+            Message::Hold(_) if !self.statements.allows(now, *arrival.from.ip()) => {
                 self.over_rate("dropped.control", *arrival.from.ip());
             }
             Message::Hold(hold) => self.on_hold(now, arrival.from, hold),
-            Message::Hello(hello) => self.on_hello(now, *arrival.from.ip(), &envelope, hello),
             Message::Configure(_) | Message::Delete(_) => {
                 self.counters.add("dropped.control", "not_an_mtftp_server", 1);
+            }
+            Message::Hello(_)
+            | Message::Connect(_)
+            | Message::Welcome(_)
+            | Message::Refuse(_)
+            | Message::Disconnect(_)
+            | Message::SyncList(_)
+            | Message::Flood(_)
+            | Message::FloodAck(_) => {
+                if self.statements.allows(now, *arrival.from.ip()) {
+                    self.on_member(now, arrival.from, &envelope);
+                } else {
+                    self.over_rate("dropped.control", *arrival.from.ip());
+                }
             }
         }
     }

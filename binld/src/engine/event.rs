@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use wire::{Content, GroupAddr, Mac};
+use wire::{Content, GroupAddr, Mac, ServerId};
 
 impl Event {
     /// Whether something is wrong on this host: nothing that a sound server ever sees.
@@ -192,6 +192,35 @@ pub enum Event {
     PeerAppeared {
         /// Where.
         address: Ipv4Addr,
+    },
+    /// Another boot server says that it leaves.
+    PeerLeft {
+        /// Where.
+        address: Ipv4Addr,
+    },
+    /// Another server says that it is us: one of the two runs with a copy of the other's store.
+    Twin {
+        /// Where.
+        address: Ipv4Addr,
+    },
+    /// A server beyond our link is a neighbour now.
+    Linked {
+        /// Where.
+        address: Ipv4Addr,
+    },
+    /// A neighbour beyond our link is silent.
+    Unlinked {
+        /// Where.
+        address: Ipv4Addr,
+    },
+    /// A claim is made where another member has the same content (G9).
+    Shared {
+        /// The address.
+        group: GroupAddr,
+        /// What it carries.
+        content: Content,
+        /// Who made the other claim.
+        owner: ServerId,
     },
     /// A source says more than is taken from one.
     OverRate {

@@ -27,6 +27,7 @@ impl Engine {
         let (at, why) = state.due_at();
         let wall = self.wall_at(now);
         self.claims.set_state(key, state, wall);
+        self.unpublished.insert(key.clone());
         self.timers.arm(Timer::Claim(key.clone()), at, why);
     }
 
@@ -77,6 +78,9 @@ impl Engine {
         if key.pinned && self.turns.must_wait(now, &key.content) {
             return self.set_state(now, key, State::Waiting { until: now + PINNED_CHECK });
         }
+        if self.share_first(now, key) {
+            return;
+        }
         match self.pick(now, key) {
             Some(at) => {
                 self.counters.add("clearing", "started", 1);
@@ -110,8 +114,10 @@ impl Engine {
         let numbers = first..first.saturating_add(PICK_DRAWS_MAX);
         let free = |number: &u32| {
             let group = self.config.pool.candidate(&key.content, *number)?;
-            (!self.marks.is_marked(now, group) && !self.claims.is_near(group, &key.content))
-                .then_some((*number, group))
+            let taken = self.marks.is_marked(now, group)
+                || self.claims.is_near(group, &key.content)
+                || self.is_anothers(now, group, &key.content);
+            (!taken).then_some((*number, group))
         };
         let all = || numbers.clone().filter_map(|number| free(&number));
         // What others were heard to ask for is tried last.
@@ -256,7 +262,7 @@ impl Engine {
     }
 
     /// Nobody objected: the claim is committed from now on, and goes to the store before anybody hears of it.
-    fn commit(&mut self, now: Time, key: &ClaimKey, at: Placement) {
+    pub(super) fn commit(&mut self, now: Time, key: &ClaimKey, at: Placement) {
         let wall = self.wall_at(now);
         self.stamp_millis = wall.0.max(self.stamp_millis.saturating_add(1));
         let stamp = Stamp { millis: self.stamp_millis, sender: self.identity.server };
@@ -382,6 +388,7 @@ impl Engine {
             self.abandon_reference(now, key);
             self.forget_contests(key);
             self.claims.remove(key);
+            self.unpublished.insert(key.clone());
             return self.timers.disarm(&Timer::Claim(key.clone()));
         };
         let Some(claim) = self.claims.get(key) else { return };
@@ -483,6 +490,7 @@ impl Engine {
             return;
         }
         self.claims.remove(key);
+        self.unpublished.insert(key.clone());
         self.timers.disarm(&Timer::Claim(key.clone()));
         let until = now + if key.pinned { REST_PINNED } else { REST };
         let wall = self.wall_at(now);

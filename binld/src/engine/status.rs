@@ -4,9 +4,11 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use driver::{Time, Wall};
+use peers::domain::Standing;
 use peers::hello::PeerStatus;
 use wire::configure::Ports;
-use wire::{Content, GroupAddr, Stamp};
+use wire::hold::HoldState;
+use wire::{Content, GroupAddr, ServerId, Stamp};
 
 use super::Engine;
 use super::claims::StateName;
@@ -55,6 +57,23 @@ pub struct FileStatus {
     pub server_silent: bool,
 }
 
+/// A claim of another member, as shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaStatus {
+    /// Whose it is.
+    pub owner: ServerId,
+    /// The address.
+    pub group: GroupAddr,
+    /// What it carries.
+    pub content: Content,
+    /// In which state its owner has it.
+    pub state: HoldState,
+    /// Whether clients are told it.
+    pub configured: bool,
+    /// How long ago its owner last said so.
+    pub refreshed_ago: Duration,
+}
+
 /// Everything, at one instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
@@ -68,6 +87,12 @@ pub struct Status {
     pub rests: Vec<(GroupAddr, Content, Duration)>,
     /// Other boot servers that say hello, in order of name.
     pub peers: Vec<PeerStatus>,
+    /// How much of the domain we know.
+    pub standing: Standing,
+    /// Records that the members tell each other, ours among them.
+    pub records: usize,
+    /// Claims of other members, in order of address.
+    pub replicas: Vec<ReplicaStatus>,
     /// Boot servers that speak only the query and the echo, as configured or heard, in order.
     pub legacy_peers: Vec<Ipv4Addr>,
     /// Queries of a clearing that would begin now for a waiting client.
@@ -104,13 +129,16 @@ impl Engine {
         });
         let rests = self.claims.rests();
         let mut legacy_peers = self.config.legacy.peers.clone();
-        legacy_peers.extend(self.hellos.legacy(now));
+        legacy_peers.extend(self.domain.hellos().legacy(now));
         Status {
             claims: claims.collect(),
             files: files.collect(),
             marks: self.marks.iter(now).map(|(group, mark)| (group, mark.until.since(now))).collect(),
             rests: rests.map(|(group, rest)| (group, rest.content.clone(), rest.until.since(now))).collect(),
-            peers: self.hellos.status(now).collect(),
+            peers: self.domain.hellos().status(now).collect(),
+            standing: self.domain.standing(now),
+            records: self.domain.records().len(),
+            replicas: self.replicas_status(now),
             legacy_peers: legacy_peers.into_iter().collect(),
             queries: self.plan(now, Schedule::Foreground).queries,
             clients_waiting: self.clients.len(),

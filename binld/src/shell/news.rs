@@ -46,7 +46,11 @@ fn source_of(event: &Event) -> Option<Source> {
         Event::Yielded { to, .. } => Some(Source::Server(*to)),
         Event::Deaf { who } => Some(Source::Server(*who)),
         Event::OverRate { source, .. } => Some(Source::Server(*source)),
-        Event::PeerAppeared { address } => Some(Source::Server(*address)),
+        Event::PeerAppeared { address }
+        | Event::PeerLeft { address }
+        | Event::Twin { address }
+        | Event::Linked { address }
+        | Event::Unlinked { address } => Some(Source::Server(*address)),
         Event::Defended { against, .. } => Some(Source::Server(*against)),
         Event::ServerSilent { server } | Event::ServerBack { server } => Some(Source::Server(*server)),
         Event::Clearing { .. }
@@ -58,6 +62,7 @@ fn source_of(event: &Event) -> Option<Source> {
         | Event::TurnOver { .. }
         | Event::Draining { .. }
         | Event::Released { .. }
+        | Event::Shared { .. }
         | Event::StoreFailed => None,
     }
 }
@@ -114,6 +119,18 @@ fn write(event: &Event) {
         }
         Event::PeerAppeared { address } => {
             tracing::info!(server = %address, "another boot server says hello");
+        }
+        Event::PeerLeft { address } => tracing::info!(server = %address, "another boot server leaves"),
+        Event::Twin { address } => {
+            let todo = "one of the two runs with a copy of the other's store: empty it before its next start";
+            tracing::error!(server = %address, todo, "another server has our id");
+        }
+        Event::Linked { address } => tracing::info!(server = %address, "neighbour beyond the link"),
+        Event::Unlinked { address } => {
+            tracing::warn!(server = %address, "a neighbour beyond the link is silent");
+        }
+        Event::Shared { group, content, owner } => {
+            tracing::info!(%group, %content, %owner, "shared: another boot server has this content there");
         }
         Event::ManyConflicts { content } => {
             tracing::warn!(%content, "conflict follows conflict: fewer attempts are made");

@@ -7,14 +7,16 @@ use std::time::Duration;
 use driver::table::{ago, section};
 use driver::udp::Interface;
 use driver::{Time, Wall};
+use peers::domain::Standing;
 use peers::hello::PeerStatus;
 use serde_json::{Value, json};
 use wire::hello::Loss;
+use wire::hold::HoldState;
 
 use crate::engine::Identity;
 use crate::engine::claims::StateName;
 use crate::engine::files::Knowledge;
-use crate::engine::status::{ClaimStatus, FileStatus, Status};
+use crate::engine::status::{ClaimStatus, FileStatus, ReplicaStatus, Status};
 
 /// Everything an operator may see, at one instant.
 pub(super) struct Report<'a> {
@@ -73,6 +75,9 @@ impl Report<'_> {
         let head = ["address", "server", "heard", "loss heard", "loss told", "deaf"];
         section(&mut out, "boot servers", &head, peers);
         let legacy = self.status.legacy_peers.iter().map(|peer| vec![peer.to_string()]).collect();
+        let replicas = self.status.replicas.iter().map(replica_row).collect();
+        let head = ["address", "owner", "content", "state", "handed out", "refreshed"];
+        section(&mut out, "claims of others", &head, replicas);
         section(&mut out, "legacy peers", &["address"], legacy);
         let counters = self.counters().map(|(name, count)| vec![name.clone(), count.to_string()]).collect();
         section(&mut out, "counters", &["counter", "count"], counters);
@@ -100,7 +105,7 @@ impl Report<'_> {
         let heard = self.heard_ago(peer);
         let percent = |loss: Loss| format!("{}.{} %", loss.per_mille() / 10, loss.per_mille() % 10);
         vec![
-            peer.address.to_string(),
+            peer.control.ip().to_string(),
             peer.server.to_string(),
             format!("{}{}", ago(heard), if peer.living { "" } else { ", silent" }),
             percent(peer.loss),
@@ -115,13 +120,24 @@ impl Report<'_> {
 
     fn peer_json(&self, peer: &PeerStatus) -> Value {
         json!({
-            "address": peer.address,
+            "address": peer.control.ip(),
             "server": peer.server.to_string(),
             "heard_ago_ms": millis(self.heard_ago(peer)),
             "living": peer.living,
             "loss_heard_per_mille": peer.loss.per_mille(),
             "loss_told_per_mille": peer.tells.per_mille(),
             "deaf": peer.deaf,
+        })
+    }
+
+    fn replica_json(replica: &ReplicaStatus) -> Value {
+        json!({
+            "address": replica.group.to_string(),
+            "owner": replica.owner.to_string(),
+            "content": replica.content.to_string(),
+            "state": hold_name(replica.state),
+            "handed_out": replica.configured,
+            "refreshed_ago_ms": millis(replica.refreshed_ago),
         })
     }
 
@@ -154,6 +170,9 @@ impl Report<'_> {
             "clients_waiting": self.status.clients_waiting,
             "queries": self.status.queries,
             "boot_servers": self.status.peers.iter().map(|peer| self.peer_json(peer)).collect::<Vec<_>>(),
+            "domain": standing_name(self.status.standing),
+            "records": self.status.records,
+            "claims_of_others": self.status.replicas.iter().map(Self::replica_json).collect::<Vec<_>>(),
             "legacy_peers": self.status.legacy_peers,
             "claims": self.status.claims.iter().map(claim_json).collect::<Vec<_>>(),
             "files": self.status.files.iter().map(file_json).collect::<Vec<_>>(),
@@ -222,6 +241,34 @@ fn knowledge(known: Knowledge) -> (&'static str, Option<u64>) {
     }
 }
 
+fn replica_row(replica: &ReplicaStatus) -> Vec<String> {
+    vec![
+        replica.group.to_string(),
+        replica.owner.to_string(),
+        replica.content.to_string(),
+        hold_name(replica.state).to_owned(),
+        if replica.configured { "yes" } else { "no" }.to_owned(),
+        ago(replica.refreshed_ago),
+    ]
+}
+
+fn hold_name(state: HoldState) -> &'static str {
+    match state {
+        HoldState::Committed => "committed",
+        HoldState::Draining => "draining",
+        HoldState::Resting => "resting",
+    }
+}
+
+fn standing_name(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Joining => "joining",
+        Standing::Joined => "joined",
+        Standing::Comparing => "comparing",
+        Standing::Alone => "alone",
+    }
+}
+
 fn state_name(state: StateName) -> &'static str {
     match state {
         StateName::Waiting => "waiting",
@@ -264,15 +311,32 @@ mod tests {
         let known = Knowledge::Acknowledged { at: Time::ZERO, size: 5 };
         let peer = PeerStatus {
             server: ServerId([7; 16]),
-            address: [10, 0, 0, 7].into(),
+            control: SocketAddrV4::new([10, 0, 0, 7].into(), 4016),
             heard_at: Time::ZERO + Duration::from_secs(3695),
             living: false,
             loss: Loss::new(123).unwrap(),
             tells: Loss::NONE,
             deaf: true,
+            about: About {
+                role: ServerRole::Binld,
+                domain: DomainId([5; 16]),
+                lowest: ServerId([1; 16]),
+                digest: 1,
+            },
+        };
+        let replica = ReplicaStatus {
+            owner: ServerId([7; 16]),
+            group,
+            content: content.clone(),
+            state: HoldState::Committed,
+            configured: true,
+            refreshed_ago: Duration::from_secs(20),
         };
         let status = Status {
             peers: vec![peer],
+            standing: Standing::Joined,
+            records: 3,
+            replicas: vec![replica],
             legacy_peers: vec![[10, 0, 0, 8].into()],
             queries: 6,
             claims: vec![claim, waiting],
