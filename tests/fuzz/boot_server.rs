@@ -17,12 +17,12 @@ use binld::engine::{Action, Change, ClaimRecord, Engine, Identity, Journal, Tick
 use driver::{Arrival, Draw, Role, Time, Wall};
 use wire::configure::{Ack, Nak, NakReason, Superseded};
 use wire::control::{Envelope, Message};
-use wire::hello::{Hello, Loss};
 use wire::hold::{Hold, HoldState};
 use wire::query::{Opcode, Query};
 use wire::{BootEpoch, Content, GroupAddr, Layer, Serial, ServerId, ServerType, Stamp};
 
 use crate::script::{Heard, Script};
+use crate::{decoders, domain};
 use world::{catalog, config, pick_content, pick_source, request};
 
 /// Inputs of one script; a longer one says nothing new.
@@ -215,10 +215,14 @@ impl Lab {
                     self.engine.on_wall(self.now, self.wall());
                 }
                 2 => {
-                    let hello =
-                        Hello { count: u32::from(script.byte()), loss: Loss::NONE, deaf: script.coin() };
+                    let hello = domain::hello(script);
                     let from = pick_source(script);
-                    self.control(script, from, Message::Hello(hello));
+                    self.control(script, from, hello);
+                }
+                3 => {
+                    let message = domain::message(script);
+                    let from = pick_source(script);
+                    self.control(script, from, message);
                 }
                 _ => self.timeout(),
             },
@@ -272,7 +276,13 @@ impl Lab {
         match script.below(4) {
             0 => {}
             1 => from = pick_source(script),
-            _ => script.damage(&mut bytes),
+            _ => {
+                script.damage(&mut bytes);
+                let mut sealed = bytes.clone();
+                if decoders::seal(&mut sealed) && script.coin() {
+                    bytes = sealed;
+                }
+            }
         }
         self.datagram(role, from, bytes);
     }

@@ -7,8 +7,10 @@ use wire::FileName;
 use wire::configure::Target;
 use wire::control::{self, Envelope, Message};
 use wire::dhcp::{BootReply, BootRequest, REPLY_LEN_MAX};
+use wire::flood::FLOOD_LEN_MAX;
 use wire::pxe::VendorOptions;
 use wire::query::{self, Opcode, Query};
+use wire::record::RECORD_HEADER_LEN;
 use wire::tftp::{Mode, Packet, REQUEST_LEN_MAX};
 
 /// The frozen packet has one form: what decodes, encodes to the very same bytes; an echo differs in the first only.
@@ -22,15 +24,46 @@ pub fn query(bytes: &[u8]) -> bool {
     true
 }
 
+/// An envelope as it is, and a flood also with right checksums, which nobody comes upon by trying.
+pub fn control(bytes: &[u8]) -> bool {
+    let mut sealed = bytes.to_vec();
+    seal(&mut sealed);
+    let taken = envelope(bytes);
+    envelope(&sealed) || taken
+}
+
+/// Makes the checksums of all whole records of a flood right; other bytes stay as they are. Gives whether it is a flood.
+pub fn seal(packet: &mut [u8]) -> bool {
+    let Some((header, mut rest)) = packet.split_at_mut_checked(control::HEADER_LEN + 2) else { return false };
+    if header[5] != 15 {
+        return false;
+    }
+    while rest.len() >= RECORD_HEADER_LEN {
+        let count = RECORD_HEADER_LEN + usize::from(u16::from_be_bytes([rest[53], rest[54]]));
+        let Some((record, behind)) = rest.split_at_mut_checked(count) else { break };
+        let hash = blake3::hash(&[&record[..33], &record[35..37], &record[53..]].concat());
+        record[37..53].copy_from_slice(&hash.as_bytes()[..16]);
+        rest = behind;
+    }
+    true
+}
+
 /// An envelope has one form too, but for a question about plain TFTP: its ports and stamp are not looked at, and are
 /// written as zero.
-pub fn control(bytes: &[u8]) -> bool {
+fn envelope(bytes: &[u8]) -> bool {
     let Ok(envelope) = Envelope::decode(bytes) else { return false };
     let encoded = envelope.encode();
     assert!(encoded.len() == bytes.len() && bytes.len() <= control::PACKET_LEN_MAX);
     assert_eq!(Envelope::decode(&encoded), Ok(envelope.clone()));
     let loose = matches!(&envelope.message, Message::Configure(asked) if asked.target == Target::PlainTftp);
     assert!(loose || encoded == bytes, "{envelope:?} has two forms");
+    if let Message::Flood(flood) = &envelope.message {
+        let mut room = FLOOD_LEN_MAX;
+        for record in &flood.records {
+            assert_eq!(record.check(), Ok(()), "{record:?}");
+            room = room.checked_sub(record.encoded_len()).expect("a flood of lawful length");
+        }
+    }
     true
 }
 

@@ -24,6 +24,7 @@ use wire::tftp::{ErrorCode, Mode, Options, Packet, Request};
 use wire::{BootEpoch, Content, FileName, GroupAddr, Layer, Serial, ServerId, ServerType, Stamp};
 
 use crate::script::{Heard, Script};
+use crate::{decoders, domain};
 
 const OWN: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
 const PORTS: [u16; 2] = [1759, 1760];
@@ -238,9 +239,18 @@ impl Lab {
                 }
             }
             18 => self.prompt = script.coin(),
-            _ => match script.below(8) {
-                0 => self.crash(script),
-                1 => self.change_file(script),
+            // The greater bytes: scripts that were kept say little with them.
+            _ => match script.byte() {
+                byte if byte % 8 == 0 => self.crash(script),
+                byte if byte % 8 == 1 => self.change_file(script),
+                240..=255 => {
+                    let hello = domain::hello(script);
+                    self.control(script, hello);
+                }
+                200..=239 => {
+                    let message = domain::message(script);
+                    self.control(script, message);
+                }
                 _ => self.timeout(),
             },
         }
@@ -319,7 +329,13 @@ impl Lab {
         match script.below(4) {
             0 => {}
             1 => from = pick_client(script),
-            _ => script.damage(&mut bytes),
+            _ => {
+                script.damage(&mut bytes);
+                let mut sealed = bytes.clone();
+                if decoders::seal(&mut sealed) && script.coin() {
+                    bytes = sealed;
+                }
+            }
         }
         self.datagram(role, from, bytes);
     }

@@ -5,9 +5,11 @@
 //! |---|---|
 //! | [`decoders`] | one function per decoder: what decodes can be written and read again |
 //! | [`file_server`], [`boot_server`] | a whole core, driven by a script in bytes and checked after each input |
+//! | [`domain`] | what servers of a domain say to each other, of a script |
 //! | [`script`] | choices read off bytes |
 
 pub mod boot_server;
 pub mod decoders;
+pub mod domain;
 pub mod file_server;
 pub mod script;

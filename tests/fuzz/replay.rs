@@ -6,6 +6,7 @@
 
 pub mod boot_server;
 pub mod decoders;
+pub mod domain;
 pub mod file_server;
 pub mod script;
 

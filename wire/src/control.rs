@@ -26,6 +26,10 @@ pub const VERSION: u8 = 1;
 pub const HEADER_LEN: usize = 42;
 /// Longest envelope we send or accept, in bytes: one Ethernet frame.
 pub const PACKET_LEN_MAX: usize = 1400;
+/// Longest tag that a signature will put behind the payload, in bytes.
+pub const TAG_LEN_MAX: usize = 64;
+/// Longest payload we send, in bytes: there is room for a signature.
+pub const PAYLOAD_LEN_MAX: usize = PACKET_LEN_MAX - HEADER_LEN - TAG_LEN_MAX;
 
 /// One message between servers, with who sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +99,8 @@ impl Message {
 }
 
 impl Envelope {
-    /// Writes the datagram.
+    /// Writes the datagram, within [`PACKET_LEN_MAX`]: of the messages with lists, each says what it leaves out when
+    /// there is too much.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut payload = Vec::new();
@@ -124,7 +129,7 @@ impl Envelope {
         out.put_u32(self.boot_epoch.0);
         out.put_u32(0);
         out.put_u64(self.sequence);
-        // The longest payload holds two names of 255 bytes: far below u16::MAX.
+        // No payload is longer than PAYLOAD_LEN_MAX.
         out.put_u16(u16::try_from(payload.len()).unwrap_or(u16::MAX));
         out.put_slice(&payload);
         out

@@ -236,7 +236,7 @@ impl BootReply {
     /// # Errors
     /// The URI, or the whole, is too long.
     pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
-        let too_long = |what, size, size_max| Err(EncodeError { what, size, size_max });
+        let too_long = |what, size, size_max| Err(EncodeError::Size { what, size, size_max });
         let mut message = Message::new_with_id(
             self.xid,
             Ipv4Addr::UNSPECIFIED,

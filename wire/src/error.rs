@@ -59,12 +59,18 @@ impl DecodeErrorKind {
 
 /// Why a message cannot be written. Encoding has no state, so none changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("{what} does not fit: {size} bytes, at most {size_max}")]
-pub struct EncodeError {
-    /// The field or message that is too large.
-    pub what: &'static str,
-    /// Its size in bytes.
-    pub size: usize,
-    /// The most that fits, in bytes.
-    pub size_max: usize,
+pub enum EncodeError {
+    /// It is too large.
+    #[error("{what} does not fit: {size} bytes, at most {size_max}")]
+    Size {
+        /// The field or message that is too large.
+        what: &'static str,
+        /// Its size in bytes.
+        size: usize,
+        /// The most that fits, in bytes.
+        size_max: usize,
+    },
+    /// Whoever gets it would drop it.
+    #[error("nobody would take it: {0}")]
+    Refused(DecodeError),
 }

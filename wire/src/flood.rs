@@ -9,23 +9,28 @@
 
 use bytes::BufMut;
 
+use crate::control::PAYLOAD_LEN_MAX;
 use crate::error::{DecodeError, DecodeErrorKind};
-use crate::octets::Reader;
-use crate::record::{Age, Record, Snum, Uid, count_octet, read_count, read_flags};
+use crate::octets::{Reader, put_list};
+use crate::record::{Age, RECORD_HEADER_LEN, Record, Snum, Uid};
 
 /// Most entries of a [`SyncList`]: they fill a datagram.
-pub const SYNC_ENTRIES_MAX: usize = 36;
-/// Most entries of a [`FloodAck`].
+pub const SYNC_ENTRIES_MAX: usize = 35;
+/// Most entries of a [`FloodAck`]: more than one [`Flood`] has records.
 pub const FLOOD_ACKS_MAX: usize = 36;
 /// Bytes of records that one [`Flood`] carries at most.
-pub const FLOOD_LEN_MAX: usize = 1300;
+pub const FLOOD_LEN_MAX: usize = PAYLOAD_LEN_MAX - 2;
+
+const _: () = assert!(52 + SYNC_ENTRIES_MAX * 35 <= PAYLOAD_LEN_MAX, "a sync list fits a datagram");
+const _: () = assert!(FLOOD_ACKS_MAX * 34 < PAYLOAD_LEN_MAX, "an acknowledgement fits a datagram");
+const _: () = assert!(FLOOD_LEN_MAX / RECORD_HEADER_LEN <= FLOOD_ACKS_MAX, "one answers a flood");
 
 /// 15: records, each passed on once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flood {
     /// Whether the receiver shall say what it made of them; never by multicast.
     pub wants_ack: bool,
-    /// The records.
+    /// The records, [`FLOOD_LEN_MAX`] bytes together at most: from the first that is over it, they are left out.
     pub records: Vec<Record>,
 }
 
@@ -43,7 +48,7 @@ pub struct Acked {
 /// 16: a neighbour has these records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FloodAck {
-    /// Which.
+    /// Which, [`FLOOD_ACKS_MAX`] at most: the others are left out.
     pub acked: Vec<Acked>,
 }
 
@@ -67,42 +72,55 @@ pub struct SyncList {
     pub first: Uid,
     /// Where it ends, itself included.
     pub last: Uid,
-    /// What the sender has there.
+    /// What the sender has there, in order of UID, each once. If there are more than [`SYNC_ENTRIES_MAX`] the stretch
+    /// that is written ends at the last of them.
     pub entries: Vec<SyncEntry>,
 }
 
 impl Flood {
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         out.put_u8(u8::from(self.wants_ack));
-        out.put_u8(count_octet(self.records.len()));
-        self.records.iter().for_each(|record| record.put(out));
+        let mut count = 0_u8;
+        let mut records = Vec::new();
+        for record in &self.records {
+            let len = records.len();
+            record.put(&mut records);
+            if records.len() > FLOOD_LEN_MAX {
+                records.truncate(len);
+                break;
+            }
+            // A record has more than 55 bytes: there are not 255.
+            count = count.saturating_add(1);
+        }
+        out.put_u8(count);
+        out.put_slice(&records);
     }
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let wants_ack = read_flags(reader, 1)? != 0;
-        let count = read_count(reader, "records", usize::from(u8::MAX))?;
-        let records = (0..count).map(|_| Record::read(reader));
-        Ok(Self { wants_ack, records: records.collect::<Result<_, DecodeError>>()? })
+        let wants_ack = reader.flags("flags of a flood", 1)? != 0;
+        let len = reader.rest_len().saturating_sub(1);
+        if len > FLOOD_LEN_MAX {
+            return Err(reader.error("records", DecodeErrorKind::Length));
+        }
+        Ok(Self { wants_ack, records: reader.list("records", usize::from(u8::MAX), Record::read)? })
     }
 }
 
 impl FloodAck {
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
-        out.put_u8(count_octet(self.acked.len()));
-        for acked in &self.acked {
+        put_list(out, &self.acked, FLOOD_ACKS_MAX, |acked, out| {
             acked.uid.put(out);
             acked.snum.put(out);
             out.put_u8(u8::from(acked.useful));
-        }
+        });
     }
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let count = read_count(reader, "acknowledged records", FLOOD_ACKS_MAX)?;
         let acked = |reader: &mut Reader<'_>| {
             let (uid, snum) = (Uid::read(reader)?, Snum::read(reader)?);
-            Ok(Acked { uid, snum, useful: read_flags(reader, 1)? != 0 })
+            Ok(Acked { uid, snum, useful: reader.flags("flags of an acknowledgement", 1)? != 0 })
         };
-        Ok(Self { acked: (0..count).map(|_| acked(reader)).collect::<Result<_, DecodeError>>()? })
+        Ok(Self { acked: reader.list("acknowledged records", FLOOD_ACKS_MAX, acked)? })
     }
 }
 
@@ -110,36 +128,40 @@ impl SyncList {
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         out.put_u8(u8::from(self.wants_list));
         self.first.put(out);
-        self.last.put(out);
-        out.put_u8(count_octet(self.entries.len()));
-        for entry in &self.entries {
+        match self.entries.get(SYNC_ENTRIES_MAX - 1..) {
+            Some([last, _, ..]) => last.uid.put(out),
+            _ => self.last.put(out),
+        }
+        put_list(out, &self.entries, SYNC_ENTRIES_MAX, |entry, out| {
             entry.uid.put(out);
             entry.snum.put(out);
             out.put_u16(entry.age.0);
-        }
+        });
     }
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let wants_list = read_flags(reader, 1)? != 0;
+        let wants_list = reader.flags("flags of a sync list", 1)? != 0;
         let offset = reader.offset();
         let (first, last) = (Uid::read(reader)?, Uid::read(reader)?);
-        let wrong = |what| DecodeError { what, offset, kind: DecodeErrorKind::Value };
         if first > last {
-            return Err(wrong("stretch of a sync list"));
+            return Err(DecodeError { what: "stretch of a sync list", offset, kind: DecodeErrorKind::Value });
         }
-        let count = read_count(reader, "entries of a sync list", SYNC_ENTRIES_MAX)?;
         let entry = |reader: &mut Reader<'_>| {
+            let offset = reader.offset();
             let (uid, snum) = (Uid::read(reader)?, Snum::read(reader)?);
+            if uid < first || uid > last {
+                return Err(DecodeError {
+                    what: "entry of a sync list",
+                    offset,
+                    kind: DecodeErrorKind::Value,
+                });
+            }
             Ok(SyncEntry { uid, snum, age: Age(reader.u16("age")?) })
         };
-        let entries: Vec<SyncEntry> =
-            (0..count).map(|_| entry(reader)).collect::<Result<_, DecodeError>>()?;
-        let in_order = entries.windows(2).all(|pair| match pair {
-            [before, after] => before.uid < after.uid,
-            _ => true,
-        });
-        if !in_order || entries.iter().any(|entry| entry.uid < first || entry.uid > last) {
-            return Err(wrong("order of a sync list"));
+        let offset = reader.offset();
+        let entries = reader.list("entries of a sync list", SYNC_ENTRIES_MAX, entry)?;
+        if !entries.is_sorted_by(|before, after| before.uid < after.uid) {
+            return Err(DecodeError { what: "order of a sync list", offset, kind: DecodeErrorKind::Value });
         }
         Ok(Self { wants_list, first, last, entries })
     }

@@ -73,12 +73,7 @@ impl Hello {
             offset,
             kind: DecodeErrorKind::Value,
         })?;
-        let offset = reader.offset();
-        let deaf = match reader.u8("flags of a hello")? {
-            0 => false,
-            1 => true,
-            _ => return Err(DecodeError { what: "flags of a hello", offset, kind: DecodeErrorKind::Value }),
-        };
+        let deaf = reader.flags("flags of a hello", 1)? != 0;
         let role = ServerRole::read(reader)?;
         let domain = DomainId(reader.array("domain")?);
         let lowest = ServerId(reader.array("lowest id")?);

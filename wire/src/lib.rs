@@ -18,7 +18,7 @@
 //!
 //! # Panics
 //! Decoding never panics, whatever the bytes. Encoding never panics: what would not fit is an
-//! [`EncodeError`] or cannot be built in the first place.
+//! [`EncodeError`], cannot be built in the first place, or is left out of a list, as the list's documentation says.
 #![warn(clippy::indexing_slicing)]
 
 pub mod configure;

@@ -14,8 +14,7 @@ use bytes::BufMut;
 
 use crate::error::{DecodeError, DecodeErrorKind};
 use crate::ids::{DomainId, ServerId};
-use crate::octets::Reader;
-use crate::record::{count_octet, put_host, read_count, read_flags, read_host};
+use crate::octets::{Reader, put_host, put_list};
 
 /// Most neighbours that a message names.
 pub const NEIGHBOURS_MAX: usize = 32;
@@ -25,7 +24,7 @@ pub const NEIGHBOURS_MAX: usize = 32;
 pub struct Neighbour {
     /// Its name.
     pub server: ServerId,
-    /// Where its control messages go.
+    /// Where its control messages go: a host, and a port other than 0.
     pub control: SocketAddrV4,
 }
 
@@ -61,7 +60,7 @@ pub struct Refuse {
     pub domain: DomainId,
     /// Why.
     pub reason: RefuseReason,
-    /// Where else to try.
+    /// Where else to try, [`NEIGHBOURS_MAX`] at most: the others are left out.
     pub neighbours: Vec<Neighbour>,
 }
 
@@ -79,7 +78,7 @@ impl Neighbour {
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { server: ServerId(reader.array("neighbour")?), control: read_host(reader)? })
+        Ok(Self { server: ServerId(reader.array("neighbour")?), control: reader.host()? })
     }
 }
 
@@ -90,7 +89,10 @@ impl Connect {
     }
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { domain: DomainId(reader.array("domain")?), wants_list: read_flags(reader, 1)? != 0 })
+        Ok(Self {
+            domain: DomainId(reader.array("domain")?),
+            wants_list: reader.flags("flags of a connect", 1)? != 0,
+        })
     }
 }
 
@@ -111,8 +113,7 @@ impl Refuse {
             RefuseReason::OtherDomain => 1,
             RefuseReason::Full => 2,
         });
-        out.put_u8(count_octet(self.neighbours.len()));
-        self.neighbours.iter().for_each(|neighbour| neighbour.put(out));
+        put_list(out, &self.neighbours, NEIGHBOURS_MAX, Neighbour::put);
     }
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -125,23 +126,16 @@ impl Refuse {
                 return Err(DecodeError { what: "reason of a refusal", offset, kind: DecodeErrorKind::Code });
             }
         };
-        let count = read_count(reader, "neighbours", NEIGHBOURS_MAX)?;
-        let neighbours = (0..count).map(|_| Neighbour::read(reader));
-        Ok(Self { domain, reason, neighbours: neighbours.collect::<Result<_, DecodeError>>()? })
+        Ok(Self { domain, reason, neighbours: reader.list("neighbours", NEIGHBOURS_MAX, Neighbour::read)? })
     }
 }
 
 impl Disconnect {
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
-        out.put_u8(u8::from(self.neighbour.is_some()));
-        if let Some(neighbour) = &self.neighbour {
-            neighbour.put(out);
-        }
+        put_list(out, self.neighbour.as_slice(), 1, Neighbour::put);
     }
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let is_named = read_count(reader, "neighbours", 1)? == 1;
-        let neighbour = is_named.then(|| Neighbour::read(reader)).transpose()?;
-        Ok(Self { neighbour })
+        Ok(Self { neighbour: reader.list("neighbours", 1, Neighbour::read)?.pop() })
     }
 }

@@ -1,6 +1,6 @@
 //! Reading and writing fields in network byte order.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use bytes::BufMut;
 use nom::Parser;
@@ -113,6 +113,40 @@ impl<'a> Reader<'a> {
         FileName::new(bytes).ok_or(DecodeError { what, offset, kind: DecodeErrorKind::Text })
     }
 
+    /// Address and port where a server hears.
+    pub(crate) fn host(&mut self) -> Result<SocketAddrV4, DecodeError> {
+        let address = self.unicast("address of a server")?;
+        let offset = self.offset();
+        match self.u16("port of a server")? {
+            0 => Err(DecodeError { what: "port of a server", offset, kind: DecodeErrorKind::Value }),
+            port => Ok(SocketAddrV4::new(address, port)),
+        }
+    }
+
+    /// One byte of flags, of which only those in `known` may be set.
+    pub(crate) fn flags(&mut self, what: &'static str, known: u8) -> Result<u8, DecodeError> {
+        let offset = self.offset();
+        match self.u8(what)? {
+            flags if flags & !known == 0 => Ok(flags),
+            _ => Err(DecodeError { what, offset, kind: DecodeErrorKind::Value }),
+        }
+    }
+
+    /// At most `count_max` items, with their count in one byte before them.
+    pub(crate) fn list<T>(
+        &mut self,
+        what: &'static str,
+        count_max: usize,
+        read: impl Fn(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
+        let offset = self.offset();
+        let count = self.u8(what)?;
+        if usize::from(count) > count_max {
+            return Err(DecodeError { what, offset, kind: DecodeErrorKind::Value });
+        }
+        (0..count).map(|_| read(self)).collect()
+    }
+
     /// Reads to the end, where nothing but NULs may stand.
     pub(crate) fn only_nuls(&mut self, what: &'static str) -> Result<(), DecodeError> {
         let offset = self.offset();
@@ -147,4 +181,18 @@ impl<'a> Reader<'a> {
 pub(crate) fn put_name(out: &mut impl BufMut, name: &FileName) {
     out.put_u8(name.len_octet());
     out.put_slice(name.as_bytes());
+}
+
+/// Writes where a server hears.
+pub(crate) fn put_host(out: &mut impl BufMut, host: SocketAddrV4) {
+    out.put_u32(host.ip().to_bits());
+    out.put_u16(host.port());
+}
+
+/// Writes the first `count_max` of `items` behind their count in one byte: what is over is left out, so that the count
+/// is always true.
+pub(crate) fn put_list<T>(out: &mut Vec<u8>, items: &[T], count_max: usize, put: impl Fn(&T, &mut Vec<u8>)) {
+    let count = u8::try_from(items.len().min(count_max)).unwrap_or(u8::MAX);
+    out.put_u8(count);
+    items.iter().take(usize::from(count)).for_each(|item| put(item, out));
 }

@@ -6,6 +6,16 @@
 //! ```
 //! Owner, kind and number are the record's UID; boot epoch and counter its SNUM. The checksum is the first half of
 //! BLAKE3 over bytes 0–32, 35–36 and 53 to the end: over all but the age, which grows on the way.
+//!
+//! ```text
+//! 1 member    0 role | 1-4 address | 5-6 control port | 7-10 version of the roll
+//! 2 claim     0-3 group address | 4-7 MTFTP server | 8-9 client port | 10-11 server port | 12-13 boot server type
+//!             14-15 layer | 16-39 stamp | 40 state | 41 flags: 1 pinned, 2 configured | 42 n | 43.. file, n bytes
+//! 3 reference 0-3 group address | 4-7 MTFTP server | 8-9 client port | 10-11 server port | 12 n | 13.. file, n bytes
+//!             +0 m | +1.. holders, m times: 0-15 id | 16-19 boot epoch | 20-23 serial | 24 flags: 1 stale
+//! 4 domain    0-3 version | 4 part | 5 parts | 6 m | 7.. ids, m times 16 bytes
+//! 5 lowest    0-15 id
+//! ```
 
 use std::net::SocketAddrV4;
 
@@ -13,19 +23,35 @@ use bytes::BufMut;
 
 use crate::configure::{Ports, put_ports, put_stamp, read_multicast, read_ports, read_stamp};
 use crate::error::{DecodeError, DecodeErrorKind, EncodeError};
+use crate::flood::FLOOD_LEN_MAX;
 use crate::hold::HoldState;
-use crate::ids::{BootEpoch, Content, DomainId, GroupAddr, Layer, Serial, ServerId, ServerType, Stamp};
-use crate::octets::{Reader, put_name};
+use crate::ids::{
+    BootEpoch, Content, DomainId, FileName, GroupAddr, Layer, Serial, ServerId, ServerType, Stamp,
+};
+use crate::octets::{Reader, put_host, put_list, put_name};
 use crate::pxe::BootItem;
 
 /// Bytes of a record before its body.
 pub const RECORD_HEADER_LEN: usize = 55;
-/// Longest body, in bytes: a record fits one datagram with its envelope.
+/// Longest body, in bytes: a record fits one datagram with its envelope. No body can be built that is longer.
 pub const BODY_LEN_MAX: usize = 1200;
 /// Most holders in one [`Reference`].
 pub const HOLDERS_MAX: usize = 28;
 /// Most members in one [`Roll`].
 pub const ROLL_MAX: usize = 72;
+/// Bytes of a [`Reference`] with the longest name, before its holders.
+const REFERENCE_HEADER_LEN: usize = 14 + FileName::LEN_MAX;
+/// Bytes of a [`Holder`].
+const HOLDER_LEN: usize = 25;
+/// Bytes of a [`Roll`] before its members.
+const ROLL_HEADER_LEN: usize = 7;
+/// Bytes of a [`ServerId`].
+const SERVER_ID_LEN: usize = 16;
+
+const _: () =
+    assert!(REFERENCE_HEADER_LEN + HOLDERS_MAX * HOLDER_LEN <= BODY_LEN_MAX, "a reference is a body");
+const _: () = assert!(ROLL_HEADER_LEN + ROLL_MAX * SERVER_ID_LEN <= BODY_LEN_MAX, "a roll is a body");
+const _: () = assert!(RECORD_HEADER_LEN + BODY_LEN_MAX <= FLOOD_LEN_MAX, "a record fits a flood");
 
 /// What a record is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,7 +120,7 @@ pub struct Record {
     pub age: Age,
     /// At which age it destroys itself, in seconds (R004.13).
     pub lives: u16,
-    /// What it says; of the kind that `uid` names.
+    /// What it says; of the kind that `uid` names, or others refuse it.
     pub body: Body,
 }
 
@@ -145,7 +171,7 @@ impl ServerRole {
 pub struct Member {
     /// What it does.
     pub role: ServerRole,
-    /// Where its control messages come from and go to.
+    /// Where its control messages come from and go to: a host, and a port other than 0.
     pub control: SocketAddrV4,
     /// The version of the roll that it goes by; 0 for none.
     pub roll: u32,
@@ -194,7 +220,7 @@ pub struct Reference {
     pub content: Content,
     /// Its ports.
     pub ports: Ports,
-    /// Whose references; those that do not fit stand in a further record of the same address.
+    /// Whose references, [`HOLDERS_MAX`] at most; the others stand in a further record of the same address.
     pub holders: Vec<Holder>,
 }
 
@@ -203,11 +229,11 @@ pub struct Reference {
 pub struct Roll {
     /// Rises with every change.
     pub version: u32,
-    /// Which part of the list this is, from 0; the parts are records of their own.
+    /// Which part of the list this is, from 0 and less than `parts`; the parts are records of their own.
     pub part: u8,
     /// How many parts there are.
     pub parts: u8,
-    /// The BINLDs of this part, in order.
+    /// The BINLDs of this part, in order; [`ROLL_MAX`] at most.
     pub members: Vec<ServerId>,
 }
 
@@ -222,6 +248,20 @@ impl Body {
             Self::Domain(_) => RecordKind::Domain,
             Self::Lowest(_) => RecordKind::Lowest,
         }
+    }
+
+    /// Whether all items of its list are written.
+    const fn check(&self) -> Result<(), EncodeError> {
+        let (what, size, size_max) = match self {
+            Self::Reference(Reference { holders, .. }) => {
+                ("holders", holders.len() * HOLDER_LEN, HOLDERS_MAX * HOLDER_LEN)
+            }
+            Self::Domain(Roll { members, .. }) => {
+                ("members of a roll", members.len() * SERVER_ID_LEN, ROLL_MAX * SERVER_ID_LEN)
+            }
+            Self::Member(_) | Self::Claim(_) | Self::Lowest(_) => return Ok(()),
+        };
+        if size > size_max { Err(EncodeError::Size { what, size, size_max }) } else { Ok(()) }
     }
 
     fn put(&self, out: &mut Vec<u8>) {
@@ -254,7 +294,7 @@ impl Member {
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let role = ServerRole::read(reader)?;
-        let control = read_host(reader)?;
+        let control = reader.host()?;
         Ok(Self { role, control, roll: reader.u32("roll")? })
     }
 }
@@ -280,7 +320,7 @@ impl Claim {
         let boot_item = BootItem { server_type, layer: Layer(reader.u16("layer")?) };
         let stamp = read_stamp(reader)?;
         let state = HoldState::read(reader)?;
-        let flags = read_flags(reader, 3)?;
+        let flags = reader.flags("flags of a claim", 3)?;
         let (pinned, configured) = (flags & 1 != 0, flags & 2 != 0);
         let content = Content { server, file: reader.name("file")? };
         Ok(Self { group, content, ports, boot_item, stamp, state, pinned, configured })
@@ -293,13 +333,7 @@ impl Reference {
         out.put_u32(self.content.server.to_bits());
         put_ports(out, self.ports);
         put_name(out, &self.content.file);
-        out.put_u8(count_octet(self.holders.len()));
-        for holder in &self.holders {
-            out.put_slice(&holder.binld.0);
-            out.put_u32(holder.boot_epoch.0);
-            out.put_u32(holder.serial.0);
-            out.put_u8(u8::from(holder.stale));
-        }
+        put_list(out, &self.holders, HOLDERS_MAX, Holder::put);
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -307,17 +341,26 @@ impl Reference {
         let server = reader.unicast("MTFTP server")?;
         let ports = read_ports(reader)?;
         let content = Content { server, file: reader.name("file")? };
-        let count = read_count(reader, "holders", HOLDERS_MAX)?;
-        let holder = |reader: &mut Reader<'_>| {
-            Ok(Holder {
-                binld: ServerId(reader.array("holder")?),
-                boot_epoch: BootEpoch(reader.u32("boot epoch of a holder")?),
-                serial: Serial(reader.u32("serial of a holder")?),
-                stale: read_flags(reader, 1)? != 0,
-            })
-        };
-        let holders = (0..count).map(|_| holder(reader)).collect::<Result<_, DecodeError>>()?;
+        let holders = reader.list("holders", HOLDERS_MAX, Holder::read)?;
         Ok(Self { group, content, ports, holders })
+    }
+}
+
+impl Holder {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.put_slice(&self.binld.0);
+        out.put_u32(self.boot_epoch.0);
+        out.put_u32(self.serial.0);
+        out.put_u8(u8::from(self.stale));
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            binld: ServerId(reader.array("holder")?),
+            boot_epoch: BootEpoch(reader.u32("boot epoch of a holder")?),
+            serial: Serial(reader.u32("serial of a holder")?),
+            stale: reader.flags("flags of a holder", 1)? != 0,
+        })
     }
 }
 
@@ -326,8 +369,7 @@ impl Roll {
         out.put_u32(self.version);
         out.put_u8(self.part);
         out.put_u8(self.parts);
-        out.put_u8(count_octet(self.members.len()));
-        self.members.iter().for_each(|member| out.put_slice(&member.0));
+        put_list(out, &self.members, ROLL_MAX, |member, out| out.put_slice(&member.0));
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -337,9 +379,8 @@ impl Roll {
         if part >= parts {
             return Err(DecodeError { what: "part of a roll", offset, kind: DecodeErrorKind::Value });
         }
-        let count = read_count(reader, "members of a roll", ROLL_MAX)?;
-        let members = (0..count).map(|_| reader.array("member of a roll").map(ServerId));
-        Ok(Self { version, part, parts, members: members.collect::<Result<_, DecodeError>>()? })
+        let member = |reader: &mut Reader<'_>| reader.array("member of a roll").map(ServerId);
+        Ok(Self { version, part, parts, members: reader.list("members of a roll", ROLL_MAX, member)? })
     }
 }
 
@@ -418,7 +459,7 @@ impl Record {
         checksum(&[&bytes])
     }
 
-    /// How many bytes it takes in a datagram.
+    /// How many bytes it takes in a datagram, [`FLOOD_LEN_MAX`] at most.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
         let mut bytes = Vec::new();
@@ -426,14 +467,21 @@ impl Record {
         RECORD_HEADER_LEN + bytes.len()
     }
 
-    /// Whether it can be sent.
+    /// Whether others read in it what we say. In a record that fails this, items over the limit of a list are not
+    /// written, and the rest may be refused.
     ///
     /// # Errors
-    /// If the body is longer than [`BODY_LEN_MAX`].
+    /// If a list is over its limit, or others would refuse the record: its body is of another kind than its name says,
+    /// an address is none of a host, …
     pub fn check(&self) -> Result<(), EncodeError> {
-        let size = self.encoded_len() - RECORD_HEADER_LEN;
-        let error = EncodeError { what: "body of a record", size, size_max: BODY_LEN_MAX };
-        if size > BODY_LEN_MAX { Err(error) } else { Ok(()) }
+        self.body.check()?;
+        if self.uid.kind != self.body.kind() {
+            let kind = DecodeErrorKind::Value;
+            return Err(EncodeError::Refused(DecodeError { what: "record kind", offset: 16, kind }));
+        }
+        let mut bytes = Vec::new();
+        self.put(&mut bytes);
+        Self::read(&mut Reader::new(&bytes)).map(|_| ()).map_err(EncodeError::Refused)
     }
 
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
@@ -465,6 +513,11 @@ impl Record {
         }
         let body = Body::read(uid.kind, &mut part)?;
         part.finish("body of a record")?;
+        if uid.kind == RecordKind::Lowest && snum.boot_epoch != BootEpoch(0) {
+            // Everybody writes it: no server's epoch may put it out of the others' reach.
+            let (what, offset) = ("boot epoch of a record", offset + 25);
+            return Err(DecodeError { what, offset, kind: DecodeErrorKind::Value });
+        }
         Ok(Self { uid, snum, age, lives, body })
     }
 }
@@ -487,46 +540,10 @@ impl DomainId {
     }
 }
 
-/// Writes what `put` writes, behind its length in two bytes.
+/// Writes what `put` writes, behind its length in two bytes. A body is never longer than [`BODY_LEN_MAX`].
 fn put_part(out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
     let mut part = Vec::new();
     put(&mut part);
     out.put_u16(u16::try_from(part.len()).unwrap_or(u16::MAX));
     out.put_slice(&part);
-}
-
-pub(crate) fn put_host(out: &mut Vec<u8>, host: SocketAddrV4) {
-    out.put_u32(host.ip().to_bits());
-    out.put_u16(host.port());
-}
-
-pub(crate) fn read_host(reader: &mut Reader<'_>) -> Result<SocketAddrV4, DecodeError> {
-    let address = reader.unicast("address of a server")?;
-    let offset = reader.offset();
-    match reader.u16("port of a server")? {
-        0 => Err(DecodeError { what: "port of a server", offset, kind: DecodeErrorKind::Value }),
-        port => Ok(SocketAddrV4::new(address, port)),
-    }
-}
-
-pub(crate) fn read_flags(reader: &mut Reader<'_>, max: u8) -> Result<u8, DecodeError> {
-    let offset = reader.offset();
-    match reader.u8("flags")? {
-        flags if flags <= max => Ok(flags),
-        _ => Err(DecodeError { what: "flags", offset, kind: DecodeErrorKind::Value }),
-    }
-}
-
-/// More than 255 never fit a datagram.
-pub(crate) fn count_octet(count: usize) -> u8 {
-    u8::try_from(count).unwrap_or(u8::MAX)
-}
-
-pub(crate) fn read_count(reader: &mut Reader<'_>, what: &'static str, max: usize) -> Result<u8, DecodeError> {
-    let offset = reader.offset();
-    let count = reader.u8(what)?;
-    if usize::from(count) > max {
-        return Err(DecodeError { what, offset, kind: DecodeErrorKind::Value });
-    }
-    Ok(count)
 }

@@ -1,10 +1,19 @@
 //! Random values of the nouns.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use proptest::prelude::*;
 use wire::configure::{Ports, RequestRef};
-use wire::{BootEpoch, Content, FileName, GroupAddr, Layer, Mac, Serial, ServerId, ServerType, Stamp, Uuid};
+use wire::hold::HoldState;
+use wire::membership::Neighbour;
+use wire::pxe::BootItem;
+use wire::record::{
+    Age, Body, Claim, HOLDERS_MAX, Holder, Member, ROLL_MAX, Record, RecordKind, Reference, Roll, ServerRole,
+    Snum, Uid,
+};
+use wire::{
+    BootEpoch, Content, DomainId, FileName, GroupAddr, Layer, Mac, Serial, ServerId, ServerType, Stamp, Uuid,
+};
 
 pub(crate) fn group() -> impl Strategy<Value = GroupAddr> {
     (0xe000_0000..=0xefff_ffff_u32).prop_map(|bits| GroupAddr::new(Ipv4Addr::from_bits(bits)).unwrap())
@@ -62,4 +71,94 @@ pub(crate) fn mac() -> impl Strategy<Value = Mac> {
 
 pub(crate) fn uuid() -> impl Strategy<Value = Uuid> {
     any::<[u8; 16]>().prop_map(Uuid)
+}
+
+pub(crate) fn domain_id() -> impl Strategy<Value = DomainId> {
+    any::<[u8; 16]>().prop_map(DomainId)
+}
+
+/// Where a server hears.
+pub(crate) fn host() -> impl Strategy<Value = SocketAddrV4> {
+    (unicast(), 1..=u16::MAX).prop_map(|(address, port)| SocketAddrV4::new(address, port))
+}
+
+pub(crate) fn neighbour() -> impl Strategy<Value = Neighbour> {
+    (server_id(), host()).prop_map(|(server, control)| Neighbour { server, control })
+}
+
+pub(crate) fn role() -> impl Strategy<Value = ServerRole> {
+    prop::sample::select(vec![ServerRole::Binld, ServerRole::Mtftpd])
+}
+
+pub(crate) fn hold_state() -> impl Strategy<Value = HoldState> {
+    prop::sample::select(vec![HoldState::Committed, HoldState::Draining, HoldState::Resting])
+}
+
+pub(crate) fn uid() -> impl Strategy<Value = Uid> {
+    let kind = prop::sample::select(vec![
+        RecordKind::Member,
+        RecordKind::Claim,
+        RecordKind::Reference,
+        RecordKind::Domain,
+        RecordKind::Lowest,
+    ]);
+    (server_id(), kind, any::<u64>()).prop_map(|(owner, kind, number)| Uid { owner, kind, number })
+}
+
+pub(crate) fn snum() -> impl Strategy<Value = Snum> {
+    any::<(u32, u32)>().prop_map(|(epoch, counter)| Snum { boot_epoch: BootEpoch(epoch), counter })
+}
+
+/// Any age, the deleted among them.
+pub(crate) fn age() -> impl Strategy<Value = Age> {
+    prop_oneof![4 => any::<u16>().prop_map(Age), 1 => Just(Age::DELETED)]
+}
+
+pub(crate) fn record() -> impl Strategy<Value = Record> {
+    record_of(prop_oneof![member(), claim(), reference(), roll(), server_id().prop_map(Body::Lowest)])
+}
+
+/// A record with such a body.
+pub(crate) fn record_of(body: impl Strategy<Value = Body>) -> impl Strategy<Value = Record> {
+    (uid(), snum(), age(), any::<u16>(), body).prop_map(|(uid, snum, age, lives, body)| {
+        let kind = body.kind();
+        let epoch = if kind == RecordKind::Lowest { BootEpoch(0) } else { snum.boot_epoch };
+        let (uid, snum) = (Uid { kind, ..uid }, Snum { boot_epoch: epoch, ..snum });
+        Record { uid, snum, age, lives, body }
+    })
+}
+
+pub(crate) fn member() -> BoxedStrategy<Body> {
+    let member = |(role, control, roll)| Body::Member(Member { role, control, roll });
+    (role(), host(), any::<u32>()).prop_map(member).boxed()
+}
+
+pub(crate) fn claim() -> BoxedStrategy<Body> {
+    let boot_item = (server_type(), layer()).prop_map(|(server_type, layer)| BootItem { server_type, layer });
+    let flags = any::<(bool, bool)>();
+    (group(), content(), ports(), boot_item, stamp(), hold_state(), flags)
+        .prop_map(|(group, content, ports, boot_item, stamp, state, (pinned, configured))| {
+            Body::Claim(Claim { group, content, ports, boot_item, stamp, state, pinned, configured })
+        })
+        .boxed()
+}
+
+pub(crate) fn reference() -> BoxedStrategy<Body> {
+    let holder = (server_id(), any::<(u32, u32, bool)>()).prop_map(|(binld, (epoch, serial, stale))| {
+        Holder { binld, boot_epoch: BootEpoch(epoch), serial: Serial(serial), stale }
+    });
+    let holders = prop::collection::vec(holder, 0..=HOLDERS_MAX);
+    (group(), content(), ports(), holders)
+        .prop_map(|(group, content, ports, holders)| {
+            Body::Reference(Reference { group, content, ports, holders })
+        })
+        .boxed()
+}
+
+pub(crate) fn roll() -> BoxedStrategy<Body> {
+    let part = any::<(u8, u8)>().prop_map(|(one, other)| (one.min(other).min(254), one.max(other).max(1)));
+    let part = part.prop_map(|(part, parts)| (part, parts.max(part + 1)));
+    (any::<u32>(), part, prop::collection::vec(server_id(), 0..=ROLL_MAX))
+        .prop_map(|(version, (part, parts), members)| Body::Domain(Roll { version, part, parts, members }))
+        .boxed()
 }

@@ -1,4 +1,4 @@
-//! The control envelope and its seven messages.
+//! The control envelope, the messages between BINLD and MTFTP server, and the hello.
 
 use std::net::Ipv4Addr;
 
@@ -7,36 +7,38 @@ use wire::configure::{Ack, Configure, Delete, Nak, NakReason, Ports, RequestRef,
 use wire::control::{Envelope, HEADER_LEN, Message, PACKET_LEN_MAX};
 use wire::hello::{Hello, Loss};
 use wire::hold::{Hold, HoldState};
-use wire::{BootEpoch, Content, DecodeErrorKind, FileName, GroupAddr, Serial, ServerId, Stamp};
+use wire::record::ServerRole;
+use wire::{BootEpoch, Content, DecodeErrorKind, DomainId, FileName, GroupAddr, Serial, ServerId, Stamp};
 
 use crate::any;
 use crate::golden::golden;
 
-const BINLD: ServerId = ServerId([
+pub(crate) const BINLD: ServerId = ServerId([
     0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 0x19, 0x1a, 0x1b, 0x1c, 0x1d, 0x1e, 0x1f,
 ]);
-const MTFTPD: ServerId = ServerId([
+pub(crate) const MTFTPD: ServerId = ServerId([
     0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8, 0xa9, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf,
 ]);
-const BINLD_EPOCH: BootEpoch = BootEpoch(1_700_000_001);
-const PORTS: Ports = Ports { client: 3001, server: 1760 };
+pub(crate) const BINLD_EPOCH: BootEpoch = BootEpoch(1_700_000_001);
+pub(crate) const MTFTPD_EPOCH: BootEpoch = BootEpoch(1_700_000_900);
+pub(crate) const PORTS: Ports = Ports { client: 3001, server: 1760 };
 const NO_PORTS: Ports = Ports { client: 0, server: 0 };
-const STAMP: Stamp = Stamp { millis: 1_700_000_123_456, sender: BINLD };
+pub(crate) const STAMP: Stamp = Stamp { millis: 1_700_000_123_456, sender: BINLD };
 
-fn group() -> GroupAddr {
+pub(crate) fn group() -> GroupAddr {
     GroupAddr::new(Ipv4Addr::new(239, 255, 7, 42)).unwrap()
 }
 
-fn file() -> FileName {
+pub(crate) fn file() -> FileName {
     FileName::new(b"boot/initrd.img").unwrap()
 }
 
-fn from_binld(sequence: u64, message: Message) -> Envelope {
+pub(crate) fn from_binld(sequence: u64, message: Message) -> Envelope {
     Envelope { sender: BINLD, boot_epoch: BINLD_EPOCH, sequence, message }
 }
 
-fn from_mtftpd(sequence: u64, message: Message) -> Envelope {
-    Envelope { sender: MTFTPD, boot_epoch: BootEpoch(1_700_000_900), sequence, message }
+pub(crate) fn from_mtftpd(sequence: u64, message: Message) -> Envelope {
+    Envelope { sender: MTFTPD, boot_epoch: MTFTPD_EPOCH, sequence, message }
 }
 
 fn request(serial: u32, group: Option<GroupAddr>) -> RequestRef {
@@ -51,7 +53,7 @@ fn nak(sequence: u64, reason: NakReason) -> Envelope {
     from_mtftpd(sequence, Message::Nak(Nak { request: request(41, Some(group())), file: file(), reason }))
 }
 
-fn any_envelope(message: impl Strategy<Value = Message>) -> impl Strategy<Value = Envelope> {
+pub(crate) fn any_envelope(message: impl Strategy<Value = Message>) -> impl Strategy<Value = Envelope> {
     (any::server_id(), any::<u32>(), any::<u64>(), message).prop_map(
         |(sender, boot_epoch, sequence, message)| Envelope {
             sender,
@@ -117,19 +119,24 @@ fn any_superseded() -> impl Strategy<Value = Envelope> {
 }
 
 fn any_hold() -> impl Strategy<Value = Envelope> {
-    let state = prop::sample::select(vec![HoldState::Committed, HoldState::Draining, HoldState::Resting]);
     let flags = any::<(bool, bool)>();
-    any_envelope((any::group(), any::content(), any::stamp(), state, flags, any::<u64>()).prop_map(
-        |(group, content, stamp, state, (in_use, is_answer), nonce)| {
-            Message::Hold(Hold { group, content, stamp, state, in_use, is_answer, nonce })
-        },
-    ))
+    any_envelope(
+        (any::group(), any::content(), any::stamp(), any::hold_state(), flags, any::<u64>()).prop_map(
+            |(group, content, stamp, state, (in_use, is_answer), nonce)| {
+                Message::Hold(Hold { group, content, stamp, state, in_use, is_answer, nonce })
+            },
+        ),
+    )
 }
 
 fn any_hello() -> impl Strategy<Value = Envelope> {
-    any_envelope((any::<u32>(), 0..=1000_u16, any::<bool>()).prop_map(|(count, loss, deaf)| {
-        Message::Hello(Hello { count, loss: Loss::new(loss).unwrap(), deaf })
-    }))
+    let seen = (any::<u32>(), 0..=1000_u16, any::<bool>(), any::<u64>());
+    any_envelope((seen, any::role(), any::domain_id(), any::server_id()).prop_map(
+        |((count, loss, deaf, digest), role, domain, lowest)| {
+            let loss = Loss::new(loss).unwrap();
+            Message::Hello(Hello { count, loss, deaf, role, domain, lowest, digest })
+        },
+    ))
 }
 
 /// The header's codes, the same in every message. Known kinds with a payload of another kind may fail later.
@@ -137,7 +144,7 @@ const MAGIC: [crate::golden::Code; 4] = [
     (0, "magic", b"P", Some(DecodeErrorKind::Code)),
     (3, "magic", b"C", Some(DecodeErrorKind::Code)),
     (4, "version", &[1], Some(DecodeErrorKind::Code)),
-    (5, "message kind", &[1, 2, 3, 4, 5, 6, 7], Some(DecodeErrorKind::Code)),
+    (5, "message kind", &[1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13, 14, 15, 16], Some(DecodeErrorKind::Code)),
 ];
 /// Flags and key epoch are zero until servers that know them speak.
 const ZERO: [crate::golden::Code; 4] = [
@@ -148,7 +155,7 @@ const ZERO: [crate::golden::Code; 4] = [
 ];
 const REASON: crate::golden::Code = (54, "reason", &[1, 2], Some(DecodeErrorKind::Code));
 
-fn header_and(codes: &[crate::golden::Code]) -> Vec<crate::golden::Code> {
+pub(crate) fn header_and(codes: &[crate::golden::Code]) -> Vec<crate::golden::Code> {
     [&MAGIC, &ZERO, codes].concat()
 }
 
@@ -249,10 +256,21 @@ five_tests!(
 
 five_tests!(
     hello,
-    from_binld(11, Message::Hello(Hello { count: 517, loss: Loss::new(23).unwrap(), deaf: true })),
+    from_binld(11, Message::Hello(Hello {
+        count: 517,
+        loss: Loss::new(23).unwrap(),
+        deaf: true,
+        role: ServerRole::Binld,
+        domain: DomainId::of("lab"),
+        lowest: BINLD,
+        digest: 0x0123_4567_89ab_cdef,
+    })),
     Envelope::decode, Envelope::encode,
     valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
-    codes: header_and(&[(48, "flags of a hello", &[0, 1], Some(DecodeErrorKind::Value))]),
+    codes: header_and(&[
+        (48, "flags of a hello", &[0, 1], Some(DecodeErrorKind::Value)),
+        (49, "role", &[1, 2], Some(DecodeErrorKind::Code)),
+    ]),
     any: any_hello(),
 );
 
@@ -262,7 +280,7 @@ fn a_loss_is_a_share() {
 }
 
 /// A golden envelope with the bytes at `offset` replaced, decoded: field, offset and kind of the error.
-fn refusal(name: &str, offset: usize, bytes: &[u8]) -> (&'static str, usize, DecodeErrorKind) {
+pub(crate) fn refusal(name: &str, offset: usize, bytes: &[u8]) -> (&'static str, usize, DecodeErrorKind) {
     let mut packet = golden(name);
     packet[offset..offset + bytes.len()].copy_from_slice(bytes);
     let error = Envelope::decode(&packet).unwrap_err();
@@ -338,7 +356,7 @@ fn names_are_neither_empty_nor_hold_a_nul() {
 }
 
 #[test]
-fn the_longest_message_leaves_room_for_a_signature() {
+fn two_long_names_leave_room_for_a_signature() {
     let longest = FileName::new(&[b'x'; 255]).unwrap();
     let envelope = from_mtftpd(
         u64::MAX,

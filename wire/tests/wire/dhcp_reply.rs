@@ -204,7 +204,7 @@ fn a_uri_has_room_for_255_bytes() {
     };
     assert_shows(&longest.encode().unwrap(), &longest);
     let too_long = BootReply { multicast_uri: Some("u".repeat(256)), ..longest };
-    let error = EncodeError { what: "multicast URI", size: 256, size_max: 255 };
+    let error = EncodeError::Size { what: "multicast URI", size: 256, size_max: 255 };
     assert_eq!(too_long.encode(), Err(error));
     assert_eq!(error.to_string(), "multicast URI does not fit: 256 bytes, at most 255");
     assert_eq!(OPTION_MULTICAST_URI, 224);

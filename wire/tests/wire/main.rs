@@ -8,6 +8,7 @@ mod any;
 mod control;
 mod dhcp_reply;
 mod dhcp_request;
+mod domain;
 mod hostile;
 mod ids;
 mod pxe;
