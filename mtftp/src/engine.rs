@@ -333,7 +333,17 @@ impl Engine {
             }
             Message::Hold(statement) => self.on_hold(now, from, &statement),
             // Said by servers to BINLDs; we are not one.
-            Message::Ack(_) | Message::Nak(_) | Message::Superseded(_) | Message::Hello(_) => {
+            Message::Ack(_)
+            | Message::Nak(_)
+            | Message::Superseded(_)
+            | Message::Hello(_)
+            | Message::Connect(_)
+            | Message::Welcome(_)
+            | Message::Refuse(_)
+            | Message::Disconnect(_)
+            | Message::SyncList(_)
+            | Message::Flood(_)
+            | Message::FloodAck(_) => {
                 self.context.count("drop_control", "not_for_us");
             }
         }

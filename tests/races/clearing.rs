@@ -94,6 +94,35 @@ fn g09_the_same_content_is_no_conflict() {
     assert_eq!(status.claims[0].references.len(), 2, "each boot server has its own reference");
 }
 
+/// Share first: who comes later uses the address that is there, and clears nothing.
+#[test]
+fn g09_a_claim_of_another_member_is_shared() {
+    for wants in [dynamic, pinned] {
+        let mut world = quiet(1);
+        let mtftp = world.mtftp(host(3), &["f"], TRUE_CLOCK, NOW);
+        let first = world.binld(host(1), &[wants(1, host(3))], TRUE_CLOCK, NOW);
+        world.run_until_state(first, StateName::Held, LONG);
+        let second = world.binld(host(2), &[], TRUE_CLOCK, world.world.now());
+        world.run_ms(2_000);
+        let catalog = sim::scenario::catalog(&[wants(1, host(3))]);
+        world.world.at(world.world.now(), Fault::Reload(second, catalog));
+        // A reading of the file's size, a write and a configure.
+        world.run_until_state(second, StateName::Held, 500);
+        assert_eq!(world.claim(second).group, world.claim(first).group);
+        assert_eq!(
+            (world.counter(second, "claim.shared"), world.counter(second, "clearing.started")),
+            (1, 0)
+        );
+        let status =
+            world.world.nodes[mtftp].program::<sim::mtftp_host::MtftpHost>().and_then(|it| it.status());
+        assert_eq!(status.expect("it lives").claims[0].references.len(), 2);
+        // The maker goes for good; its sharer goes on.
+        world.world.at(world.world.now(), Fault::Crash(first));
+        world.run_ms(200_000);
+        assert_eq!(world.claim(second).state, StateName::Held);
+    }
+}
+
 #[test]
 fn g16_in_use_at_the_mtftp_server_counts_like_an_echo() {
     let mut world = quiet(1);

@@ -20,6 +20,33 @@ fn g13_the_address_of_a_dead_boot_server_is_defended_by_its_mtftp_server() {
     }
 }
 
+/// G13, G25: when nobody but a member of the domain knows of the address any more, one of them defends it, and no more
+/// than one.
+#[test]
+fn g13_g25_one_member_defends_the_address_of_a_dead_one_whose_mtftp_server_is_dead_too() {
+    let mut world = quiet(1);
+    let theirs = world.mtftp(host(20), &["f"], TRUE_CLOCK, NOW);
+    let dead = world.binld(host(2), &[dynamic(2, host(20))], TRUE_CLOCK, NOW);
+    let members = [3, 4, 5, 6].map(|number| world.binld(host(number), &[], TRUE_CLOCK, NOW));
+    world.run_until_state(dead, StateName::Held, LONG);
+    world.run_ms(1_000);
+    let group = world.claim(dead).group.unwrap();
+    for node in [dead, theirs] {
+        world.world.at(world.world.now(), Fault::Crash(node));
+    }
+    world.run_ms(4_000);
+    let [.., last] = group.ip().octets();
+    let newcomer = world.literal(host(99), &[last, last + 1], world.world.now());
+    world.run_ms(3_000);
+    let echoes = members.map(|member| world.counter(member, "echo.for_another"));
+    assert_eq!(echoes.iter().sum::<u64>(), 1, "{echoes:?}");
+    let newcomer = world.world.nodes[newcomer].program::<Legacy>().and_then(Legacy::has);
+    assert!(newcomer.is_some() && newcomer != Some(group));
+    // What nobody refreshes ends: after its record's life nobody speaks for it.
+    world.run_ms(130_000);
+    assert!(members.iter().all(|member| world.status(*member).replicas.is_empty()));
+}
+
 #[test]
 fn g17_lost_configures_and_acks_are_repeated() {
     for direction in ["configure", "ack"] {

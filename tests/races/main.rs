@@ -18,6 +18,7 @@ use std::time::Duration;
 use binld::engine::claims::StateName;
 use driver::Time;
 use sim::clock::Clock;
+use sim::legacy::Legacy;
 use sim::scenario::{PINNED, Scenario, Wants, group, host};
 use sim::world::Passing;
 use sim::{ClientKind, Fault, LinkFaults, Rules};

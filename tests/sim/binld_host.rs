@@ -228,6 +228,8 @@ impl Program for BinldHost {
             .collect();
         let rests = status.rests.into_iter().filter(|(there, _, _)| *there == group);
         standings.extend(rests.map(|(_, content, _)| (content, Standing::Firm)));
+        let others = status.replicas.into_iter().filter(|replica| replica.group == group);
+        standings.extend(others.map(|replica| (replica.content, Standing::ForAnother)));
         standings
     }
 }

@@ -310,7 +310,17 @@ fn says_more(message: &Message) -> bool {
     match message {
         Message::Configure(configure) => configure.group().is_some(),
         Message::Hold(_) | Message::Delete(_) => true,
-        Message::Ack(_) | Message::Nak(_) | Message::Superseded(_) | Message::Hello(_) => false,
+        Message::Ack(_)
+        | Message::Nak(_)
+        | Message::Superseded(_)
+        | Message::Hello(_)
+        | Message::Connect(_)
+        | Message::Welcome(_)
+        | Message::Refuse(_)
+        | Message::Disconnect(_)
+        | Message::SyncList(_)
+        | Message::Flood(_)
+        | Message::FloodAck(_) => false,
     }
 }
 

@@ -54,6 +54,8 @@ pub enum Standing {
     Pending,
     /// Has it: committed, draining, resting, or configured.
     Firm,
+    /// Knows that another server has it, and may speak for that one (G25).
+    ForAnother,
 }
 
 /// How far a claim to an address has come; of a boot server, whoever wrote it.

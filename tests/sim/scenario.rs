@@ -12,7 +12,7 @@ use binld::engine::{EngineConfig, Legacy as LegacyPeers};
 use driver::Time;
 use wire::configure::Ports;
 use wire::pxe::BootItem;
-use wire::{Content, FileName, GroupAddr, Layer, ServerId, ServerType};
+use wire::{Content, DomainId, FileName, GroupAddr, Layer, ServerId, ServerType};
 
 use crate::binld_host::BinldHost;
 use crate::check::{Rules, Violation};
@@ -159,6 +159,8 @@ impl Scenario {
             dynamic_ports: Ports { client: 3001, server: 1760 },
             pinned: Placement { group: pinned, ports: Ports { client: 3001, server: 1759 } },
             legacy: self.legacy_peers.clone(),
+            domain: DomainId::of("pxe"),
+            contacts: Vec::new(),
             catalog,
         };
         let host = BinldHost::new(config, self.server_id());

@@ -55,5 +55,12 @@ fn message(message: &Message) -> String {
             format!("hold {} {} {:?} stamp {}{used}{answer}", it.group, it.content, it.state, it.stamp.millis)
         }
         Message::Hello(it) => format!("{it:?}"),
+        Message::Connect(_) => "connect".to_owned(),
+        Message::Welcome(_) => "welcome".to_owned(),
+        Message::Refuse(it) => format!("refuse: {:?}", it.reason),
+        Message::Disconnect(_) => "disconnect".to_owned(),
+        Message::SyncList(it) => format!("sync list of {} records", it.entries.len()),
+        Message::Flood(it) => format!("flood of {} records", it.records.len()),
+        Message::FloodAck(it) => format!("flood ack of {} records", it.acked.len()),
     }
 }

@@ -207,7 +207,14 @@ impl Judge {
                 | Message::Nak(_)
                 | Message::Superseded(_)
                 | Message::Hold(_)
-                | Message::Hello(_) => {}
+                | Message::Hello(_)
+                | Message::Connect(_)
+                | Message::Welcome(_)
+                | Message::Refuse(_)
+                | Message::Disconnect(_)
+                | Message::SyncList(_)
+                | Message::Flood(_)
+                | Message::FloodAck(_) => {}
             }
         } else if let Message::Ack(ack) = message {
             self.see_ack(packet.at, from, to, &ack);

@@ -47,6 +47,10 @@ legacy_wait_ms = 1000
 [control]
 port = 4016
 
+[domain]
+name = \"pxe\"
+contacts = []
+
 [pool]
 first = \"239.255.0.0\"
 last = \"239.255.254.255\"

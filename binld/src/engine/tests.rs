@@ -74,6 +74,8 @@ fn config(items: Vec<Item>) -> EngineConfig {
         dynamic_ports: Ports { client: 3001, server: 1760 },
         pinned: Placement { group: group("239.255.1.1"), ports: Ports { client: 3001, server: 1759 } },
         legacy: Legacy::default(),
+        domain: DomainId([5; 16]),
+        contacts: Vec::new(),
         catalog: Catalog {
             items,
             servers: [21, 22].map(|last| SocketAddrV4::new(server(last), 4017)).to_vec(),
@@ -200,7 +202,17 @@ impl Host {
             }
             // One that echoed is asked who it is.
             Message::Hold(_) => return,
-            Message::Ack(_) | Message::Nak(_) | Message::Superseded(_) | Message::Hello(_) => {
+            Message::Ack(_)
+            | Message::Nak(_)
+            | Message::Superseded(_)
+            | Message::Hello(_)
+            | Message::Connect(_)
+            | Message::Welcome(_)
+            | Message::Refuse(_)
+            | Message::Disconnect(_)
+            | Message::SyncList(_)
+            | Message::Flood(_)
+            | Message::FloodAck(_) => {
                 panic!("a boot server does not say {:?} to an MTFTP server", envelope.message)
             }
         };

@@ -36,7 +36,7 @@ impl Report<'_> {
         // Writing to a string cannot fail.
         let _ = writeln!(
             out,
-            "binld {}  server {}  boot epoch {}\ninterface {}  address {}/{}  up {}  clients waiting {}  queries {}",
+            "binld {}  server {}  boot epoch {}\ninterface {}  address {}/{}  up {}  clients waiting {}  queries {}\ndomain {}, {} records",
             env!("CARGO_PKG_VERSION"),
             self.identity.server,
             self.identity.boot_epoch.0,
@@ -46,6 +46,8 @@ impl Report<'_> {
             ago(self.uptime),
             self.status.clients_waiting,
             self.status.queries,
+            standing_name(self.status.standing),
+            self.status.records,
         );
         let claims = self.status.claims.iter().map(|claim| self.claim_row(claim)).collect();
         let head = [
@@ -287,8 +289,11 @@ fn millis(span: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use peers::hello::About;
+    use std::net::SocketAddrV4;
     use wire::configure::Ports;
-    use wire::{BootEpoch, Content, FileName, GroupAddr, ServerId, Stamp};
+    use wire::record::ServerRole;
+    use wire::{BootEpoch, Content, DomainId, FileName, GroupAddr, ServerId, Stamp};
 
     fn report(interface: &Interface) -> Report<'_> {
         let content = Content { server: [10, 0, 0, 9].into(), file: FileName::new(b"big \x1b[2J").unwrap() };
@@ -373,6 +378,8 @@ mod tests {
             "queries 6",
             "10.0.0.7 (not handed out)",
             "boot servers: 1",
+            "claims of others: 1",
+            "domain joined, 3 records",
             "5s, silent",
             "12.3 %",
             "legacy peers: 1",

@@ -1,7 +1,7 @@
 //! Values that stand in a configuration as text, checked where they are read, so that an error has its line.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use wire::{FileName, GroupAddr};
@@ -44,6 +44,20 @@ impl<'de, T: Written> Deserialize<'de> for Text<T> {
 impl Written for Ipv4Addr {
     fn read(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| format!("`{text}` is not an IPv4 address; write one like \"10.0.0.2\""))
+    }
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Written for SocketAddrV4 {
+    fn read(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is not an address and a port; write them like \"10.1.0.2:4016\"");
+        text.parse().map_err(|_| wrong()).and_then(|read: Self| {
+            let usable = read.port() != 0 && !read.ip().is_unspecified() && !read.ip().is_multicast();
+            usable.then_some(read).ok_or_else(wrong)
+        })
     }
 
     fn write(&self) -> String {

@@ -10,7 +10,7 @@ use driver::Role;
 use wire::configure::{Ports, RequestRef};
 use wire::control::{Envelope, Message};
 use wire::pxe::{BootItem, VendorOptions};
-use wire::{Content, FileName, GroupAddr, Layer, Serial, ServerType};
+use wire::{Content, DomainId, FileName, GroupAddr, Layer, Serial, ServerType};
 
 use crate::script::Script;
 
@@ -54,6 +54,8 @@ pub(super) fn config(number: usize) -> EngineConfig {
         dynamic_ports: Ports { client: 3001, server: 1760 },
         pinned: Placement { group: group("239.255.1.1"), ports: Ports { client: 3001, server: 1759 } },
         legacy: binld::engine::Legacy::default(),
+        domain: DomainId([7; 16]),
+        contacts: Vec::new(),
         catalog: catalog(number),
     }
 }

@@ -102,7 +102,14 @@ impl Ledger {
             | Message::Nak(_)
             | Message::Superseded(_)
             | Message::Hold(_)
-            | Message::Hello(_) => return,
+            | Message::Hello(_)
+            | Message::Connect(_)
+            | Message::Welcome(_)
+            | Message::Refuse(_)
+            | Message::Disconnect(_)
+            | Message::SyncList(_)
+            | Message::Flood(_)
+            | Message::FloodAck(_) => return,
         };
         let table = self.tables.entry(node).or_default();
         let binld = envelope.sender;

@@ -157,11 +157,11 @@ impl Checks {
                 let text = format!("{name} did not echo a query for {}: it {why}", query.group);
                 self.fail(now, "L2", text);
             }
-            (None, true) => {
+            (None, true) if !heard.speaks_for_another() => {
                 let text = format!("{name} echoed a query for {} that it may not object to", query.group);
                 self.fail(now, "L2", text);
             }
-            (Some(_), true) | (None, false) => {}
+            (Some(_) | None, true) | (None, false) => {}
         }
         for (content, standing) in heard.standings {
             let lesser = content_order(content) < content_order(&query.content);
@@ -339,6 +339,12 @@ pub struct Done {
 }
 
 impl Heard<'_> {
+    /// Whether the host may object for somebody who has the address for something else.
+    fn speaks_for_another(&self) -> bool {
+        let mut others = self.standings.iter().filter(|(_, standing)| *standing == Standing::ForAnother);
+        self.foreign_query && others.any(|(content, _)| *content != self.query.content)
+    }
+
     /// Why the host must object, if it must (Y1).
     fn objection(&self) -> Option<String> {
         if !self.foreign_query {
@@ -352,7 +358,7 @@ impl Heard<'_> {
                 Standing::Pending if differs && greater => {
                     Some(format!("asks for it for {content}, the greater key"))
                 }
-                Standing::Firm | Standing::Pending => None,
+                Standing::Firm | Standing::Pending | Standing::ForAnother => None,
             }
         })
     }

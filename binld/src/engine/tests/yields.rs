@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::limits::{DISPUTE_MAX, LEGACY_ECHO_GAP, STATE_INTERVAL};
-use wire::hello::Loss;
+use wire::hello::{Hello, Loss};
 
 /// Ours, where somebody meets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,12 @@ const YOUNG: u64 = u64::MAX;
 /// Another file on a server whose key is greater or less than ours, 10.77.0.21.
 fn theirs(greater: bool) -> Content {
     content(if greater { 22 } else { 20 }, "initrd.img")
+}
+
+/// Of a member of our domain that knows what we know.
+fn hello(loss: Loss, deaf: bool) -> Hello {
+    let (role, domain, lowest) = (ServerRole::Binld, DomainId([5; 16]), ServerId([1; 16]));
+    Hello { count: 1, loss, deaf, role, domain, lowest, digest: 0 }
 }
 
 struct Meeting {
@@ -429,7 +435,7 @@ fn a_clearing_that_somebody_did_not_hear_begins_anew() {
                 it.host.engine.on_deaf(it.host.now);
                 it.host.drain();
             } else {
-                let hello = wire::hello::Hello { count: 1, loss: Loss::NONE, deaf: true };
+                let hello = hello(Loss::NONE, true);
                 it.host.hear_control(PEER_CONTROL, Message::Hello(hello));
             }
             it.host.run_for(Duration::from_millis(190));
@@ -448,7 +454,7 @@ fn queries_grow_with_the_loss_that_is_measured() {
         rom.preclear = false;
         let mut host = Host::start(vec![rom], everywhere(&[21]));
         host.run_for(SETTLED);
-        let hello = wire::hello::Hello { count: 1, loss: Loss::new(loss).unwrap(), deaf: false };
+        let hello = hello(Loss::new(loss).unwrap(), false);
         host.hear_control(PEER_CONTROL, Message::Hello(hello));
         let before = host.queries().len();
         host.ask(1);
