@@ -29,9 +29,11 @@ fn at_ms(millis: u64) -> Time {
     Time::ZERO + Duration::from_millis(millis)
 }
 
-/// Boot servers 1 and 2 with MTFTP servers 3 and 4, one address for all; the second wins by its key.
+/// Boot servers 1 and 2 with MTFTP servers 3 and 4, one address for all; the second wins by its key. Each is alone in
+/// its domain: the stories are about query and echo.
 fn two(starts_ms: [u64; 2]) -> (Scenario, [usize; 2]) {
     let mut world = Scenario::new(1, LinkFaults::NONE, Rules::Ours);
+    world.one_domain = false;
     world.world.transcript = Some(RefCell::default());
     for number in [3, 4] {
         world.mtftp(host(number), &["f"], TRUE_CLOCK, Time::ZERO);

@@ -9,25 +9,24 @@
 //! Invariant: in a domain whose members hear each other all have the same records [`Records::digest`] within seconds of
 //! the last change, whatever was lost; a record that nobody refreshes ends everywhere within its life.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use driver::{Deadline, Draw, Time, Wall};
 use wire::control::{Envelope, Message};
-use wire::flood::{Acked, FLOOD_ACKS_MAX, FLOOD_LEN_MAX, Flood, FloodAck, SYNC_ENTRIES_MAX, SyncList};
 use wire::hello::Hello;
-use wire::membership::{Connect, Disconnect, NEIGHBOURS_MAX, Neighbour, Refuse, RefuseReason, Welcome};
-use wire::record::{Body, Member, Record, RecordKind, ServerRole, Snum, Uid};
+use wire::membership::{Disconnect, Neighbour};
+use wire::record::{Body, Member, Record, RecordKind, ServerRole, Uid};
 use wire::{BootEpoch, DomainId, ServerId};
 
 use crate::exchange::Exchanges;
 use crate::hello::{About, Hellos, News as HelloNews, PeerStatus};
 use crate::limits::{
-    DEAF_FOR, DIFFERS_FOR, HELLO_INTERVAL, HELLO_SHARE, JOIN_PATIENCE, LISTS_MAX, MEMBER_LIVES, PUSHES_MAX,
+    DEAF_FOR, DIFFERS_FOR, HELLO_INTERVAL, HELLO_SHARE, JOIN_PATIENCE, LISTS_MAX, MEMBER_LIVES,
 };
 use crate::links::{Due as LinkDue, Links};
-use crate::records::{Outcome, Records};
+use crate::records::Records;
 
 /// Who we are, and among whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,6 +171,17 @@ impl Domain {
     fn member(&self, now: Time, server: ServerId) -> Option<PeerStatus> {
         let peer = self.hellos.peer(server, now)?;
         (peer.living && peer.about.domain == self.config.domain).then_some(peer)
+    }
+
+    /// Where that member's control messages go, as its hello or its record tells.
+    #[must_use]
+    pub fn control_of(&self, now: Time, server: ServerId) -> Option<SocketAddrV4> {
+        let uid = Uid { owner: server, kind: RecordKind::Member, number: 0 };
+        let told = || match &self.records.get(&uid, now)?.0.body {
+            Body::Member(member) => Some(member.control),
+            Body::Claim(_) | Body::Reference(_) | Body::Domain(_) | Body::Lowest(_) => None,
+        };
+        self.member(now, server).map(|peer| peer.control).or_else(told)
     }
 
     /// Whether the domain knows that server to live: we hear it, or its member record is refreshed.
@@ -377,208 +387,6 @@ impl Domain {
         }
     }
 
-    fn connect(&mut self, to: SocketAddrV4) {
-        let connect = Connect { domain: self.config.domain, wants_list: true };
-        self.count("domain", "connect");
-        self.send(to, Message::Connect(connect));
-    }
-
-    fn on_connect(&mut self, now: Time, from: SocketAddrV4, sender: ServerId, connect: &Connect) {
-        self.count("domain", "connect_heard");
-        let domain = self.config.domain;
-        let refuse = |reason, neighbours| Message::Refuse(Refuse { domain, reason, neighbours });
-        if connect.domain != domain {
-            return self.send(from, refuse(RefuseReason::OtherDomain, Vec::new()));
-        }
-        if self.is_on_link(from) {
-            // Everybody on the link is a neighbour by multicast, once its hello is heard.
-            return self.send(from, Message::Welcome(Welcome { domain }));
-        }
-        let was_up = self.links.is_up(from);
-        if !self.links.open(from, sender) {
-            let list = if connect.wants_list { self.neighbours(now, sender) } else { Vec::new() };
-            return self.send(from, refuse(RefuseReason::Full, list));
-        }
-        self.send(from, Message::Welcome(Welcome { domain }));
-        if !was_up {
-            self.out.push_back(Output::Tell(News::Linked(from)));
-        }
-    }
-
-    /// Where else a server may connect.
-    fn neighbours(&self, now: Time, but: ServerId) -> Vec<Neighbour> {
-        let living = self.living(now).map(|peer| Neighbour { server: peer.server, control: peer.control });
-        let all: BTreeMap<ServerId, Neighbour> =
-            self.links.up().chain(living).map(|it| (it.server, it)).collect();
-        all.into_values().filter(|it| it.server != but).take(NEIGHBOURS_MAX).collect()
-    }
-
-    fn on_welcome(&mut self, now: Time, from: SocketAddrV4, sender: ServerId, welcome: &Welcome) {
-        if welcome.domain != self.config.domain {
-            return self.count("dropped.domain", "other_domain");
-        }
-        if self.is_on_link(from) {
-            if !self.asked.contains(&sender) || self.welcome {
-                return self.count("dropped.domain", "needless_welcome");
-            }
-            self.welcome = true;
-            self.asked.clear();
-            // What we said before our hello was heard was a stranger's word.
-            let own = self.records.own(now);
-            self.pass_on(now, &own, None);
-        } else {
-            if !self.links.is_asked(from) || !self.links.open(from, sender) {
-                return self.count("dropped.domain", "needless_welcome");
-            }
-            self.out.push_back(Output::Tell(News::Linked(from)));
-        }
-        self.exchanges.begin_with(now, sender);
-        self.begin_exchange(now, from);
-    }
-
-    fn on_refuse(&mut self, now: Time, from: SocketAddrV4, sender: ServerId, refuse: &Refuse) {
-        self.count("domain", "refused");
-        self.asked.remove(&sender);
-        if refuse.domain == self.config.domain {
-            self.links.on_refuse(now, from, &refuse.neighbours, self.config.me);
-        }
-    }
-
-    fn on_disconnect(&mut self, now: Time, from: SocketAddrV4, sender: ServerId, disconnect: &Disconnect) {
-        self.hellos.forget(sender);
-        self.exchanges.forget(sender);
-        self.links.close(now, from);
-        self.out.push_back(Output::Tell(News::Left(from)));
-        if let Some(other) = disconnect.neighbour.filter(|it| it.server != self.config.me)
-            && !self.is_on_link(other.control)
-        {
-            self.links.ask(now, other.control);
-        }
-    }
-
-    // --- records --------------------------------------------------------------------------------------------
-
-    fn on_flood(&mut self, now: Time, wall: Wall, from: SocketAddrV4, flood: &Flood) {
-        let (mut news, mut older, mut acked) = (Vec::new(), Vec::new(), Vec::new());
-        for record in &flood.records {
-            let outcome = self.records.on_record(now, wall, record);
-            let useful = matches!(outcome, Outcome::News);
-            acked.push(Acked { uid: record.uid, snum: record.snum, useful });
-            match outcome {
-                Outcome::News => {
-                    self.out.push_back(Output::Tell(News::Changed(record.uid)));
-                    news.push(record.clone());
-                }
-                Outcome::Known => self.count("record", "known"),
-                Outcome::Older(own) => older.push(own),
-                Outcome::Disowned(own) => {
-                    self.count("record", "disowned");
-                    self.fresh.push(own);
-                }
-                Outcome::Twin => {
-                    self.count("domain", "twin");
-                    self.out.push_back(Output::Tell(News::Twin(from)));
-                }
-                Outcome::Refused(why) => self.count("dropped.record", why),
-            }
-        }
-        let is_link = self.links.is_up(from);
-        if flood.wants_ack && is_link {
-            for part in acked.chunks(FLOOD_ACKS_MAX) {
-                self.send(from, Message::FloodAck(FloodAck { acked: part.to_vec() }));
-            }
-        }
-        // The sender has an old copy (R004.10); of a multicast copy everybody would tell it so, and its hello shows it.
-        if is_link {
-            self.push(now, from, &older);
-        }
-        self.pass_on(now, &news, Some(from));
-    }
-
-    /// To all who may not have it: the link, if it came from beyond, and all other neighbours.
-    fn pass_on(&mut self, now: Time, records: &[Record], from: Option<SocketAddrV4>) {
-        if records.is_empty() {
-            return;
-        }
-        if from.is_none_or(|from| self.links.is_up(from)) {
-            for records in batches(records) {
-                self.send(self.config.group, Message::Flood(Flood { wants_ack: false, records }));
-            }
-        }
-        let others: Vec<SocketAddrV4> = self.links.up().map(|it| it.control).collect();
-        for to in others.into_iter().filter(|to| Some(*to) != from) {
-            self.push(now, to, records);
-        }
-    }
-
-    fn on_acks(&mut self, from: SocketAddrV4, acked: &[Acked]) {
-        for acked in acked {
-            if !self.links.on_ack(from, acked) {
-                return self.count("dropped.domain", "needless_ack");
-            }
-        }
-    }
-
-    /// To one: acknowledged, if it is a neighbour beyond the link.
-    fn push(&mut self, now: Time, to: SocketAddrV4, records: &[Record]) {
-        let wants_ack = self.links.is_up(to);
-        if wants_ack {
-            for record in records {
-                self.links.sent(now, to, record.uid, record.snum);
-            }
-        }
-        for records in batches(records) {
-            self.send(to, Message::Flood(Flood { wants_ack, records }));
-        }
-    }
-
-    fn resend(&mut self, now: Time, to: SocketAddrV4, uids: &[Uid]) {
-        let copies = self.records.copies(now, uids);
-        for uid in uids.iter().filter(|uid| !copies.iter().any(|copy| copy.uid == **uid)) {
-            // It has ended meanwhile.
-            let acked = Acked {
-                uid: *uid,
-                snum: Snum { boot_epoch: BootEpoch(u32::MAX), counter: u32::MAX },
-                useful: false,
-            };
-            self.links.on_ack(to, &acked);
-        }
-        for records in batches(&copies) {
-            self.send(to, Message::Flood(Flood { wants_ack: true, records }));
-        }
-    }
-
-    fn begin_exchange(&mut self, now: Time, to: SocketAddrV4) {
-        self.count("domain", "exchange");
-        self.send_lists(now, to, Uid::MIN, Uid::MAX, true);
-    }
-
-    /// What we have from one UID to another, in as many lists as it takes, but for [`LISTS_MAX`].
-    fn send_lists(&mut self, now: Time, to: SocketAddrV4, first: Uid, last: Uid, wants_list: bool) {
-        let mut from = Some(first);
-        for _ in 0..LISTS_MAX {
-            let Some(first) = from else { return };
-            let entries = self.records.entries(now, first..=last, SYNC_ENTRIES_MAX);
-            let is_full = entries.len() == SYNC_ENTRIES_MAX;
-            let end = entries.last().map(|entry| entry.uid).filter(|_| is_full).unwrap_or(last);
-            self.send(to, Message::SyncList(SyncList { wants_list, first, last: end, entries }));
-            from = end.next().filter(|next| *next <= last && end < last);
-        }
-    }
-
-    fn on_list(&mut self, now: Time, from: SocketAddrV4, list: &SyncList) {
-        self.count("domain", "list");
-        let mut lacking = self.records.lacking(now, list.first..=list.last, &list.entries);
-        let is_more = lacking.len() > PUSHES_MAX;
-        lacking.truncate(PUSHES_MAX);
-        self.push(now, from, &lacking);
-        // Of what we lack we send our own list, so that the other pushes it; and of what was too much for once.
-        let wants = self.records.wants_any(&list.entries);
-        if wants || (is_more && list.wants_list) {
-            self.send_lists(now, from, list.first, list.last, false);
-        }
-    }
-
     // --- out ------------------------------------------------------------------------------------------------
 
     /// Takes the oldest output.
@@ -602,25 +410,7 @@ impl Domain {
     }
 }
 
-/// As many together as a datagram carries, in order.
-fn batches(records: &[Record]) -> Vec<Vec<Record>> {
-    let mut batches: Vec<Vec<Record>> = Vec::new();
-    let mut room = 0;
-    for record in records {
-        let len = record.encoded_len();
-        match batches.last_mut() {
-            Some(batch) if len <= room => {
-                batch.push(record.clone());
-                room -= len;
-            }
-            _ => {
-                batches.push(vec![record.clone()]);
-                room = FLOOD_LEN_MAX.saturating_sub(len);
-            }
-        }
-    }
-    batches
-}
-
+mod flooding;
+mod joining;
 #[cfg(test)]
 mod tests;

@@ -52,9 +52,10 @@ fn furnish(
     (binlds, mtftps)
 }
 
-/// The same, both starting at once.
+/// The same, both starting at once, and each alone in its domain: what is told of is query and echo.
 fn two(seed: u64, rules: Rules, wants: fn(u8, Ipv4Addr) -> Wants) -> (Scenario, [usize; 2], [usize; 2]) {
     let mut world = Scenario::new(seed, LinkFaults::NONE, rules);
+    world.one_domain = false;
     let (binlds, mtftps) = furnish(&mut world, [NOW, NOW], wants);
     (world, binlds, mtftps)
 }

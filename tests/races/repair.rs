@@ -123,6 +123,7 @@ fn y4_of_three_that_meet_one_stays() {
 fn g04_an_echo_after_the_deadline_is_a_late_conflict_and_is_repaired() {
     for seed in 0..20 {
         let mut world = quiet(seed);
+        world.one_domain = false;
         let (binlds, _) = furnish(&mut world, [NOW, at_ms(LONG)], dynamic);
         // Whoever has to object answers too late: after the newcomer's window.
         world.drop_if(|now, passing| {

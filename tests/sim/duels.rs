@@ -2,7 +2,8 @@
 //!
 //! `races.md` § 2.1 and its tables T1, T4, T5 and T6b come from a model of the protocol; here the real core runs the
 //! same races. What the model does not have is taken out of the way: datagrams are lost on the query port only, evenly;
-//! statements (`hold`), announcements, and the echoes of MTFTP servers are dropped unless the table has them. The
+//! statements (`hold`), announcements, and the echoes of MTFTP servers are dropped unless the table has them, and each
+//! boot server is alone in its domain, so that no replicated claim helps. The
 //! foreground schedule has four queries; a race of k queries drops the first 4 − k of each boot server, which is deaf
 //! until then, as if it had begun so much later. The address is the pinned one, which all want at once; its schedule is
 //! that of any other.
@@ -217,6 +218,7 @@ struct Arena {
 impl Arena {
     fn new(seed: u64, loss_ppm: u32, queries: u32, legacy: Option<LegacyPlan>) -> Self {
         let mut world = Scenario::new(seed, LinkFaults::NONE, Rules::Ours);
+        world.one_domain = false;
         let clock = Clock::new(0, 0);
         let ours: &[u8] = if legacy.is_some() { &[1] } else { &[1, 2] };
         let (mut binlds, mut clients) = (Vec::new(), Vec::new());

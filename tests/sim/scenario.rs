@@ -132,13 +132,21 @@ pub struct Scenario {
     pub pool: (u8, u8),
     /// What boot servers know of peers that speak only the frozen packet.
     pub legacy_peers: LegacyPeers,
+    /// Whether boot servers are members of one domain. Else each is alone in its own: they know of each other's claims
+    /// by query and echo only.
+    pub one_domain: bool,
 }
 
 impl Scenario {
     /// An empty one with a pool of one address: all dynamic claims meet there.
     #[must_use]
     pub fn new(seed: u64, faults: LinkFaults, rules: Rules) -> Self {
-        Self { world: World::new(seed, faults, rules), pool: (1, 1), legacy_peers: LegacyPeers::default() }
+        Self {
+            world: World::new(seed, faults, rules),
+            pool: (1, 1),
+            legacy_peers: LegacyPeers::default(),
+            one_domain: true,
+        }
     }
 
     fn server_id(&self) -> ServerId {
@@ -159,7 +167,7 @@ impl Scenario {
             dynamic_ports: Ports { client: 3001, server: 1760 },
             pinned: Placement { group: pinned, ports: Ports { client: 3001, server: 1759 } },
             legacy: self.legacy_peers.clone(),
-            domain: DomainId::of("pxe"),
+            domain: if self.one_domain { DomainId::of("pxe") } else { DomainId::of(&address.to_string()) },
             contacts: Vec::new(),
             catalog,
         };

@@ -161,7 +161,11 @@ impl Engine {
             State::Clearing { at, clearing } => {
                 let (at, due) = (*at, clearing.poll(now));
                 match due {
-                    Due::Clear => self.commit(now, key, at),
+                    // Nobody objected whom we hear; but the domain knows who has it, and may only be cut off from us (G5).
+                    Due::Clear => match self.knows_holder(now, at.group, &key.content) {
+                        Some(by) => self.on_refused(now, key, by, true),
+                        None => self.commit(now, key, at),
+                    },
                     Due::Query => self.ask_peers(now, key),
                     Due::Nothing => self.rearm(key),
                 }

@@ -2,6 +2,7 @@
 //! defended when their owner cannot (G13, G25). And ours, told to the domain.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use driver::Time;
@@ -137,6 +138,25 @@ impl Engine {
         self.replicas_on(now, group).any(|(_, claim, _)| claim.content != *content)
     }
 
+    /// Where the member is that has that address for something else, and said so lately.
+    pub(super) fn knows_holder(&self, now: Time, group: GroupAddr, content: &Content) -> Option<Ipv4Addr> {
+        let (owner, ..) = self.holders_on(now, group, content).next()?;
+        let control = self.domain.control_of(now, owner).map(|control| *control.ip());
+        Some(control.unwrap_or(Ipv4Addr::UNSPECIFIED))
+    }
+
+    fn holders_on<'a>(
+        &'a self,
+        now: Time,
+        group: GroupAddr,
+        against: &'a Content,
+    ) -> impl Iterator<Item = (ServerId, &'a ClaimBody)> {
+        let held = self.replicas_on(now, group).filter(|(_, claim, age)| {
+            claim.content != *against && claim.state != HoldState::Resting && *age <= REPLICA_FRESH
+        });
+        held.map(|(owner, claim, _)| (owner, claim))
+    }
+
     /// Share first (G9): where another member has this content, if it said so lately and clients are told it there.
     pub(super) fn shareable(&self, now: Time, key: &ClaimKey) -> Option<(ServerId, Placement)> {
         let uids = self.replicas.by_content.get(&(key.content.clone(), key.pinned))?;
@@ -174,10 +194,7 @@ impl Engine {
         group: GroupAddr,
         against: &Content,
     ) -> Option<Content> {
-        let mut held = self.replicas_on(now, group).filter(|(_, claim, age)| {
-            claim.content != *against && claim.state == HoldState::Committed && *age <= REPLICA_FRESH
-        });
-        let (owner, claim, _) = held.next()?;
+        let (owner, claim) = self.holders_on(now, group, against).next()?;
         let living = self.domain.living(now).filter(|peer| peer.about.role == ServerRole::Binld);
         let others = living.map(|peer| peer.server).filter(|server| *server != owner);
         let rank = |server: ServerId| rendezvous(group, &server.0);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use driver::Time;
 use driver::quiet::Quiet;
-use wire::Mac;
+use wire::{GroupAddr, Mac};
 
 use crate::engine::event::{Event, Offer, WhyPlain, WhySilent};
 
@@ -107,10 +107,7 @@ fn write(event: &Event) {
         Event::Yielded { group, content, to } => {
             tracing::warn!(%group, %content, %to, "yielded: the other server has the better right");
         }
-        Event::Mute { group, content, by, listed } => {
-            let todo = "if it is a boot server that speaks only the query, list it in query.legacy_peers";
-            tracing::warn!(%group, %content, %by, listed, todo, "a server echoes our address and answers nothing");
-        }
+        Event::Mute { group, content, by, listed } => write_mute(*group, content, *by, *listed),
         Event::Deaf { who } => {
             tracing::warn!(server = %who, "deaf: its kernel drops datagrams, so its silence means nothing");
         }
@@ -121,10 +118,7 @@ fn write(event: &Event) {
             tracing::info!(server = %address, "another boot server says hello");
         }
         Event::PeerLeft { address } => tracing::info!(server = %address, "another boot server leaves"),
-        Event::Twin { address } => {
-            let todo = "one of the two runs with a copy of the other's store: empty it before its next start";
-            tracing::error!(server = %address, todo, "another server has our id");
-        }
+        Event::Twin { address } => write_twin(*address),
         Event::Linked { address } => tracing::info!(server = %address, "neighbour beyond the link"),
         Event::Unlinked { address } => {
             tracing::warn!(server = %address, "a neighbour beyond the link is silent");
@@ -143,6 +137,16 @@ fn write(event: &Event) {
         // The store's own line says why and what to do.
         Event::StoreFailed => tracing::debug!("a change was not stored"),
     }
+}
+
+fn write_twin(address: Ipv4Addr) {
+    let todo = "one of the two runs with a copy of the other's store: empty it before its next start";
+    tracing::error!(server = %address, todo, "another server has our id");
+}
+
+fn write_mute(group: GroupAddr, content: &impl fmt::Display, by: Ipv4Addr, listed: bool) {
+    let todo = "if it is a boot server that speaks only the query, list it in query.legacy_peers";
+    tracing::warn!(%group, %content, %by, listed, todo, "a server echoes our address and answers nothing");
 }
 
 /// One line per boot step: MAC, item, address, outcome.

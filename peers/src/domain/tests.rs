@@ -5,7 +5,9 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use wire::control::PACKET_LEN_MAX;
+use wire::flood::{Flood, SyncList};
 use wire::hold::HoldState;
+use wire::membership::{Connect, Refuse, RefuseReason, Welcome};
 use wire::record::Claim;
 use wire::{Content, FileName, GroupAddr, Layer, ServerType, Stamp, configure::Ports, pxe::BootItem};
 

@@ -1,0 +1,98 @@
+//! How a member is let in, and how it leaves: connect, welcome, refuse, disconnect (R004.5–R004.9).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
+
+use driver::Time;
+use wire::ServerId;
+use wire::control::Message;
+use wire::membership::{Connect, Disconnect, NEIGHBOURS_MAX, Neighbour, Refuse, RefuseReason, Welcome};
+
+use super::{Domain, News, Output};
+
+impl Domain {
+    pub(super) fn connect(&mut self, to: SocketAddrV4) {
+        let connect = Connect { domain: self.config.domain, wants_list: true };
+        self.count("domain", "connect");
+        self.send(to, Message::Connect(connect));
+    }
+
+    pub(super) fn on_connect(&mut self, now: Time, from: SocketAddrV4, sender: ServerId, connect: &Connect) {
+        self.count("domain", "connect_heard");
+        let domain = self.config.domain;
+        let refuse = |reason, neighbours| Message::Refuse(Refuse { domain, reason, neighbours });
+        if connect.domain != domain {
+            return self.send(from, refuse(RefuseReason::OtherDomain, Vec::new()));
+        }
+        if self.is_on_link(from) {
+            // Everybody on the link is a neighbour by multicast, once its hello is heard.
+            return self.send(from, Message::Welcome(Welcome { domain }));
+        }
+        let was_up = self.links.is_up(from);
+        if !self.links.open(from, sender) {
+            let list = if connect.wants_list { self.neighbours(now, sender) } else { Vec::new() };
+            return self.send(from, refuse(RefuseReason::Full, list));
+        }
+        self.send(from, Message::Welcome(Welcome { domain }));
+        if !was_up {
+            self.out.push_back(Output::Tell(News::Linked(from)));
+        }
+    }
+
+    /// Where else a server may connect.
+    fn neighbours(&self, now: Time, but: ServerId) -> Vec<Neighbour> {
+        let living = self.living(now).map(|peer| Neighbour { server: peer.server, control: peer.control });
+        let all: BTreeMap<ServerId, Neighbour> =
+            self.links.up().chain(living).map(|it| (it.server, it)).collect();
+        all.into_values().filter(|it| it.server != but).take(NEIGHBOURS_MAX).collect()
+    }
+
+    pub(super) fn on_welcome(&mut self, now: Time, from: SocketAddrV4, sender: ServerId, welcome: &Welcome) {
+        if welcome.domain != self.config.domain {
+            return self.count("dropped.domain", "other_domain");
+        }
+        if self.is_on_link(from) {
+            if !self.asked.contains(&sender) || self.welcome {
+                return self.count("dropped.domain", "needless_welcome");
+            }
+            self.welcome = true;
+            self.asked.clear();
+            // What we said before our hello was heard was a stranger's word.
+            let own = self.records.own(now);
+            self.pass_on(now, &own, None);
+        } else {
+            if !self.links.is_asked(from) || !self.links.open(from, sender) {
+                return self.count("dropped.domain", "needless_welcome");
+            }
+            self.out.push_back(Output::Tell(News::Linked(from)));
+        }
+        self.exchanges.begin_with(now, sender);
+        self.begin_exchange(now, from);
+    }
+
+    pub(super) fn on_refuse(&mut self, now: Time, from: SocketAddrV4, sender: ServerId, refuse: &Refuse) {
+        self.count("domain", "refused");
+        self.asked.remove(&sender);
+        if refuse.domain == self.config.domain {
+            self.links.on_refuse(now, from, &refuse.neighbours, self.config.me);
+        }
+    }
+
+    pub(super) fn on_disconnect(
+        &mut self,
+        now: Time,
+        from: SocketAddrV4,
+        sender: ServerId,
+        disconnect: &Disconnect,
+    ) {
+        self.hellos.forget(sender);
+        self.exchanges.forget(sender);
+        self.links.close(now, from);
+        self.out.push_back(Output::Tell(News::Left(from)));
+        if let Some(other) = disconnect.neighbour.filter(|it| it.server != self.config.me)
+            && !self.is_on_link(other.control)
+        {
+            self.links.ask(now, other.control);
+        }
+    }
+}
