@@ -99,6 +99,42 @@ pub const RESEND_AFTER: Duration = Duration::from_millis(200);
 /// How often it is sent again before the neighbour counts as gone: 12 s in all.
 pub const RESENDS_MAX: u32 = 5;
 
+// --- the roll ---------------------------------------------------------------------------------------------------
+
+/// Members of a list (races.md § 2.4.4: a thousand share the pool, 65 addresses each).
+pub const ROLL_MEMBERS_MAX: usize = 1000;
+/// Parts of a list: what a thousand members need, 72 to a record.
+pub const ROLL_PARTS_MAX: usize = 14;
+/// Lists that are pending here. One is the rule, and one for each server that leaves or is struck off meanwhile,
+/// and for each part that a domain was cut into; beyond that none is taken up.
+pub const ROLL_PENDING_MAX: usize = 16;
+/// Lists of others whose parts are gathered: one at a time is published in each part of a cut domain. 1 MiB at most.
+pub const ROLL_GATHERINGS_MAX: usize = 64;
+/// Servers of which is kept what they have taken up, and how long they live: all members, and newcomers.
+pub const ROLL_TOLD_MAX: usize = 1280;
+/// Servers that are known to be gone: all members but one, and some that nobody knows here yet.
+pub const ROLL_GONE_MAX: usize = 1280;
+/// Life of a record of the roll, in seconds: who left for good refreshes nothing, and must be heard by all.
+pub const ROLL_LIVES: u16 = LIVES_MAX;
+/// How long a server lives before it becomes a member: a server that falls over at once never does.
+pub const ROLL_SETTLE: Duration = Duration::from_secs(3);
+/// Between two lists proposed by one server: a store is written at each by everybody.
+pub const ROLL_PROPOSE_MIN: Duration = Duration::from_secs(1);
+/// When a store that failed is tried again.
+pub const ROLL_STORE_AGAIN: Duration = Duration::from_secs(1);
+/// The greatest step of a version that is believed: so many changes a server may have missed. With one a day an
+/// attacker has to be let in four thousand times to end all change.
+pub const ROLL_JUMP_MAX: u32 = 1 << 20;
+/// The greatest version that a server believes that has no list.
+pub const ROLL_FIRST_MAX: u32 = 1 << 31;
+/// The last version: one above it nothing could follow.
+pub const ROLL_VERSION_MAX: u32 = u32::MAX - 1;
+
+const _: () = assert!(ROLL_PARTS_MAX == ROLL_MEMBERS_MAX.div_ceil(wire::record::ROLL_MAX));
+const _: () = assert!(ROLL_MEMBERS_MAX < ROLL_TOLD_MAX && ROLL_MEMBERS_MAX < ROLL_GONE_MAX);
+// Who lives is told by hellos: a server that is silent for a moment is no newcomer afterwards.
+const _: () = assert!(ROLL_SETTLE.as_millis() >= PEER_SILENT.as_millis());
+
 const _: () = assert!(CHANGE_MIN_HEARD.as_nanos() < CHANGE_MIN.as_nanos());
 const _: () = assert!(HELLO_INTERVAL.as_millis() * 10 <= PEER_SILENT.as_millis());
 const _: () = assert!(PEER_SILENT.as_millis() < LEGACY_AFTER.as_millis());

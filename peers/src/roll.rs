@@ -1,0 +1,450 @@
+//! The agreed list of boot servers, the *roll*: who may pick which addresses of the pool (G5, races.md § 2.4.4).
+//!
+//! An address is in the slice of the member with the greatest [`rendezvous`] number for it. While all have the same
+//! list, no two pick the same address, whatever is lost, and in whichever parts the domain is cut. So the list is not
+//! who lives, but what all members have agreed upon, and a change of it is agreed upon by all, the dead ones too: they
+//! stay in it until they leave by their own wish, or an operator strikes them off.
+//!
+//! ```text
+//!            a greater list is heard            all members of all that is held
+//!            from a living server               have taken it up, and say so
+//!  nothing ───────────────────────► pending ───────────────────────────────────► in force
+//!                store, then tell      │  ▲              tell                        │
+//!                                      └──┴──── a still greater one: held as well ◄──┘
+//! ```
+//!
+//! A member *holds* the list that is in force here and all greater ones that it has taken up since. An address is ours
+//! only if it is under all of them ([`Roll::slice`]). Each member publishes, as records of kind *domain*:
+//!
+//! | number | what | version | part | members |
+//! |---|---|---|---|---|
+//! | 0 | its *word*: which list it has taken up last | of that list | flags | the digest of that list; none: it left for good |
+//! | 1 + v | servers that an operator struck off | v, the last list that it held then | 0 | their ids |
+//! | first bit set | a part of a list | of the list | part | members |
+//!
+//! The flags are 1: a list is in force here; 2: *ready*, all members of all lists held here have taken the last one up;
+//! 4: *settled*, that one is in force here. A list comes into force at a member when all members of all that it holds
+//! are ready, or when a member of that list says that it is settled; never before it is stored.
+//!
+//! The living server with the lowest id proposes: the members of all that it holds, without those that are gone, and
+//! with those that have lived for [`ROLL_SETTLE`](crate::limits::ROLL_SETTLE). The list is published by the lowest living one that has taken it up.
+//!
+//! # Where this differs from a plain "the next list replaces the pending one"
+//! - A pending list that is overtaken is *kept*: somebody who took it up may have brought it into force before it heard
+//!   of the greater one. Nothing that was told is ever taken back, so a partition in mid-change is harmless.
+//! - A version does not name a list, for both halves of a cut domain count on from the same one. What is taken up is
+//!   told with its digest, in a record of its own: `Member::roll` has room for a version only. It may show
+//!   [`Roll::version`], for people.
+//! - *Ready* is a second round. A newcomer has no list in force: it does not know whom else the others have promised
+//!   anything. Without that round two newcomers of two halves could both come to own something (`tests.rs` finds it).
+//! - Struck ids are told by name. That a list leaves somebody out may just mean that its proposer did not know of it.
+//!
+//! # Invariants
+//! 1. Two members that answer [`Slice::Ours`] for anything hold a list in common, so never both for one address. Two
+//!    exceptions: lists that were begun apart by servers that had none, until each has heard of the other's list; and a
+//!    server struck off by an operator although it runs, or that is started again where it hears none of the others.
+//! 2. What a member tells is stored. Of what it holds the last one only grows in rank.
+//! 3. A list is at most [`ROLL_JUMP_MAX`](crate::limits::ROLL_JUMP_MAX) versions beyond ours. At most
+//!    [`ROLL_PENDING_MAX`](crate::limits::ROLL_PENDING_MAX) are pending.
+//! 4. A dead member keeps the next list from coming into force, and nobody from using what is its own under both.
+//!
+//! Of the claims of an old owner the records tell: a list comes into force only while all records are known here.
+
+mod changing;
+mod list;
+mod telling;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use driver::{Deadline, Time};
+use wire::record::{Roll as Part, Uid};
+use wire::{GroupAddr, ServerId};
+
+use crate::domain::Standing;
+use crate::limits::{ROLL_GONE_MAX, ROLL_STORE_AGAIN, ROLL_TOLD_MAX};
+use list::{Gatherings, is_part};
+
+pub use list::{Digest, List, rendezvous};
+
+const ROOTED: u8 = 1;
+const READY: u8 = 2;
+const SETTLED: u8 = 4;
+const FLAGS: u8 = 8;
+/// The number of a member's word.
+const WORD: u64 = 0;
+
+/// Whose an address is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slice {
+    /// Nothing has ever been agreed upon: it may be picked, if nobody minds.
+    Unlisted,
+    /// Ours, and nobody else's.
+    Ours,
+    /// In that server's slice: ask it.
+    Of(ServerId),
+    /// In nobody's slice until a change is agreed upon, so nobody can consent.
+    Moving,
+}
+
+/// What the machine wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Store this in place of what was stored before, then call [`Roll::on_stored`].
+    Store(Stored),
+    /// Publish this record of ours of kind *domain*, with this number and life, and keep it refreshed.
+    Publish(u64, u16, Part),
+    /// Delete that record of ours.
+    Withdraw(u64),
+    /// Something to count: a place, and what happened there.
+    Count(&'static str, &'static str),
+    /// News for the log.
+    Tell(News),
+}
+
+/// What has happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// The list of this version is pending: begin no clearing under another map.
+    Pending(u32),
+    /// The list of this version is in force.
+    InForce(u32),
+    /// A list leaves us out. We are put in again by the next one, if we live on.
+    LeftOut,
+    /// What [`Roll::leave`] asked for is stored and told: the server may end.
+    MayEnd,
+}
+
+/// What is kept over a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stored {
+    /// The list in force.
+    pub current: Option<List>,
+    /// Greater ones that have been taken up, in order.
+    pub pending: Vec<List>,
+    /// Whether we have left for good: nothing is ours until a list without us was heard.
+    pub left: bool,
+}
+
+impl Stored {
+    fn lists(&self) -> impl Iterator<Item = &List> {
+        self.current.iter().chain(&self.pending)
+    }
+
+    fn top(&self) -> Option<&List> {
+        self.pending.last().or(self.current.as_ref())
+    }
+
+    fn top_version(&self) -> u32 {
+        self.top().map_or(0, List::version)
+    }
+
+    /// Of all lists.
+    fn members(&self) -> BTreeSet<ServerId> {
+        self.lists().flat_map(List::members).copied().collect()
+    }
+}
+
+/// What a member says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Word {
+    top: Digest,
+    flags: u8,
+}
+
+/// Why somebody is no member any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gone {
+    /// It left, and picks nothing any more even if it lives.
+    Left,
+    /// An operator says so.
+    Struck,
+}
+
+/// What the store has, as far as others are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Saved {
+    top: Option<(u32, Digest)>,
+    flags: u8,
+    left: bool,
+}
+
+/// The roll, as one member has it.
+#[derive(Debug)]
+pub struct Roll {
+    me: ServerId,
+    held: Stored,
+    /// `held` is newer than what was given to the store.
+    changed: bool,
+    writing: Option<Saved>,
+    saved: Saved,
+    /// When the store is tried again.
+    store_at: Option<Time>,
+    /// Counts changes of `held`, and of whether it counts.
+    map_version: u64,
+    standing: Standing,
+    /// Since when we know what the others know. What was stored does not count before: we may have been struck off.
+    sure_since: Option<Time>,
+    /// Other BINLDs that live, and since when.
+    living: BTreeMap<ServerId, Time>,
+    words: BTreeMap<ServerId, Word>,
+    /// Who is gone, as of which version: a greater list with them in it takes them up again.
+    gone: BTreeMap<ServerId, (u32, Gone)>,
+    /// Those that were struck off here.
+    struck: BTreeMap<ServerId, u32>,
+    gatherings: Gatherings,
+    proposed_at: Option<Time>,
+    /// What is published.
+    published: BTreeMap<u64, Part>,
+    due: Option<Deadline>,
+    out: VecDeque<Output>,
+}
+
+impl Roll {
+    /// A server that has never heard of a list.
+    #[must_use]
+    pub fn new(me: ServerId) -> Self {
+        Self::recover(me, Stored::default())
+    }
+
+    /// A server that is started again, with what it stored last.
+    #[must_use]
+    pub fn recover(me: ServerId, stored: Stored) -> Self {
+        let mut roll = Self {
+            me,
+            held: stored,
+            changed: false,
+            writing: None,
+            saved: Saved::default(),
+            store_at: None,
+            map_version: 0,
+            standing: Standing::Joining,
+            sure_since: None,
+            living: BTreeMap::new(),
+            words: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            struck: BTreeMap::new(),
+            gatherings: Gatherings::default(),
+            proposed_at: None,
+            published: BTreeMap::new(),
+            due: None,
+            out: VecDeque::new(),
+        };
+        roll.held.pending.sort_by_key(List::rank);
+        roll.saved = roll.to_save();
+        roll.publish();
+        roll
+    }
+
+    // --- what is known --------------------------------------------------------------------------------------
+
+    /// Whose `group` is.
+    #[must_use]
+    pub fn slice(&self, group: GroupAddr) -> Slice {
+        let mut owners = self.held.lists().map(|list| list.owner(group));
+        let Some(first) = owners.next() else {
+            return if self.is_founded() { Slice::Moving } else { Slice::Unlisted };
+        };
+        match first.filter(|_| owners.all(|owner| owner == first)) {
+            Some(owner) if owner != self.me => Slice::Of(owner),
+            Some(_) if self.held.left || self.sure_since.is_none() => Slice::Moving,
+            Some(_) if self.held.current.is_some() => Slice::Ours,
+            // The first list of all has still to come into force, or the first one for us.
+            Some(_) => {
+                if self.is_founded() {
+                    Slice::Moving
+                } else {
+                    Slice::Unlisted
+                }
+            }
+            None => Slice::Moving,
+        }
+    }
+
+    /// Another number whenever [`Self::slice`] may give other answers: a clearing begun under another one is abandoned
+    /// at commit.
+    #[must_use]
+    pub fn map_version(&self) -> u64 {
+        self.map_version
+    }
+
+    /// The version of the list in force; 0 for none.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.held.current.as_ref().map_or(0, List::version)
+    }
+
+    /// What is in force, and what is pending.
+    #[must_use]
+    pub fn held(&self) -> &Stored {
+        &self.held
+    }
+
+    /// Whether a list is in force anywhere.
+    fn is_founded(&self) -> bool {
+        self.held.current.is_some() || self.words.values().any(|word| word.flags & ROOTED != 0)
+    }
+
+    /// Whether what the others know is known here.
+    fn is_informed(&self) -> bool {
+        match self.standing {
+            Standing::Joined | Standing::Alone => true,
+            Standing::Joining | Standing::Comparing => false,
+        }
+    }
+
+    /// Whether that member of a list we hold is gone: no greater list than the one it was gone from has it.
+    fn gone(&self, server: &ServerId) -> Option<Gone> {
+        let (as_of, why) = self.gone.get(server).copied().filter(|_| *server != self.me)?;
+        let is_back = self.held.lists().any(|list| list.version() > as_of && list.holds(server));
+        (as_of <= self.held.top_version() && !is_back).then_some(why)
+    }
+
+    /// Whether that one need not agree to anything.
+    fn is_excused(&self, server: &ServerId) -> bool {
+        match self.gone(server) {
+            Some(Gone::Left) => true,
+            Some(Gone::Struck) => !self.living.contains_key(server),
+            None => false,
+        }
+    }
+
+    fn says(&self, server: &ServerId, top: Digest, flags: u8) -> bool {
+        self.words.get(server).is_some_and(|word| word.top == top && word.flags & flags == flags)
+    }
+
+    // --- inputs ---------------------------------------------------------------------------------------------
+
+    /// How much of the domain is known, and which other BINLDs live. Records that are known go in first.
+    pub fn on_knowledge(&mut self, now: Time, standing: Standing, living: &BTreeSet<ServerId>) {
+        self.standing = standing;
+        self.living.retain(|server, _| living.contains(server));
+        for server in living.iter().filter(|server| **server != self.me).take(ROLL_TOLD_MAX) {
+            self.living.entry(*server).or_insert(now);
+        }
+        self.progress(now);
+    }
+
+    /// A record of kind *domain* of another server appeared or changed, or is gone (`None`).
+    pub fn on_record(&mut self, now: Time, uid: Uid, said: Option<&Part>) {
+        if uid.owner == self.me {
+            return;
+        }
+        let dropped = match said {
+            said if is_part(uid.number) => {
+                let living = &self.living;
+                self.gatherings.on_part(uid.owner, uid.number, said, |owner| living.contains_key(owner)).err()
+            }
+            // What was said once holds for ever.
+            None => None,
+            Some(said) if uid.number == WORD => self.on_word(uid.owner, said).err(),
+            Some(said) => {
+                let told =
+                    said.members.iter().map(|server| self.note_gone(*server, said.version, Gone::Struck));
+                told.collect::<Vec<_>>().into_iter().find_map(Result::err)
+            }
+        };
+        if let Some(why) = dropped {
+            self.out.push_back(Output::Count("dropped.roll", why));
+        }
+        self.progress(now);
+    }
+
+    fn on_word(&mut self, owner: ServerId, said: &Part) -> Result<(), &'static str> {
+        let Some(top) = said.members.first() else {
+            return self.note_gone(owner, said.version, Gone::Left);
+        };
+        if !self.words.contains_key(&owner) && self.words.len() >= ROLL_TOLD_MAX {
+            let members = self.held.members();
+            let is_idle = |server: &ServerId| !members.contains(server) && !self.living.contains_key(server);
+            let idle = self.words.keys().copied().find(is_idle);
+            self.words.remove(&idle.ok_or("too_many")?);
+        }
+        self.words.insert(owner, Word { top: Digest(top.0), flags: said.part });
+        Ok(())
+    }
+
+    fn note_gone(&mut self, server: ServerId, as_of: u32, why: Gone) -> Result<(), &'static str> {
+        if as_of > self.version_max() {
+            return Err("version");
+        }
+        if !self.gone.contains_key(&server) && self.gone.len() >= ROLL_GONE_MAX {
+            let members = self.held.members();
+            let idle = self.gone.keys().copied().find(|server| !members.contains(server));
+            self.gone.remove(&idle.ok_or("too_many")?);
+        }
+        if why == Gone::Left {
+            self.words.remove(&server);
+        }
+        let known = self.gone.entry(server).or_insert((as_of, why));
+        if known.0 < as_of {
+            *known = (as_of, why);
+        }
+        Ok(())
+    }
+
+    /// That server has told us that it leaves for good: it picks nothing any more.
+    pub fn on_left_for_good(&mut self, now: Time, server: ServerId) {
+        if self.note_gone(server, self.held.top_version(), Gone::Left).is_err() {
+            self.out.push_back(Output::Count("dropped.roll", "too_many"));
+        }
+        self.progress(now);
+    }
+
+    /// An operator says that this server is gone for good, and its claims with it. It must not run, nor be started
+    /// again before the list without it is in force, unless it hears the others. `false` if it is us, or no member.
+    pub fn strike_off(&mut self, now: Time, server: ServerId) -> bool {
+        let as_of = self.held.top_version();
+        let is_member = server != self.me && self.held.members().contains(&server);
+        let noted = is_member && self.note_gone(server, as_of, Gone::Struck).is_ok();
+        if noted {
+            self.struck.insert(server, as_of);
+            self.progress(now);
+        }
+        noted
+    }
+
+    /// We leave for good: nothing is ours from now on. [`News::MayEnd`] follows when that is stored and told.
+    pub fn leave(&mut self, now: Time) {
+        self.held.left = true;
+        self.change();
+        self.progress(now);
+    }
+
+    /// The store has what [`Output::Store`] gave it, or failed.
+    pub fn on_stored(&mut self, now: Time, is_stored: bool) {
+        match self.writing.take() {
+            Some(saved) if is_stored => {
+                let leaves = saved.left && !self.saved.left;
+                self.saved = saved;
+                self.progress(now);
+                if leaves {
+                    self.out.push_back(Output::Tell(News::MayEnd));
+                }
+            }
+            Some(_) => {
+                self.changed = true;
+                self.store_at = Some(now + ROLL_STORE_AGAIN);
+                self.progress(now);
+            }
+            None => {}
+        }
+    }
+
+    /// Time has passed. Early, late and repeated calls are harmless.
+    pub fn on_timeout(&mut self, now: Time) {
+        self.progress(now);
+    }
+
+    /// When [`Self::on_timeout`] is wanted next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Deadline> {
+        self.due
+    }
+
+    /// What is to be done next, until there is nothing left.
+    pub fn next_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+}

@@ -1,0 +1,200 @@
+//! What follows from what was heard: a list is taken up, comes into force, is proposed, is stored.
+
+use std::collections::BTreeSet;
+
+use driver::{Deadline, Time};
+use wire::ServerId;
+
+use super::list::List;
+use super::{News, Output, READY, ROOTED, Roll, SETTLED, Saved, Stored};
+use crate::limits::{
+    ROLL_FIRST_MAX, ROLL_JUMP_MAX, ROLL_MEMBERS_MAX, ROLL_PENDING_MAX, ROLL_PROPOSE_MIN, ROLL_SETTLE,
+};
+
+impl Roll {
+    pub(super) fn change(&mut self) {
+        self.changed = true;
+        self.map_version += 1;
+    }
+
+    pub(super) fn progress(&mut self, now: Time) {
+        self.due = None;
+        self.adopt();
+        if self.is_informed() && self.sure_since.is_none() {
+            self.sure_since = Some(now);
+            self.map_version += 1;
+        }
+        self.complete();
+        self.propose(now);
+        self.struck.retain(|server, as_of| {
+            let is_back = |list: &List| list.version() > *as_of && list.holds(server);
+            self.held.lists().any(|list| list.holds(server)) && !self.held.lists().any(is_back)
+        });
+        self.save(now);
+        self.publish();
+    }
+
+    /// The greatest version that is believed.
+    pub(super) fn version_max(&self) -> u32 {
+        match self.held.top_version() {
+            0 => ROLL_FIRST_MAX,
+            version => version.saturating_add(ROLL_JUMP_MAX),
+        }
+    }
+
+    /// Takes up the greatest list that a living server publishes.
+    fn adopt(&mut self) {
+        let ours = self.held.top().map(List::rank);
+        let believed = self.version_max();
+        let is_living = |owner: &ServerId| self.living.contains_key(owner);
+        let heard = self.gatherings.lists().filter(|(owner, _)| is_living(owner)).map(|(_, list)| list);
+        let greater = heard.filter(|list| Some(list.rank()) > ours && list.version() <= believed);
+        let Some(list) = greater.max_by_key(|list| list.rank()).cloned() else { return };
+        // One that is in force elsewhere will make room.
+        if self.held.pending.len() >= ROLL_PENDING_MAX && !self.is_settled_elsewhere(&list) {
+            self.out.push_back(Output::Count("dropped.roll", "too_many_pending"));
+            return;
+        }
+        self.take_up(list);
+    }
+
+    fn take_up(&mut self, list: List) {
+        let version = list.version();
+        if !list.holds(&self.me) {
+            if self.held.lists().any(|held| held.holds(&self.me)) {
+                self.out.push_back(Output::Tell(News::LeftOut));
+            }
+            self.held.left = false;
+        }
+        self.held.pending.push(list);
+        self.change();
+        self.out.push_back(Output::Tell(News::Pending(version)));
+    }
+
+    fn is_settled_elsewhere(&self, list: &List) -> bool {
+        let says = |member: &ServerId| *member != self.me && self.says(member, list.digest(), SETTLED);
+        list.members().iter().any(says)
+    }
+
+    /// Whether all others say that of the last list, those excused left out. Ours must be stored.
+    pub(super) fn all_say(&self, top: &List, flags: u8) -> bool {
+        let says = |member: &ServerId| {
+            *member == self.me || self.is_excused(member) || self.says(member, top.digest(), flags)
+        };
+        self.saved.top == Some(top.rank()) && self.held.members().iter().all(says)
+    }
+
+    /// The last list comes into force if all have taken it up and know that all have.
+    fn complete(&mut self) {
+        let Some(top) = self.held.pending.last() else { return };
+        let is_stored = self.saved.top == Some(top.rank());
+        let is_agreed =
+            || self.is_settled_elsewhere(top) || (self.all_say(top, 0) && self.all_say(top, READY));
+        if !is_stored || !self.is_informed() || !is_agreed() {
+            return;
+        }
+        let version = top.version();
+        self.held.current = self.held.pending.pop();
+        self.held.pending.clear();
+        self.change();
+        self.out.push_back(Output::Tell(News::InForce(version)));
+    }
+
+    /// Proposes a list, if that is for us to do and there is a difference.
+    fn propose(&mut self, now: Time) {
+        let rivals = self.living.keys().filter(|server| self.gone(server).is_none());
+        let is_ours = rivals.min().is_none_or(|lowest| self.me < *lowest) && self.is_informed();
+        let Some(sure_since) = self.sure_since.filter(|_| is_ours) else { return };
+        let members = self.held.members();
+        let (gone, wanted): (BTreeSet<ServerId>, BTreeSet<ServerId>) =
+            members.iter().partition(|server| self.gone(server).is_some());
+        if self.held.left {
+            let is_last = wanted.iter().all(|server| *server == self.me);
+            if is_last && self.living.is_empty() && !members.is_empty() {
+                // Nothing is left to be remembered, by nobody.
+                self.held = Stored { left: true, ..Stored::default() };
+                self.change();
+            }
+            return;
+        }
+        let wanted = self.wanted(now, sure_since, &members, wanted);
+        if self.may_propose(now, sure_since, &gone)
+            && self.held.top().is_none_or(|top| !top.members().iter().eq(&wanted))
+        {
+            self.put_forward(now, wanted);
+        }
+    }
+
+    /// The members that there should be: those that are not gone, and whoever has lived for long enough.
+    fn wanted(
+        &mut self,
+        now: Time,
+        sure_since: Time,
+        members: &BTreeSet<ServerId>,
+        mut wanted: BTreeSet<ServerId>,
+    ) -> BTreeSet<ServerId> {
+        wanted.insert(self.me);
+        let mut wait = Some(sure_since).filter(|since| now.since(*since) < ROLL_SETTLE);
+        for (server, since) in self.living.iter().filter(|(server, _)| !members.contains(server)) {
+            if now.since(*since) < ROLL_SETTLE {
+                wait = Some(wait.map_or(*since, |other| other.min(*since)));
+            } else if wanted.len() < ROLL_MEMBERS_MAX {
+                wanted.insert(*server);
+            }
+        }
+        self.wait_until(
+            wait.map(|since| since + ROLL_SETTLE),
+            "a server has lived for long enough to be a member",
+        );
+        wanted
+    }
+
+    /// One change at a time, unless it is one that may let the last one come into force.
+    fn may_propose(&self, now: Time, sure_since: Time, gone: &BTreeSet<ServerId>) -> bool {
+        let is_gone_from = |list: &List| list.members().iter().any(|server| gone.contains(server));
+        let pending_max = if self.held.top().is_some_and(is_gone_from) { ROLL_PENDING_MAX } else { 1 };
+        now.since(sure_since) >= ROLL_SETTLE && self.held.pending.len() < pending_max
+    }
+
+    fn put_forward(&mut self, now: Time, wanted: BTreeSet<ServerId>) {
+        if let Some(at) = self.proposed_at.map(|at| at + ROLL_PROPOSE_MIN).filter(|at| now < *at) {
+            self.wait_until(Some(at), "the next list may be proposed");
+            return;
+        }
+        let believed = self.version_max();
+        let heard = self.gatherings.lists().map(|(_, list)| list.version()).filter(|it| *it <= believed);
+        let version = heard.max().unwrap_or(0).max(self.held.top_version()).saturating_add(1);
+        self.proposed_at = Some(now);
+        match List::new(version, wanted.into_iter().collect()) {
+            Some(list) => self.take_up(list),
+            None => self.out.push_back(Output::Count("roll", "no_list_possible")),
+        }
+    }
+
+    fn wait_until(&mut self, at: Option<Time>, why: &'static str) {
+        self.due = Deadline::earliest(self.due, at.map(|at| Deadline { at, why }));
+    }
+
+    pub(super) fn to_save(&self) -> Saved {
+        let rooted = if self.held.current.is_some() { ROOTED } else { 0 };
+        let settled = if self.held.pending.is_empty() { SETTLED | READY } else { 0 };
+        let flags = if rooted == 0 { 0 } else { rooted | settled };
+        Saved { top: self.held.top().map(List::rank), flags, left: self.held.left }
+    }
+
+    fn save(&mut self, now: Time) {
+        if !self.changed || self.writing.is_some() {
+            return;
+        }
+        if let Some(at) = self.store_at.filter(|at| now < *at) {
+            self.wait_until(Some(at), "the store is tried again");
+            return;
+        }
+        (self.changed, self.store_at) = (false, None);
+        self.writing = Some(self.to_save());
+        // Who has left, and was the last, has forgotten everything when it comes back.
+        let is_nothing = self.held.top().is_none();
+        let stored = if is_nothing { Stored::default() } else { self.held.clone() };
+        self.out.push_back(Output::Store(stored));
+    }
+}

@@ -1,0 +1,62 @@
+//! What is told: our word, who was struck off here, and the list, if it is for us to publish it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use wire::ServerId;
+use wire::record::{ROLL_MAX, Roll as Part};
+
+use super::list::List;
+use super::{FLAGS, Output, READY, Roll, WORD};
+use crate::limits::ROLL_LIVES;
+
+impl Roll {
+    pub(super) fn publish(&mut self) {
+        let mut wanted = BTreeMap::from_iter(self.word().map(|word| (WORD, word)));
+        for (server, as_of) in &self.struck {
+            let number = u64::from(*as_of) + 1;
+            let said = Part { version: *as_of, part: 0, parts: 1, members: Vec::new() };
+            let list = wanted.entry(number).or_insert(said);
+            if list.members.len() < ROLL_MAX {
+                list.members.push(*server);
+            }
+        }
+        let stored = self.held.top().filter(|top| !self.held.left && self.saved.top == Some(top.rank()));
+        if let Some(top) = stored.filter(|top| self.is_publisher(top)) {
+            if self.published.contains_key(&(top.tag() << 8)) {
+                let parts = self.published.range(top.tag() << 8..=top.tag() << 8 | 0xff);
+                wanted.extend(parts.map(|(number, part)| (*number, part.clone())));
+            } else {
+                wanted.extend(top.parts());
+            }
+        }
+        for number in self.published.keys().filter(|number| !wanted.contains_key(number)) {
+            self.out.push_back(Output::Withdraw(*number));
+        }
+        for (number, part) in wanted.iter().filter(|(number, part)| self.published.get(number) != Some(*part))
+        {
+            self.out.push_back(Output::Publish(*number, ROLL_LIVES, part.clone()));
+        }
+        self.published = wanted;
+    }
+
+    /// Which list we have taken up last.
+    fn word(&self) -> Option<Part> {
+        let (version, digest) = self.saved.top?;
+        let is_ready = self.held.top().is_some_and(|top| self.all_say(top, 0));
+        let ready = if is_ready { READY } else { 0 };
+        let members = if self.saved.left { Vec::new() } else { vec![ServerId(digest.0)] };
+        Some(Part { version, part: self.saved.flags | ready, parts: FLAGS, members })
+    }
+
+    /// The lowest living one that has taken it up; whoever did it before goes on until that one has begun.
+    fn is_publisher(&self, top: &List) -> bool {
+        let mut lower = self.living.keys().filter(|server| **server < self.me);
+        if self.published.contains_key(&(top.tag() << 8)) {
+            let others = self.gatherings.lists().filter(|(_, list)| *list == top).map(|(owner, _)| *owner);
+            let others: BTreeSet<_> = others.collect();
+            !lower.any(|server| others.contains(server))
+        } else {
+            !lower.any(|server| self.says(server, top.digest(), 0))
+        }
+    }
+}
