@@ -6,7 +6,7 @@ use std::fmt::Display;
 use rusqlite::Connection;
 use wire::GroupAddr;
 
-use crate::row::{ClaimRow, ClaimState, ReferenceRow, Rows};
+use crate::row::{ClaimRow, ClaimState, ReferenceRow, RollRow, RollState, Rows};
 use crate::{Header, Kind, columns};
 
 /// A sentence about each thing that is wrong; the damage of the file first, then the records.
@@ -21,6 +21,8 @@ pub(crate) fn check(header: &Header, connection: &Connection) -> rusqlite::Resul
     wrong.extend(strangers(header.kind, &rows));
     wrong.extend(claims(&rows));
     wrong.extend(references(&rows));
+    wrong.extend(roll(&rows.roll));
+    wrong.extend(loans(header, &rows));
     wrong.extend(shared_ethernet(&rows));
     if header.server.is_none() && rows != Rows::default() {
         wrong.push("there are records, but no server id: the daemon never started".to_owned());
@@ -31,8 +33,14 @@ pub(crate) fn check(header: &Header, connection: &Connection) -> rusqlite::Resul
 /// Kinds of records that only the other daemon keeps.
 fn strangers(kind: Kind, rows: &Rows) -> Vec<String> {
     let counts = match kind {
-        Kind::Binld => [("references", rows.references.len()), ("serials", rows.serials.len())],
-        Kind::Mtftpd => [("claims", rows.claims.len()), ("marks", rows.marks.len())],
+        Kind::Binld => vec![("references", rows.references.len()), ("serials", rows.serials.len())],
+        Kind::Mtftpd => vec![
+            ("claims", rows.claims.len()),
+            ("marks", rows.marks.len()),
+            ("lists of boot servers", rows.roll.len()),
+            ("loans", rows.loans.len()),
+            ("legacy servers", rows.legacy.len()),
+        ],
     };
     let there = counts.into_iter().filter(|(_, count)| *count > 0);
     there.map(|(what, count)| format!("the store of {kind} has {count} {what}")).collect()
@@ -86,6 +94,37 @@ fn references(rows: &Rows) -> Vec<String> {
     // An open finds its claim by server port and file.
     let open = |row: &ReferenceRow| format!("port {} and {}", row.server_port, row.file);
     differing(all(), open, |row| row.group, "references with", &mut wrong);
+    wrong
+}
+
+/// One list is in force at most, or was when we left; those that are pending follow it. Each is in order.
+fn roll(rows: &[RollRow]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (number, row) in rows.iter().enumerate() {
+        let list = format!("list {} of boot servers", row.version);
+        if row.members.iter().zip(row.members.iter().skip(1)).any(|(one, next)| one >= next) {
+            wrong.push(format!("{list}: its members are not in order, each once"));
+        }
+        if row.state != RollState::Pending && number > 0 {
+            wrong.push(format!("{list}: it is {}, and an older one is there", row.state));
+        }
+    }
+    wrong
+}
+
+/// Nobody lends to itself, nor what it uses for something else.
+fn loans(header: &Header, rows: &Rows) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for loan in &rows.loans {
+        if header.server == Some(loan.borrower) {
+            wrong.push(format!("loan of {}: to this server itself", loan.group));
+        }
+        let ours = rows.claims.iter().filter(|claim| Some(claim.owner) == header.server);
+        let mut claimed = ours.filter(|claim| claim.group == loan.group && claim.state.is_committed());
+        if claimed.any(|claim| claim.content != loan.content) {
+            wrong.push(format!("loan of {}: we have a claim to it for something else", loan.group));
+        }
+    }
     wrong
 }
 

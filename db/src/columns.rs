@@ -5,7 +5,10 @@ use std::net::Ipv4Addr;
 use rusqlite::{Connection, Row, params};
 use wire::{BootEpoch, Content, FileName, GroupAddr, Layer, Serial, ServerId, ServerType, Stamp};
 
-use crate::row::{Change, ClaimRow, ClaimState, MarkRow, ReferenceRow, RestRow, Rows, SerialRow};
+use crate::row::{
+    Change, ClaimRow, ClaimState, LegacyRow, LoanRow, MarkRow, ReferenceRow, RestRow, RollRow, RollState,
+    Rows, SerialRow,
+};
 
 /// Carries out one change inside a transaction.
 pub(crate) fn write(to: &Connection, change: &Change) -> rusqlite::Result<()> {
@@ -22,13 +25,12 @@ pub(crate) fn write(to: &Connection, change: &Change) -> rusqlite::Result<()> {
             let sql = "INSERT OR REPLACE INTO serial (address, binld, epoch, serial) VALUES (?, ?, ?, ?)";
             execute(to, sql, columns)
         }
-        Change::PutRest(row) => {
-            let stamp = (bits(row.stamp.millis), row.stamp.sender.0);
-            let (server, since) = (row.server.map(|server| server.to_string()), bits(row.since_ms));
-            let columns = params![key(&row.group), server, row.file.as_bytes(), stamp.0, stamp.1, since];
-            let sql = "INSERT OR REPLACE INTO rest (address, mtftp_server, file, stamp_ms, stamp_sender, since_ms) \
-                       VALUES (?, ?, ?, ?, ?, ?)";
-            execute(to, sql, columns)
+        Change::PutRest(row) => put_rest(to, row),
+        Change::SetRoll(rows) => set_roll(to, rows),
+        Change::PutLoan(row) => put_loan(to, row),
+        Change::PutLegacy(row) => {
+            let columns = params![row.address.to_string(), bits(row.heard_ms)];
+            execute(to, "INSERT OR REPLACE INTO legacy (address, heard_ms) VALUES (?, ?)", columns)
         }
         Change::DeleteClaim { group, owner } => {
             execute(to, "DELETE FROM claim WHERE address = ? AND owner = ?", params![key(group), owner.0])
@@ -41,6 +43,10 @@ pub(crate) fn write(to: &Connection, change: &Change) -> rusqlite::Result<()> {
         }
         Change::DeleteMark(group) => execute(to, "DELETE FROM mark WHERE address = ?", params![key(group)]),
         Change::DeleteRest(group) => execute(to, "DELETE FROM rest WHERE address = ?", params![key(group)]),
+        Change::DeleteLoan(group) => execute(to, "DELETE FROM loan WHERE address = ?", params![key(group)]),
+        Change::DeleteLegacy(server) => {
+            execute(to, "DELETE FROM legacy WHERE address = ?", params![server.to_string()])
+        }
         Change::Alive { wall_ms } => execute(to, "UPDATE server SET alive_ms = ?", params![bits(*wall_ms)]),
     }
 }
@@ -89,6 +95,43 @@ fn put_reference(to: &Connection, row: &ReferenceRow) -> rusqlite::Result<()> {
     execute(to, sql, columns)
 }
 
+fn put_rest(to: &Connection, row: &RestRow) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO rest (address, mtftp_server, file, stamp_ms, stamp_sender, since_ms) \
+               VALUES (?, ?, ?, ?, ?, ?)";
+    let columns = params![
+        row.group.to_string(),
+        row.server.map(|server| server.to_string()),
+        row.file.as_bytes(),
+        bits(row.stamp.millis),
+        row.stamp.sender.0,
+        bits(row.since_ms),
+    ];
+    execute(to, sql, columns)
+}
+
+fn set_roll(to: &Connection, rows: &[RollRow]) -> rusqlite::Result<()> {
+    execute(to, "DELETE FROM roll", [])?;
+    for row in rows {
+        let members: Vec<u8> = row.members.iter().flat_map(|member| member.0).collect();
+        let columns = params![row.version, row.digest, row.state.name(), members];
+        execute(to, "INSERT INTO roll (version, digest, state, members) VALUES (?, ?, ?, ?)", columns)?;
+    }
+    Ok(())
+}
+
+fn put_loan(to: &Connection, row: &LoanRow) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO loan (address, borrower, mtftp_server, file, since_ms) \
+               VALUES (?, ?, ?, ?, ?)";
+    let columns = params![
+        row.group.to_string(),
+        row.borrower.0,
+        row.content.server.to_string(),
+        row.content.file.as_bytes(),
+        bits(row.since_ms),
+    ];
+    execute(to, sql, columns)
+}
+
 fn execute(to: &Connection, sql: &str, columns: impl rusqlite::Params) -> rusqlite::Result<()> {
     to.prepare_cached(sql)?.execute(columns).map(drop)
 }
@@ -107,6 +150,9 @@ pub(crate) fn read(from: &Connection) -> rusqlite::Result<(Rows, Vec<String>)> {
         references: table(from, "reference", reference, &mut wrong)?,
         serials: table(from, "serial", serial, &mut wrong)?,
         rests: table(from, "rest", rest, &mut wrong)?,
+        roll: table(from, "roll", roll, &mut wrong)?,
+        loans: table(from, "loan", loan, &mut wrong)?,
+        legacy: table(from, "legacy", legacy, &mut wrong)?,
     };
     rows.sort();
     Ok((rows, wrong))
@@ -121,15 +167,17 @@ fn table<T>(
     decode: fn(&Row<'_>) -> Result<T, Nonsense>,
     wrong: &mut Vec<String>,
 ) -> rusqlite::Result<Vec<T>> {
-    let mut statement = from.prepare(&format!("SELECT * FROM {name} ORDER BY address"))?;
+    let key = if name == "roll" { "version" } else { "address" };
+    let mut statement = from.prepare(&format!("SELECT * FROM {name} ORDER BY {key}"))?;
     let mut found = statement.query([])?;
     let mut rows = Vec::new();
     while let Some(row) = found.next()? {
         match decode(row) {
             Ok(row) => rows.push(row),
             Err(why) => {
-                let address = column::<String>(row, "address").unwrap_or_default();
-                wrong.push(format!("{name} of {}: {why}", address.escape_debug()));
+                let which =
+                    column::<String>(row, key).or_else(|_| Ok::<_, Nonsense>(number(row, key)?.to_string()));
+                wrong.push(format!("{name} of {}: {why}", which.unwrap_or_default().escape_debug()));
             }
         }
     }
@@ -219,4 +267,33 @@ fn rest(row: &Row<'_>) -> Result<RestRow, Nonsense> {
         stamp: stamp(row)?,
         since_ms: number(row, "since_ms")?,
     })
+}
+
+fn roll(row: &Row<'_>) -> Result<RollRow, Nonsense> {
+    let state: String = column(row, "state")?;
+    let known = RollState::ALL.into_iter().find(|known| known.name() == state);
+    let bytes: Vec<u8> = column(row, "members")?;
+    let (members, rest) = bytes.as_chunks::<16>();
+    if !rest.is_empty() {
+        return Err(format!("members: {} bytes are no list of ids", bytes.len()));
+    }
+    Ok(RollRow {
+        version: column(row, "version")?,
+        digest: column(row, "digest")?,
+        state: known.ok_or_else(|| format!("state: {state:?} is unknown"))?,
+        members: members.iter().copied().map(ServerId).collect(),
+    })
+}
+
+fn loan(row: &Row<'_>) -> Result<LoanRow, Nonsense> {
+    Ok(LoanRow {
+        group: group(row)?,
+        borrower: ServerId(column(row, "borrower")?),
+        content: Content { server: ip(row, "mtftp_server")?, file: file(row)? },
+        since_ms: number(row, "since_ms")?,
+    })
+}
+
+fn legacy(row: &Row<'_>) -> Result<LegacyRow, Nonsense> {
+    Ok(LegacyRow { address: ip(row, "address")?, heard_ms: number(row, "heard_ms")? })
 }

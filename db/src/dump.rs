@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use comfy_table::{ContentArrangement, Table};
-use db::{ClaimRow, Header, LEASE_MS, MarkRow, ReferenceRow, RestRow, Rows, SerialRow};
+use db::{
+    ClaimRow, Header, LEASE_MS, LegacyRow, LoanRow, MarkRow, ReferenceRow, RestRow, RollRow, Rows, SerialRow,
+};
 use serde_json::{Value, json};
 use wire::{GroupAddr, ServerId, Stamp};
 
@@ -22,6 +24,9 @@ pub(crate) fn text(out: &mut impl Write, header: &Header, rows: &Rows, now_ms: u
         db::Kind::Binld => {
             claims(out, header, &rows.claims)?;
             marks(out, &rows.marks)?;
+            roll(out, header, &rows.roll)?;
+            loans(out, &rows.loans)?;
+            legacy(out, &rows.legacy)?;
         }
         db::Kind::Mtftpd => {
             references(out, &rows.references, now_ms)?;
@@ -32,8 +37,19 @@ pub(crate) fn text(out: &mut impl Write, header: &Header, rows: &Rows, now_ms: u
     // What does not belong here is shown too: hiding it would help nobody.
     match header.kind {
         db::Kind::Binld if !rows.references.is_empty() => references(out, &rows.references, now_ms),
-        db::Kind::Mtftpd if !rows.claims.is_empty() => claims(out, header, &rows.claims),
-        db::Kind::Binld | db::Kind::Mtftpd => Ok(()),
+        db::Kind::Mtftpd => {
+            if !rows.claims.is_empty() {
+                claims(out, header, &rows.claims)?;
+            }
+            if !rows.roll.is_empty() {
+                roll(out, header, &rows.roll)?;
+            }
+            if !rows.loans.is_empty() {
+                loans(out, &rows.loans)?;
+            }
+            if rows.legacy.is_empty() { Ok(()) } else { legacy(out, &rows.legacy) }
+        }
+        db::Kind::Binld => Ok(()),
     }
 }
 
@@ -62,7 +78,7 @@ fn claims(out: &mut impl Write, header: &Header, rows: &[ClaimRow]) -> io::Resul
             row.layer.0.to_string(),
             row.state.to_string(),
             iso(row.since_ms),
-            if header.server == Some(row.owner) { "this server".to_owned() } else { row.owner.to_string() },
+            server(header, row.owner),
             ports(row.server_port, row.client_port),
             if row.pinned { "pinned" } else { "dynamic" }.to_owned(),
             committed(row.stamp, Some(row.owner)),
@@ -146,6 +162,43 @@ fn rests(out: &mut impl Write, rows: &[RestRow]) -> io::Result<()> {
     table.print(out, &format!("rests: {}", rows.len()))
 }
 
+/// The members of a list below each other: what they share stands in the first line only.
+fn roll(out: &mut impl Write, header: &Header, rows: &[RollRow]) -> io::Result<()> {
+    let mut table = Tabular::new(&["VERSION", "STATE", "DIGEST", "MEMBERS", "MEMBER ID"]);
+    for row in rows {
+        for (number, member) in row.members.iter().enumerate() {
+            let shared = [row.version.to_string(), row.state.to_string(), ServerId(row.digest).to_string()];
+            let mut cells = if number == 0 { shared.to_vec() } else { vec![String::new(); 3] };
+            cells.push(format!("{} of {}", number + 1, row.members.len()));
+            cells.push(server(header, *member));
+            table.row(cells);
+        }
+    }
+    table.print(out, &format!("lists of boot servers: {}", rows.len()))
+}
+
+fn loans(out: &mut impl Write, rows: &[LoanRow]) -> io::Result<()> {
+    let mut table = Tabular::new(&["ADDRESS", "FILE", "MTFTP SERVER", "LENT TO", "SINCE"]);
+    for row in rows {
+        table.row(vec![
+            row.group.to_string(),
+            row.content.file.to_string(),
+            row.content.server.to_string(),
+            row.borrower.to_string(),
+            iso(row.since_ms),
+        ]);
+    }
+    table.print(out, &format!("loans: {}", rows.len()))
+}
+
+fn legacy(out: &mut impl Write, rows: &[LegacyRow]) -> io::Result<()> {
+    let mut table = Tabular::new(&["SERVER ADDRESS", "LAST HEARD"]);
+    for row in rows {
+        table.row(vec![row.address.to_string(), iso(row.heard_ms)]);
+    }
+    table.print(out, &format!("legacy servers: {}", rows.len()))
+}
+
 /// One JSON object a line: the store first, then its records. `…_at` are texts in UTC, `…_ms` the same instants as
 /// numbers.
 pub(crate) fn json(out: &mut impl Write, header: &Header, rows: &Rows, now_ms: u64) -> io::Result<()> {
@@ -163,7 +216,10 @@ pub(crate) fn json(out: &mut impl Write, header: &Header, rows: &Rows, now_ms: u
         .chain(rows.marks.iter().map(mark_json))
         .chain(rows.references.iter().map(|row| reference_json(row, now_ms)))
         .chain(rows.serials.iter().map(serial_json))
-        .chain(rows.rests.iter().map(rest_json));
+        .chain(rows.rests.iter().map(rest_json))
+        .chain(rows.roll.iter().map(roll_json))
+        .chain(rows.loans.iter().map(loan_json))
+        .chain(rows.legacy.iter().map(legacy_json));
     for record in records {
         writeln!(out, "{record}")?;
     }
@@ -241,6 +297,43 @@ fn rest_json(row: &RestRow) -> Value {
         "released_at": iso(row.since_ms),
         "stamp": stamp_json(row.stamp),
     })
+}
+
+fn roll_json(row: &RollRow) -> Value {
+    let members: Vec<String> = row.members.iter().map(ToString::to_string).collect();
+    json!({
+        "record": "roll",
+        "version": row.version,
+        "digest": ServerId(row.digest).to_string(),
+        "state": row.state.name(),
+        "members": members,
+    })
+}
+
+fn loan_json(row: &LoanRow) -> Value {
+    json!({
+        "record": "loan",
+        "address": row.group.to_string(),
+        "file": row.content.file.to_string(),
+        "mtftp_server": row.content.server.to_string(),
+        "borrower": row.borrower.to_string(),
+        "since_ms": row.since_ms,
+        "since_at": iso(row.since_ms),
+    })
+}
+
+fn legacy_json(row: &LegacyRow) -> Value {
+    json!({
+        "record": "legacy",
+        "server_address": row.address.to_string(),
+        "heard_ms": row.heard_ms,
+        "heard_at": iso(row.heard_ms),
+    })
+}
+
+/// Its id, if it is another one.
+fn server(header: &Header, id: ServerId) -> String {
+    if header.server == Some(id) { "this server".to_owned() } else { id.to_string() }
 }
 
 /// How long ago a reference was renewed, in milliseconds, if that is longer than its lease.

@@ -20,5 +20,8 @@ mod schema;
 mod store;
 
 pub use error::StoreError;
-pub use row::{Change, ClaimRow, ClaimState, LEASE_MS, MarkRow, ReferenceRow, RestRow, Rows, SerialRow};
+pub use row::{
+    Change, ClaimRow, ClaimState, LEASE_MS, LegacyRow, LoanRow, MarkRow, ReferenceRow, RestRow, RollRow,
+    RollState, Rows, SerialRow,
+};
 pub use store::{Boot, Header, Kind, Store};

@@ -148,6 +148,73 @@ pub struct RestRow {
     pub since_ms: u64,
 }
 
+/// What a list of boot servers is to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RollState {
+    /// In force here.
+    Current,
+    /// It was in force when we left for good.
+    Left,
+    /// Taken up, and not known to be agreed upon by all.
+    Pending,
+}
+
+impl RollState {
+    /// Every state.
+    pub const ALL: [Self; 3] = [Self::Current, Self::Left, Self::Pending];
+
+    /// As it stands in the store and in the dump.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Left => "left",
+            Self::Pending => "pending",
+        }
+    }
+}
+
+impl fmt::Display for RollState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A list of the boot servers that share the pool. Key: `version` and `digest`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RollRow {
+    /// Rises with every change.
+    pub version: u32,
+    /// Tells two lists of one version apart.
+    pub digest: [u8; 16],
+    /// What it is to us.
+    pub state: RollState,
+    /// Who is in it, in order.
+    pub members: Vec<ServerId>,
+}
+
+/// An address of our slice that we allow another server to use. Key: `group`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoanRow {
+    /// The address.
+    pub group: GroupAddr,
+    /// Who uses it.
+    pub borrower: ServerId,
+    /// What for.
+    pub content: Content,
+    /// Since when: wall clock, milliseconds.
+    pub since_ms: u64,
+}
+
+/// A server that was heard speaking only the frozen packet. Key: `address`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LegacyRow {
+    /// Where it spoke from.
+    pub address: Ipv4Addr,
+    /// When it was last heard: wall clock, milliseconds.
+    pub heard_ms: u64,
+}
+
 /// All that a store holds, each kind sorted by its key.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rows {
@@ -161,6 +228,12 @@ pub struct Rows {
     pub serials: Vec<SerialRow>,
     /// Rests.
     pub rests: Vec<RestRow>,
+    /// The lists of boot servers that we go by.
+    pub roll: Vec<RollRow>,
+    /// Loans.
+    pub loans: Vec<LoanRow>,
+    /// Servers that speak only the frozen packet.
+    pub legacy: Vec<LegacyRow>,
 }
 
 impl Rows {
@@ -171,6 +244,9 @@ impl Rows {
         self.references.sort_by_key(|row| (row.group, row.binld));
         self.serials.sort_by_key(|row| (row.group, row.binld));
         self.rests.sort_by_key(|row| row.group);
+        self.roll.sort_by_key(|row| (row.version, row.digest));
+        self.loans.sort_by_key(|row| row.group);
+        self.legacy.sort_by_key(|row| row.address);
     }
 }
 
@@ -212,6 +288,16 @@ pub enum Change {
     PutRest(RestRow),
     /// Forgets the rest of an address.
     DeleteRest(GroupAddr),
+    /// Writes all lists of boot servers, in place of those that are there.
+    SetRoll(Vec<RollRow>),
+    /// Writes a loan.
+    PutLoan(LoanRow),
+    /// Forgets the loan of an address.
+    DeleteLoan(GroupAddr),
+    /// Writes a server that speaks only the frozen packet.
+    PutLegacy(LegacyRow),
+    /// Forgets such a server.
+    DeleteLegacy(Ipv4Addr),
     /// Says that the daemon was alive at this time.
     Alive {
         /// Wall clock, milliseconds.

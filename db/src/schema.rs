@@ -11,10 +11,11 @@ use crate::{Kind, StoreError};
 const APPLICATION_ID: i64 = 0x7078_656d;
 
 /// Number n at place n-1; in `PRAGMA user_version`.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("../migrations/0001.sql"), include_str!("../migrations/0002.sql")];
 
 /// The schema this program knows.
-pub(crate) const VERSION: i64 = 1;
+pub(crate) const VERSION: i64 = 2;
 
 /// A reader holds the store for moments only: who waits longer has met something else.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use db::{Change, Kind, MarkRow, Store, StoreError};
+use db::{Change, Kind, MarkRow, RollRow, RollState, Store, StoreError};
 use wire::{BootEpoch, GroupAddr, ServerId};
 
 const US: ServerId = ServerId([0xaa; 16]);
@@ -35,10 +35,10 @@ fn sql(path: &Path, statement: &str) {
 fn a_newer_store_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = made(dir.path(), Kind::Binld);
-    sql(&path, "PRAGMA user_version = 2");
+    sql(&path, "PRAGMA user_version = 3");
     let before = fs::read(&path).unwrap();
     let error = Store::open(&path, Kind::Binld).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, StoreError::Newer { found: 3, known: 2, .. }), "{error}");
     assert!(
         error.to_string().contains("some.db") && error.to_string().contains("install the newer"),
         "{error}"
@@ -46,6 +46,55 @@ fn a_newer_store_is_refused_and_left_alone() {
     let error = Store::open_read_only(&path).unwrap_err();
     assert!(matches!(error, StoreError::Newer { .. }), "{error}");
     assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+/// A store as a daemon of schema 1 left it.
+fn old(dir: &Path) -> PathBuf {
+    let path = dir.join("some.db");
+    sql(&path, include_str!("../migrations/0001.sql"));
+    sql(
+        &path,
+        "PRAGMA journal_mode = WAL; PRAGMA application_id = 0x7078656d; PRAGMA user_version = 1;
+         INSERT INTO server (one, kind, id, boot_epoch) VALUES (1, 'binld', zeroblob(16), 7);
+         INSERT INTO mark VALUES ('239.255.0.1', 5, 'old')",
+    );
+    path
+}
+
+#[test]
+fn an_older_store_is_brought_up_to_date_when_it_is_opened_to_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = old(dir.path());
+    let before = fs::read(&path).unwrap();
+    let error = Store::open_read_only(&path).unwrap_err();
+    assert!(matches!(error, StoreError::Older { found: 1, known: 2, .. }), "{error}");
+    let error = Store::open(&path, Kind::Mtftpd).unwrap_err();
+    assert!(matches!(error, StoreError::WrongKind { .. }), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), before, "a refused store is left as it is");
+    let list = RollRow { version: 1, digest: [2; 16], state: RollState::Current, members: vec![US] };
+    for _ in 0..2 {
+        let mut store = Store::open(&path, Kind::Binld).unwrap();
+        assert_eq!(store.header().unwrap().schema, 2);
+        assert_eq!(store.boot(0, US).unwrap().epoch, store.header().unwrap().epoch);
+        assert_eq!(store.load().unwrap().marks.len(), 1, "what was there is there");
+        store.apply(&[Change::SetRoll(vec![list.clone()])]).unwrap();
+        assert_eq!(store.load().unwrap().roll, std::slice::from_ref(&list));
+        assert_eq!(store.check().unwrap(), Vec::<String>::new());
+    }
+    assert_eq!(Store::open_read_only(&path).unwrap().load().unwrap().roll, [list]);
+}
+
+/// All steps or none: what is in the way of the second one leaves the first as it was.
+#[test]
+fn a_migration_that_fails_leaves_the_older_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = old(dir.path());
+    sql(&path, "CREATE TABLE legacy (surprise TEXT)");
+    assert!(Store::open(&path, Kind::Binld).is_err());
+    let error = Store::open_read_only(&path).unwrap_err();
+    assert!(matches!(error, StoreError::Older { found: 1, .. }), "{error}");
+    sql(&path, "DROP TABLE legacy");
+    assert_eq!(Store::open(&path, Kind::Binld).unwrap().load().unwrap().marks.len(), 1);
 }
 
 #[test]

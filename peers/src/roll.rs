@@ -181,6 +181,8 @@ pub struct Roll {
     saved: Saved,
     /// When the store is tried again.
     store_at: Option<Time>,
+    /// We leave in this life: no list takes us in again.
+    leaves: bool,
     /// Counts changes of `held`, and of whether it counts.
     map_version: u64,
     standing: Standing,
@@ -218,6 +220,7 @@ impl Roll {
             writing: None,
             saved: Saved::default(),
             store_at: None,
+            leaves: false,
             map_version: 0,
             standing: Standing::Joining,
             sure_since: None,
@@ -232,6 +235,8 @@ impl Roll {
             out: VecDeque::new(),
         };
         roll.held.pending.sort_by_key(List::rank);
+        // Who left, and heard of the list without it, is a newcomer.
+        roll.held.left &= roll.held.top().is_some_and(|top| top.holds(&me));
         roll.saved = roll.to_save();
         roll.publish();
         roll
@@ -308,6 +313,11 @@ impl Roll {
             Some(Gone::Struck) => !self.living.contains_key(server),
             None => false,
         }
+    }
+
+    /// Whether that one has said nothing since it left.
+    fn is_away(&self, server: &ServerId) -> bool {
+        self.gone.get(server).is_some_and(|(_, why)| *why == Gone::Left) && !self.words.contains_key(server)
     }
 
     fn says(&self, server: &ServerId, top: Digest, flags: u8) -> bool {
@@ -407,7 +417,7 @@ impl Roll {
 
     /// We leave for good: nothing is ours from now on. [`News::MayEnd`] follows when that is stored and told.
     pub fn leave(&mut self, now: Time) {
-        self.held.left = true;
+        (self.leaves, self.held.left) = (true, true);
         self.change();
         self.progress(now);
     }

@@ -2,7 +2,10 @@ use std::net::Ipv4Addr;
 
 use wire::{BootEpoch, Content, FileName, Layer, Serial, ServerId, ServerType, Stamp};
 
-use crate::{Change, ClaimRow, ClaimState, Kind, ReferenceRow, SerialRow, Store};
+use crate::{
+    Change, ClaimRow, ClaimState, Kind, LegacyRow, LoanRow, ReferenceRow, RollRow, RollState, SerialRow,
+    Store,
+};
 
 const US: ServerId = ServerId([1; 16]);
 const PEER: ServerId = ServerId([2; 16]);
@@ -124,6 +127,49 @@ fn records_of_the_other_daemon_are_reported() {
     one(&found(Kind::Mtftpd, &[Change::PutClaim(claim(255, 1, "a"))]), &["store of mtftpd has 1 claims"]);
     let row = kept(&reference(1, US, "a"));
     one(&found(Kind::Binld, &[Change::PutSerial(row)]), &["store of binld has 1 serials"]);
+}
+
+fn list(version: u32, state: RollState, members: &[ServerId]) -> RollRow {
+    RollRow { version, digest: [3; 16], state, members: members.to_vec() }
+}
+
+#[test]
+fn lists_that_no_server_can_have_are_reported() {
+    let of = |rows: &[RollRow]| found(Kind::Binld, &[Change::SetRoll(rows.to_vec())]);
+    let (current, left, pending) = (RollState::Current, RollState::Left, RollState::Pending);
+    let none: [String; 0] = [];
+    assert_eq!(of(&[list(1, current, &[US, PEER]), list(3, pending, &[US])]), none);
+    assert_eq!(of(&[list(1, left, &[US]), list(2, pending, &[US]), list(3, pending, &[PEER])]), none);
+    one(&of(&[list(4, current, &[PEER, US])]), &["list 4", "order"]);
+    one(&of(&[list(4, current, &[US, US])]), &["list 4", "once"]);
+    one(&of(&[list(4, current, &[US]), list(5, left, &[US])]), &["list 5", "left, and an older one"]);
+    one(&of(&[list(4, pending, &[US]), list(5, current, &[US])]), &["list 5", "current, and an older one"]);
+}
+
+fn loan(borrower: ServerId, name: &str) -> LoanRow {
+    let ClaimRow { group, content, .. } = claim(255, 1, name);
+    LoanRow { group, borrower, content, since_ms: 1 }
+}
+
+#[test]
+fn loans_of_what_we_use_ourselves_are_reported() {
+    let of = |row: LoanRow| found(Kind::Binld, &[Change::PutClaim(claim(255, 1, "a")), Change::PutLoan(row)]);
+    let none: [String; 0] = [];
+    assert_eq!(of(loan(PEER, "a")), none);
+    one(&of(loan(US, "a")), &["loan of 239.255.0.1", "itself"]);
+    one(&of(loan(PEER, "b")), &["loan of 239.255.0.1", "something else"]);
+    let theirs = ClaimRow { owner: PEER, ..claim(255, 1, "b") };
+    assert_eq!(found(Kind::Binld, &[Change::PutClaim(theirs), Change::PutLoan(loan(PEER, "b"))]), none);
+}
+
+#[test]
+fn an_mtftp_server_has_nothing_of_a_domain() {
+    let of = |change| found(Kind::Mtftpd, &[change]);
+    let lists = Change::SetRoll(vec![list(1, RollState::Current, &[US])]);
+    one(&of(lists), &["store of mtftpd has 1 lists of boot servers"]);
+    one(&of(Change::PutLoan(loan(PEER, "a"))), &["1 loans"]);
+    let legacy = LegacyRow { address: Ipv4Addr::new(10, 0, 0, 1), heard_ms: 1 };
+    one(&of(Change::PutLegacy(legacy)), &["1 legacy servers"]);
 }
 
 #[test]

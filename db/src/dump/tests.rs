@@ -1,6 +1,6 @@
 use std::net::Ipv4Addr;
 
-use db::{ClaimState, Kind};
+use db::{ClaimState, Kind, RollState};
 use wire::{BootEpoch, Content, FileName, Layer, Serial, ServerId, ServerType};
 
 use super::*;
@@ -10,7 +10,7 @@ const PEER: ServerId = ServerId([0xbb; 16]);
 const T: u64 = 1_795_931_111_000;
 
 fn header(kind: Kind) -> Header {
-    Header { kind, server: Some(US), epoch: BootEpoch(1_795_931_000), last_alive_ms: T + 5, schema: 1 }
+    Header { kind, server: Some(US), epoch: BootEpoch(1_795_931_000), last_alive_ms: T + 5, schema: 2 }
 }
 
 fn claim(address: &str, file: &[u8], item: &str) -> ClaimRow {
@@ -46,6 +46,25 @@ fn reference(address: &str, binld: ServerId, from: u8) -> ReferenceRow {
     }
 }
 
+fn lists() -> Vec<RollRow> {
+    let list = |version, state, members: &[ServerId]| RollRow {
+        version,
+        digest: [0xd1; 16],
+        state,
+        members: members.to_vec(),
+    };
+    vec![list(4, RollState::Current, &[US, PEER]), list(5, RollState::Pending, &[PEER])]
+}
+
+fn loan() -> LoanRow {
+    let ClaimRow { group, content, .. } = claim("239.255.8.8", b"lent", "");
+    LoanRow { group, borrower: PEER, content, since_ms: T }
+}
+
+fn legacy() -> LegacyRow {
+    LegacyRow { address: Ipv4Addr::new(10, 0, 0, 77), heard_ms: T }
+}
+
 fn printed(header: &Header, rows: &Rows) -> String {
     let mut out = Vec::new();
     text(&mut out, header, rows, T + 60_000 + LEASE_MS - 1).unwrap();
@@ -68,6 +87,9 @@ fn a_binlds_store_says_who_carries_what_since_when() {
             until_ms: T + 5_000,
             why: "echo from 10.0.0.2".to_owned(),
         }],
+        roll: lists(),
+        loans: vec![loan()],
+        legacy: vec![legacy()],
         ..Rows::default()
     };
     assert_eq!(printed(&header(Kind::Binld), &rows), include_str!("binld.txt"));
@@ -107,7 +129,14 @@ fn an_mtftp_servers_store_lists_the_binlds_of_each_address() {
 fn an_empty_store_is_shown_as_such() {
     let header = Header { server: None, epoch: BootEpoch(0), last_alive_ms: 0, ..header(Kind::Binld) };
     let text = printed(&header, &Rows::default());
-    for line in ["server id   none yet", "last alive  never", "claims: 0", "marks: 0", "rests: 0"] {
+    for line in [
+        "server id   none yet",
+        "last alive  never",
+        "claims: 0",
+        "marks: 0",
+        "rests: 0",
+        "lists of boot servers: 0",
+    ] {
         assert!(text.lines().any(|one| one == line), "{line} in\n{text}");
     }
 }
@@ -118,6 +147,11 @@ fn records_of_the_other_daemon_are_not_hidden() {
     assert!(printed(&header(Kind::Mtftpd), &rows).contains("claims: 1"));
     let rows = Rows { references: vec![reference("239.255.1.1", US, 1)], ..Rows::default() };
     assert!(printed(&header(Kind::Binld), &rows).contains("references: 1"));
+    let rows = Rows { roll: lists(), loans: vec![loan()], legacy: vec![legacy()], ..Rows::default() };
+    let text = printed(&header(Kind::Mtftpd), &rows);
+    for line in ["lists of boot servers: 2", "loans: 1", "legacy servers: 1"] {
+        assert!(text.lines().any(|one| one == line), "{line} in\n{text}");
+    }
 }
 
 #[test]
@@ -125,6 +159,9 @@ fn json_lines_hold_every_record_with_numbers_and_texts() {
     let rows = Rows {
         claims: vec![claim("239.255.1.1", b"a\xff", "item \"x\"\n")],
         references: vec![reference("239.255.1.1", PEER, 2)],
+        roll: lists(),
+        loans: vec![loan()],
+        legacy: vec![legacy()],
         ..Rows::default()
     };
     let mut out = Vec::new();
@@ -133,7 +170,7 @@ fn json_lines_hold_every_record_with_numbers_and_texts() {
         String::from_utf8(out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(
         lines.iter().map(|line| line["record"].as_str().unwrap()).collect::<Vec<_>>(),
-        ["store", "claim", "reference"]
+        ["store", "claim", "reference", "roll", "roll", "loan", "legacy"]
     );
     assert_eq!(lines[0]["server"], "aa".repeat(16));
     assert_eq!(lines[0]["boot_epoch"], 1_795_931_000);
@@ -144,6 +181,12 @@ fn json_lines_hold_every_record_with_numbers_and_texts() {
     assert_eq!(lines[1]["stamp"]["sender"], "aa".repeat(16));
     assert_eq!(lines[2]["binld_address"], "10.0.0.2");
     assert_eq!(lines[2]["renewed_at"], "2026-11-29T05:46:11.000Z");
+    assert_eq!((&lines[3]["version"], &lines[3]["state"]), (&json!(4), &json!("current")));
+    assert_eq!(lines[3]["members"], json!(["aa".repeat(16), "bb".repeat(16)]));
+    assert_eq!(lines[4]["digest"], "d1".repeat(16));
+    assert_eq!((&lines[5]["file"], &lines[5]["borrower"]), (&json!("lent"), &json!("bb".repeat(16))));
+    assert_eq!(lines[6]["server_address"], "10.0.0.77");
+    assert_eq!(lines[6]["heard_at"], "2026-11-29T05:45:11.000Z");
 }
 
 /// G12: fresh, stale by a hair, by an hour, by days; a renewal from the future is fresh.

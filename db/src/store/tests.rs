@@ -3,7 +3,9 @@ use std::net::Ipv4Addr;
 use wire::{Content, FileName, GroupAddr, Layer, Serial, ServerType, Stamp};
 
 use super::*;
-use crate::row::{ClaimRow, ClaimState, MarkRow, ReferenceRow, RestRow, SerialRow};
+use crate::row::{
+    ClaimRow, ClaimState, LegacyRow, LoanRow, MarkRow, ReferenceRow, RestRow, RollRow, RollState, SerialRow,
+};
 
 const US: ServerId = ServerId([0xaa; 16]);
 const PEER: ServerId = ServerId([0xbb; 16]);
@@ -67,6 +69,19 @@ fn rest(address: GroupAddr) -> RestRow {
     RestRow { group: address, server, file: file(b"old"), stamp: stamp(0), since_ms: 11 }
 }
 
+fn list(version: u32, digest: u8, state: RollState) -> RollRow {
+    RollRow { version, digest: [digest; 16], state, members: vec![US, PEER] }
+}
+
+fn loan(address: GroupAddr) -> LoanRow {
+    let content = Content { server: Ipv4Addr::new(10, 0, 0, 3), file: file(b"lent \xff") };
+    LoanRow { group: address, borrower: PEER, content, since_ms: u64::MAX }
+}
+
+fn legacy(last: u8) -> LegacyRow {
+    LegacyRow { address: Ipv4Addr::new(10, 0, 0, last), heard_ms: u64::MAX }
+}
+
 /// Something of every kind.
 fn everything() -> (Vec<Change>, Rows) {
     let (a, b) = (group(1, 2), group(1, 10));
@@ -77,12 +92,24 @@ fn everything() -> (Vec<Change>, Rows) {
         references: vec![reference(a, US), reference(a, PEER), reference(b, US)],
         serials: vec![serial(a, US), serial(b, PEER)],
         rests: vec![rest(a), rest(b)],
+        // Two of one version; the greatest one last.
+        roll: vec![
+            list(9, 0xff, RollState::Current),
+            list(10, 1, RollState::Pending),
+            list(10, 2, RollState::Pending),
+            list(u32::MAX, 0, RollState::Pending),
+        ],
+        loans: vec![loan(a), loan(b)],
+        legacy: vec![legacy(9), legacy(10)],
     };
     let mut changes: Vec<Change> = rows.claims.iter().cloned().map(Change::PutClaim).collect();
     changes.extend(rows.marks.iter().cloned().map(Change::PutMark));
     changes.extend(rows.references.iter().cloned().map(Change::PutReference));
     changes.extend(rows.serials.iter().cloned().map(Change::PutSerial));
     changes.extend(rows.rests.iter().cloned().map(Change::PutRest));
+    changes.extend(rows.loans.iter().cloned().map(Change::PutLoan));
+    changes.extend(rows.legacy.iter().cloned().map(Change::PutLegacy));
+    changes.push(Change::SetRoll(rows.roll.iter().rev().cloned().collect()));
     changes.reverse();
     (changes, rows)
 }
@@ -116,7 +143,12 @@ fn puts_replace_by_key_and_deletes_take_just_their_key() {
             Change::DeleteReference { group: a, binld: US },
             Change::DeleteSerial { group: b, binld: PEER },
             Change::DeleteRest(a),
+            Change::DeleteLoan(a),
+            Change::DeleteLegacy(Ipv4Addr::new(10, 0, 0, 10)),
+            Change::SetRoll(vec![list(11, 1, RollState::Left)]),
             // What is not there.
+            Change::DeleteLoan(group(7, 7)),
+            Change::DeleteLegacy(Ipv4Addr::new(10, 0, 0, 11)),
             Change::DeleteRest(group(7, 7)),
             Change::DeleteSerial { group: b, binld: US },
         ])
@@ -126,6 +158,9 @@ fn puts_replace_by_key_and_deletes_take_just_their_key() {
     rows.references = vec![reference(a, PEER), reference(b, US)];
     rows.serials = vec![serial(a, US)];
     rows.rests = vec![rest(b)];
+    rows.loans = vec![loan(b)];
+    rows.legacy = vec![legacy(9)];
+    rows.roll = vec![list(11, 1, RollState::Left)];
     assert_eq!(store.load().unwrap(), rows);
     // In order: the last word counts.
     store.apply(&[Change::PutMark(mark(b)), Change::DeleteMark(b)]).unwrap();
@@ -140,6 +175,25 @@ fn all_states_come_back() {
         store.apply(&[Change::PutClaim(claim(group(1, 1), state))]).unwrap();
         assert_eq!(store.load().unwrap().claims, [claim(group(1, 1), state)]);
     }
+}
+
+#[test]
+fn all_lists_of_boot_servers_come_back() {
+    let mut store = Store::in_memory(Kind::Binld).unwrap();
+    for state in RollState::ALL {
+        let row = list(1, 1, state);
+        // A thousand is the most.
+        let members = (0..1000_u128).map(|number| ServerId(number.to_be_bytes())).collect();
+        let rows = vec![row, RollRow { members, ..list(2, 2, RollState::Pending) }];
+        store.apply(&[Change::SetRoll(rows.clone())]).unwrap();
+        assert_eq!(store.load().unwrap().roll, rows);
+    }
+    // One that cannot be written leaves the others.
+    let none = RollRow { members: Vec::new(), ..list(3, 3, RollState::Pending) };
+    assert!(store.apply(&[Change::SetRoll(vec![list(3, 3, RollState::Current), none])]).is_err());
+    assert_eq!(store.load().unwrap().roll.len(), 2);
+    store.apply(&[Change::SetRoll(Vec::new())]).unwrap();
+    assert_eq!(store.load().unwrap(), Rows::default());
 }
 
 #[test]
@@ -198,4 +252,10 @@ fn a_row_of_nonsense_is_named() {
     store.connection.execute(insert, []).unwrap();
     let error = store.load().unwrap_err().to_string();
     assert!(error.contains("mark of 10.1.2.3") && error.contains("not a multicast address"), "{error}");
+    store.connection.execute("DELETE FROM mark", []).unwrap();
+    store.connection.execute("PRAGMA ignore_check_constraints = ON", []).unwrap();
+    let insert = "INSERT INTO roll (version, digest, state, members) VALUES (7, zeroblob(16), 'current', zeroblob(17))";
+    store.connection.execute(insert, []).unwrap();
+    let error = store.load().unwrap_err().to_string();
+    assert!(error.contains("roll of 7") && error.contains("17 bytes"), "{error}");
 }

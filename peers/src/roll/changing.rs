@@ -64,7 +64,7 @@ impl Roll {
             if self.held.lists().any(|held| held.holds(&self.me)) {
                 self.out.push_back(Output::Tell(News::LeftOut));
             }
-            self.held.left = false;
+            self.held.left = self.leaves;
         }
         self.held.pending.push(list);
         self.change();
@@ -135,7 +135,8 @@ impl Roll {
     ) -> BTreeSet<ServerId> {
         wanted.insert(self.me);
         let mut wait = Some(sure_since).filter(|since| now.since(*since) < ROLL_SETTLE);
-        for (server, since) in self.living.iter().filter(|(server, _)| !members.contains(server)) {
+        let is_new = |server: &ServerId| !members.contains(server) && !self.is_away(server);
+        for (server, since) in self.living.iter().filter(|(server, _)| is_new(server)) {
             if now.since(*since) < ROLL_SETTLE {
                 wait = Some(wait.map_or(*since, |other| other.min(*since)));
             } else if wanted.len() < ROLL_MEMBERS_MAX {

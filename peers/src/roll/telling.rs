@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use wire::ServerId;
 use wire::record::{ROLL_MAX, Roll as Part};
 
-use super::list::List;
+use super::list::{List, is_part};
 use super::{FLAGS, Output, READY, Roll, WORD};
 use crate::limits::ROLL_LIVES;
 
@@ -20,14 +20,15 @@ impl Roll {
                 list.members.push(*server);
             }
         }
-        let stored = self.held.top().filter(|top| !self.held.left && self.saved.top == Some(top.rank()));
-        if let Some(top) = stored.filter(|top| self.is_publisher(top)) {
-            if self.published.contains_key(&(top.tag() << 8)) {
-                let parts = self.published.range(top.tag() << 8..=top.tag() << 8 | 0xff);
-                wanted.extend(parts.map(|(number, part)| (*number, part.clone())));
-            } else {
+        let top = self.held.top().filter(|_| !self.held.left);
+        if let Some(top) = top.filter(|top| self.saved.top == Some(top.rank())) {
+            if self.is_publisher(top) {
                 wanted.extend(top.parts());
             }
+        } else if top.is_some() {
+            // Until the next one is stored.
+            let parts = self.published.iter().filter(|(number, _)| is_part(**number));
+            wanted.extend(parts.map(|(number, part)| (*number, part.clone())));
         }
         for number in self.published.keys().filter(|number| !wanted.contains_key(number)) {
             self.out.push_back(Output::Withdraw(*number));

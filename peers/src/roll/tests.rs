@@ -1,6 +1,7 @@
-//! One machine against hostile records; small nets in which much goes wrong.
+//! One machine against hostile records; small nets in which much goes wrong ([`nets`]).
 
 mod net;
+mod nets;
 
 use std::time::Duration;
 
@@ -8,13 +9,10 @@ use wire::record::{ROLL_MAX, RecordKind};
 
 use super::*;
 use crate::limits::{
-    ROLL_FIRST_MAX, ROLL_GATHERINGS_MAX, ROLL_JUMP_MAX, ROLL_MEMBERS_MAX, ROLL_PENDING_MAX, ROLL_SETTLE,
+    ROLL_FIRST_MAX, ROLL_GATHERINGS_MAX, ROLL_GONE_MAX, ROLL_JUMP_MAX, ROLL_LIVES, ROLL_PARTS_MAX,
+    ROLL_PENDING_MAX, ROLL_SETTLE, ROLL_TOLD_MAX, ROLL_VERSION_MAX,
 };
-use net::{Net, sample};
-
-fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
+use net::sample;
 
 fn at(millis: u64) -> Time {
     Time::ZERO + Duration::from_millis(millis)
@@ -30,129 +28,357 @@ fn list(version: u32, members: &[u16]) -> List {
     List::new(version, members.iter().map(|number| id(*number)).collect()).unwrap()
 }
 
-// --- nets -------------------------------------------------------------------------------------------------------
+const ME: u16 = 100;
 
-/// All that run have one list, of just those that run, and every address is in one slice.
-fn check_agreement(net: &Net, seed: u64) {
-    let up = net.up();
-    let is_agreed = |index: &usize| net.roll(*index).held().pending.is_empty();
-    assert!(up.iter().all(is_agreed), "seed {seed}: {}", net.show());
-    let mut ids: Vec<ServerId> = up.iter().map(|index| net.nodes[*index].id).collect();
-    ids.sort();
-    for index in &up {
-        let held = net.roll(*index).held();
-        assert_eq!(held.current.as_ref().map(List::members), Some(&ids[..]), "seed {seed}: {}", net.show());
-    }
-    for group in sample() {
-        let owners = up.iter().filter(|index| net.roll(**index).slice(group) == Slice::Ours);
-        assert_eq!(owners.count(), 1, "seed {seed}: {group}");
+/// Joined, with these living, since long ago.
+fn machine(stored: Stored, living: &[u16]) -> Roll {
+    let mut roll = Roll::recover(id(ME), stored);
+    know(&mut roll, at(0), living);
+    drop(outputs(&mut roll));
+    roll
+}
+
+fn know(roll: &mut Roll, now: Time, living: &[u16]) {
+    let living = living.iter().map(|number| id(*number)).collect();
+    roll.on_knowledge(now, Standing::Joined, &living);
+}
+
+fn outputs(roll: &mut Roll) -> Vec<Output> {
+    std::iter::from_fn(|| roll.next_output()).collect()
+}
+
+fn counts(roll: &mut Roll) -> Vec<&'static str> {
+    let count = |output| match output {
+        Output::Count("dropped.roll", what) => Some(what),
+        Output::Count(..)
+        | Output::Store(_)
+        | Output::Publish(..)
+        | Output::Withdraw(_)
+        | Output::Tell(_) => None,
+    };
+    outputs(roll).into_iter().filter_map(count).collect()
+}
+
+fn uid(owner: u16, number: u64) -> Uid {
+    Uid { owner: id(owner), kind: RecordKind::Domain, number }
+}
+
+fn hear(roll: &mut Roll, owner: u16, list: &List) {
+    for (number, part) in list.parts() {
+        roll.on_record(at(10), uid(owner, number), Some(&part));
     }
 }
 
-/// Until all agree; the time it took.
-fn settle(net: &mut Net, seed: u64, span: Duration) {
-    net.run(span);
-    check_agreement(net, seed);
+fn in_force(list: &List) -> Stored {
+    Stored { current: Some(list.clone()), ..Stored::default() }
+}
+
+fn many(count: u16) -> Vec<u16> {
+    (1..=count).collect()
+}
+
+/// Golden: all members must reckon alike, whatever version of the program they run.
+#[test]
+fn owners_and_digests_never_change() {
+    let group: GroupAddr = "239.255.220.102".parse().unwrap();
+    let server = ServerId(std::array::from_fn(|byte| u8::try_from(byte * 16 + 1).unwrap()));
+    assert_eq!(rendezvous(group, &server), 17_728_334_709_184_234_751);
+    assert_eq!(list(7, &many(5)).owner(group), Some(id(4)));
+    assert_eq!(
+        list(7, &many(5)).digest().0,
+        [151, 240, 80, 117, 59, 83, 221, 107, 4, 29, 180, 250, 193, 214, 126, 240]
+    );
+    let long = list(7, &many(1000));
+    assert_eq!(long.digest().0, [1, 98, 208, 90, 72, 175, 62, 72, 154, 148, 21, 199, 186, 84, 231, 145]);
+    // Each has about a fifth of the pool, and who is added takes only what becomes its own.
+    let (five, six) = (list(7, &many(5)), list(8, &many(6)));
+    let shares = (1..=5).map(|one| sample().filter(|group| five.owner(*group) == Some(id(one))).count());
+    assert!(shares.clone().all(|share| (20..=60).contains(&share)), "{:?}", shares.collect::<Vec<_>>());
+    assert!(sample().all(|group| six.owner(group) == five.owner(group) || six.owner(group) == Some(id(6))));
 }
 
 #[test]
-fn servers_that_start_together_agree_and_share_the_pool() {
-    for seed in 0..20 {
-        let mut net = Net::new(5, seed);
-        settle(&mut net, seed, secs(12));
-        assert_eq!(net.exceptions, 0);
-        net.join(0);
-        settle(&mut net, seed, secs(8));
+fn lists_are_told_apart_and_checked() {
+    assert_ne!(list(7, &[1, 2]).digest(), list(8, &[1, 2]).digest());
+    assert_ne!(list(7, &[1, 2]).digest(), list(7, &[1, 3]).digest());
+    for (version, members) in
+        [(0, vec![1]), (u32::MAX, vec![1]), (1, vec![]), (1, vec![2, 1]), (1, vec![1, 1])]
+    {
+        let members = members.into_iter().map(id).collect();
+        assert_eq!(List::new(version, members), None);
     }
-}
-
-/// Faults, one a second; the operator keeps to the contract of [`Roll::strike_off`].
-fn faults(net: &mut Net, seconds: u64) -> Vec<usize> {
-    let mut struck = Vec::new();
-    for _ in 0..seconds {
-        let fault = net.draw.below(10);
-        let node = usize::try_from(net.draw.below(net.nodes.len() as u64)).unwrap();
-        let is_up = net.nodes[node].roll.is_some();
-        let helper = net.up().into_iter().find(|other| *other != node);
-        match (fault, helper) {
-            (0, _) if is_up => net.crash(node),
-            (1..=3, _) if !is_up && !struck.contains(&node) => net.start(node),
-            (4, _) if net.nodes.len() < 7 => {
-                let side = usize::try_from(net.draw.below(2)).unwrap();
-                let _ = net.join(side);
-            }
-            (5, _) => {
-                for node in 0..net.nodes.len() {
-                    net.nodes[node].side = usize::try_from(net.draw.below(2)).unwrap();
-                }
-            }
-            (6, _) => net.nodes.iter_mut().for_each(|node| node.side = 0),
-            (7, _) if is_up && net.draw.chance(300_000) => net.act(node, Roll::leave),
-            (8, Some(helper)) if !is_up && net.draw.chance(300_000) => {
-                let id = net.nodes[node].id;
-                if net.act(helper, |roll, now| roll.strike_off(now, id)) {
-                    struck.push(node);
-                }
-            }
-            _ => {}
-        }
-        let millis = 300 + net.draw.below(1500);
-        net.run(Duration::from_millis(millis));
-        for node in net.up() {
-            if net.nodes[node].news.contains(&News::MayEnd) {
-                net.crash(node);
-            }
-        }
-    }
-    struck
-}
-
-/// Everything is repaired, and the operator strikes off what does not run.
-fn repair(net: &mut Net, seed: u64, struck: &[usize]) {
-    (net.loss_ppm, net.store_fails_ppm) = (0, 0);
-    net.nodes.iter_mut().for_each(|node| node.side = 0);
-    for node in 0..net.nodes.len() {
-        if net.nodes[node].roll.is_none() && !struck.contains(&node) {
-            net.start(node);
-        }
-    }
-    net.run(secs(20));
-    for _ in 0..2 {
-        for node in net.up() {
-            for dead in struck {
-                let id = net.nodes[*dead].id;
-                net.act(node, |roll, now| roll.strike_off(now, id));
-            }
-        }
-        net.run(secs(20));
-    }
-    check_agreement(net, seed);
-    struck.iter().for_each(|node| net.start(*node));
-    net.run(secs(20));
-    check_agreement(net, seed);
-}
-
-fn swarm(seeds: std::ops::Range<u64>) {
-    let mut exceptions = 0;
-    for seed in seeds {
-        let mut net = Net::new(3, seed);
-        net.run(secs(12));
-        check_agreement(&net, seed);
-        net.loss_ppm = [0, 50_000, 200_000, 400_000][usize::try_from(seed % 4).unwrap()];
-        net.store_fails_ppm = [0, 100_000][usize::try_from(seed / 4 % 2).unwrap()];
-        let struck = faults(&mut net, 60);
-        repair(&mut net, seed, &struck);
-        exceptions += usize::from(net.exceptions > 0);
-    }
-    println!("newcomers that began a list of their own: {exceptions}");
+    assert_eq!(List::new(1, many(1001).into_iter().map(id).collect()), None);
 }
 
 #[test]
-fn never_do_two_own_one_address_and_in_the_end_all_agree_1() {
-    swarm(0..100);
+fn a_thousand_members_travel_in_parts_in_any_order() {
+    let (one, two) = (list(7, &many(1000)), list(8, &many(999)));
+    let mut roll = machine(Stored::default(), &[1]);
+    let mut parts: Vec<_> = one.parts().into_iter().chain(two.parts()).collect();
+    assert_eq!(parts.len(), 28);
+    parts.reverse();
+    for (number, part) in &parts {
+        assert!(part.members.len() <= ROLL_MAX);
+        roll.on_record(at(10), uid(1, *number), Some(part));
+    }
+    assert_eq!(roll.held().pending.last(), Some(&two));
+    let kept: Vec<&List> = roll.gatherings.lists().map(|(_, list)| list).collect();
+    assert!(kept.contains(&&one) && kept.contains(&&two) && roll.gatherings.len() == 2);
+    // One part is missing for ever.
+    let mut roll = machine(Stored::default(), &[1]);
+    parts.pop();
+    parts.retain(|(number, _)| number >> 8 == one.tag());
+    parts.iter().for_each(|(number, part)| roll.on_record(at(10), uid(1, *number), Some(part)));
+    assert_eq!(roll.held(), &Stored::default());
 }
 
 #[test]
-fn never_do_two_own_one_address_and_in_the_end_all_agree_2() {
-    swarm(100..200);
+fn hostile_parts_are_dropped_and_counted() {
+    let good = list(7, &[1, 2]);
+    let (number, part) = good.parts().into_iter().next().unwrap();
+    let base = number & !0xff;
+    let parts = u8::try_from(ROLL_PARTS_MAX + 1).unwrap();
+    let part = &part;
+    let hostile: [(u64, Part, &str); 6] = [
+        (base, Part { parts, ..part.clone() }, "parts"),
+        (base, Part { part: 1, parts: 2, ..part.clone() }, "parts"),
+        (base, Part { part: 1, ..part.clone() }, "parts"),
+        (base, Part { version: 8, ..part.clone() }, "list"),
+        (base, Part { members: vec![id(2), id(1)], ..part.clone() }, "list"),
+        (base, Part { members: Vec::new(), ..part.clone() }, "list"),
+    ];
+    let mut roll = machine(Stored::default(), &[1]);
+    for (number, part, why) in hostile {
+        roll.on_record(at(10), uid(1, number), Some(&part));
+        assert_eq!(counts(&mut roll), [why], "{part:?}");
+        assert_eq!((roll.gatherings.len(), roll.held()), (0, &Stored::default()));
+    }
+    // Parts that do not fit each other.
+    let first = Part { parts: 3, ..part.clone() };
+    let other = Part { part: 1, parts: 2, ..part.clone() };
+    roll.on_record(at(10), uid(1, base), Some(&first));
+    roll.on_record(at(10), uid(1, base + 1), Some(&other));
+    assert_eq!((counts(&mut roll), roll.gatherings.len()), (vec!["parts"], 0));
+    // Our own records are not taken from others.
+    hear(&mut roll, ME, &good);
+    roll.on_record(at(10), uid(1, 0), None);
+    assert_eq!((roll.gatherings.len(), outputs(&mut roll)), (0, vec![]));
+    hear(&mut roll, 1, &good);
+    assert_eq!(roll.held().pending, [good]);
+}
+
+#[test]
+fn tables_are_bounded() {
+    let base = list(7, &[1, 2, ME]);
+    let mut roll = machine(in_force(&base), &[1]);
+    let half = |number: u16| list(9, &many(200 + number)).parts().into_iter().next().unwrap();
+    for number in 0..100 {
+        let (number, part) = half(number);
+        roll.on_record(at(10), uid(1, number), Some(&part));
+    }
+    assert_eq!(roll.gatherings.len(), ROLL_GATHERINGS_MAX);
+    assert_eq!(counts(&mut roll), vec!["too_many"; 100 - ROLL_GATHERINGS_MAX]);
+    // The dead make room for the living.
+    know(&mut roll, at(20), &[2]);
+    let next = list(8, &[1, 2, 3, ME]);
+    hear(&mut roll, 2, &next);
+    assert_eq!(roll.held().pending, [next]);
+
+    let say = |roll: &mut Roll, owner, version, members: Vec<ServerId>, number| {
+        let said = Part { version, part: 0, parts: FLAGS, members };
+        roll.on_record(at(30), uid(owner, number), Some(&said));
+    };
+    for owner in 1000..3000 {
+        say(&mut roll, owner, 1, vec![id(owner)], WORD);
+        say(&mut roll, owner, 1, Vec::new(), WORD);
+    }
+    for owner in 5000..7000 {
+        say(&mut roll, owner, 1, vec![id(owner)], WORD);
+    }
+    assert_eq!((roll.words.len(), roll.gone.len()), (ROLL_TOLD_MAX, ROLL_GONE_MAX));
+    // Members are not pushed out.
+    say(&mut roll, 1, 7, Vec::new(), WORD);
+    say(&mut roll, 2, 7, vec![id(9)], WORD);
+    for owner in 8000..10_000 {
+        say(&mut roll, owner, 1, vec![id(owner)], WORD);
+        say(&mut roll, 2, 1, vec![id(owner)], 2);
+    }
+    assert!(roll.words.contains_key(&id(2)) && roll.gone.contains_key(&id(1)));
+    assert_eq!((roll.words.len(), roll.gone.len()), (ROLL_TOLD_MAX, ROLL_GONE_MAX));
+    let crowd: Vec<u16> = (1..5000).collect();
+    know(&mut roll, at(40), &crowd);
+    assert_eq!(roll.living.len(), ROLL_TOLD_MAX);
+}
+
+#[test]
+fn an_absurd_version_ends_nothing() {
+    let base = list(7, &[1, 2, ME]);
+    let mut roll = machine(in_force(&base), &[1]);
+    for version in [ROLL_VERSION_MAX, 7 + ROLL_JUMP_MAX + 1, 7, 6] {
+        hear(&mut roll, 1, &list(version, &[1, 2]));
+        let held = if version == 7 { roll.held().pending.len() } else { 0 };
+        assert_eq!(roll.held().pending.len(), held, "{version}");
+    }
+    let mut roll = machine(in_force(&base), &[1]);
+    // Who is said to be gone as of such a version is not.
+    roll.on_record(
+        at(10),
+        uid(1, 1 << 33),
+        Some(&Part { version: u32::MAX, part: 0, parts: 1, members: vec![id(2)] }),
+    );
+    assert_eq!((roll.gone(&id(2)), counts(&mut roll)), (None, vec!["version"]));
+    hear(&mut roll, 1, &list(7 + ROLL_JUMP_MAX, &[1, 2, 3, ME]));
+    assert_eq!(roll.held().pending.len(), 1);
+    let mut new = machine(Stored::default(), &[1]);
+    hear(&mut new, 1, &list(ROLL_FIRST_MAX + 1, &[1, 2]));
+    assert_eq!(new.held().pending, []);
+    hear(&mut new, 1, &list(ROLL_FIRST_MAX, &[1, 2]));
+    assert_eq!(new.held().pending.len(), 1);
+    // At the end of all versions nothing is proposed any more, and nothing breaks.
+    let mut last = machine(in_force(&list(ROLL_VERSION_MAX, &[ME])), &[200]);
+    know(&mut last, at(60_000), &[200]);
+    assert!(outputs(&mut last).contains(&Output::Count("roll", "no_list_possible")));
+    assert_eq!(last.held().pending, []);
+}
+
+#[test]
+fn lists_are_taken_up_from_the_living_only_and_so_many_at_most() {
+    let base = list(7, &[1, 2, ME]);
+    let mut roll = machine(in_force(&base), &[]);
+    let greater = |number: u16| list(u32::from(8 + number), &[1, 2, 3 + number, ME]);
+    hear(&mut roll, 1, &greater(0));
+    assert_eq!(roll.held(), &in_force(&base));
+    know(&mut roll, at(20), &[1]);
+    assert_eq!(roll.held().pending, [greater(0)]);
+    let maps: BTreeSet<u64> = (1..30)
+        .map(|number| {
+            hear(&mut roll, 1, &greater(number));
+            roll.map_version()
+        })
+        .collect();
+    assert_eq!((roll.held().pending.len(), maps.len()), (ROLL_PENDING_MAX, ROLL_PENDING_MAX - 1));
+    assert!(counts(&mut roll).contains(&"too_many_pending"));
+    // One that is in force elsewhere makes room.
+    let last = greater(29);
+    let said = Part { version: 37, part: 7, parts: FLAGS, members: vec![ServerId(last.digest().0)] };
+    roll.on_record(at(30), uid(1, WORD), Some(&said));
+    roll.on_stored(at(30), true);
+    roll.on_stored(at(40), true);
+    assert_eq!(roll.held(), &in_force(&last));
+}
+
+/// The order of a change: store, tell, and again.
+#[test]
+fn nothing_is_told_before_it_is_stored() {
+    let base = list(7, &[ME, 200]);
+    let next = list(8, &[ME, 200, 201]);
+    let mut roll = machine(in_force(&base), &[200, 201]);
+    know(&mut roll, at(3000), &[200, 201]);
+    let pending = Stored { pending: vec![next.clone()], ..in_force(&base) };
+    assert_eq!(
+        outputs(&mut roll),
+        [Output::Tell(News::Pending(8)), Output::Store(pending.clone())],
+        "proposed when it has lived for {ROLL_SETTLE:?}"
+    );
+    // The store fails: it is tried again, and nothing is told.
+    roll.on_stored(at(3100), false);
+    assert_eq!((outputs(&mut roll), roll.next_deadline().map(|it| it.at)), (vec![], Some(at(4100))));
+    roll.on_timeout(at(4100));
+    assert_eq!(outputs(&mut roll), [Output::Store(pending)]);
+    roll.on_stored(at(4200), true);
+    let digest = ServerId(next.digest().0);
+    let word = |part| Part { version: 8, part, parts: FLAGS, members: vec![digest] };
+    let told = outputs(&mut roll);
+    assert!(told.contains(&Output::Publish(WORD, ROLL_LIVES, word(ROOTED))), "{told:?}");
+    let whole = Part { version: 8, part: 0, parts: 1, members: next.members().to_vec() };
+    assert!(told.contains(&Output::Publish(next.tag() << 8, ROLL_LIVES, whole)), "{told:?}");
+    // All have it; all know that all have it; it is in force, stored, and told.
+    for (owner, flags) in [(200, ROOTED), (201, 0)] {
+        roll.on_record(at(4300), uid(owner, WORD), Some(&word(flags)));
+    }
+    assert_eq!(outputs(&mut roll), [Output::Publish(WORD, ROLL_LIVES, word(ROOTED | READY))]);
+    for (owner, flags) in [(200, ROOTED | READY), (201, READY)] {
+        assert_eq!(roll.version(), 7);
+        roll.on_record(at(4400), uid(owner, WORD), Some(&word(flags)));
+    }
+    assert_eq!(outputs(&mut roll), [Output::Tell(News::InForce(8)), Output::Store(in_force(&next))]);
+    assert_eq!(roll.version(), 8);
+    roll.on_stored(at(4500), true);
+    assert_eq!(outputs(&mut roll), [Output::Publish(WORD, ROLL_LIVES, word(ROOTED | READY | SETTLED))]);
+}
+
+/// Who is struck off has to agree while it lives; who left has not.
+#[test]
+fn the_gone_are_excused() {
+    let base = list(7, &[ME, 200]);
+    let mut roll = machine(in_force(&base), &[200]);
+    know(&mut roll, at(3000), &[200]);
+    assert!(roll.strike_off(at(3000), id(200)));
+    let told = outputs(&mut roll);
+    let word = Part { version: 7, part: 0, parts: 1, members: vec![id(200)] };
+    assert!(told.contains(&Output::Publish(8, ROLL_LIVES, word)), "{told:?}");
+    roll.on_stored(at(3100), true);
+    know(&mut roll, at(3200), &[200]);
+    assert_eq!((roll.version(), roll.held().pending.len()), (7, 1));
+    know(&mut roll, at(3300), &[]);
+    assert_eq!((roll.version(), roll.held().pending.len()), (8, 0));
+    assert!(outputs(&mut roll).contains(&Output::Withdraw(8)), "no more to be said");
+
+    let mut roll = machine(in_force(&base), &[200]);
+    know(&mut roll, at(3000), &[200]);
+    roll.on_left_for_good(at(3000), id(200));
+    roll.on_stored(at(3100), true);
+    assert_eq!((roll.version(), roll.held().pending.len()), (8, 0));
+    // It is silent only in a while, and is not taken in meanwhile.
+    know(&mut roll, at(9000), &[200]);
+    assert_eq!(roll.held().pending, []);
+    let said = Part { version: 8, part: 0, parts: FLAGS, members: vec![ServerId([1; 16])] };
+    roll.on_record(at(9000), uid(200, WORD), Some(&said));
+    assert_eq!(roll.held().pending, [list(9, &[ME, 200])]);
+}
+
+#[test]
+fn every_address_has_an_answer() {
+    let group = sample().next().unwrap();
+    let owner = |list: &List| list.owner(group).unwrap();
+    // Nothing has been agreed upon, here or anywhere.
+    let mut roll = machine(Stored::default(), &[1]);
+    assert_eq!(roll.slice(group), Slice::Unlisted);
+    let said = Part { version: 3, part: ROOTED, parts: FLAGS, members: vec![id(1)] };
+    roll.on_record(at(10), uid(1, WORD), Some(&said));
+    assert_eq!(roll.slice(group), Slice::Moving, "the others have a list");
+    // A list without us: its owner is to be asked.
+    let theirs = list(7, &[1, 2, 3]);
+    let of_theirs = Slice::Of(owner(&theirs));
+    hear(&mut roll, 1, &theirs);
+    assert_eq!(roll.slice(group), of_theirs);
+    assert_eq!(machine(in_force(&theirs), &[1]).slice(group), of_theirs);
+    // Two lists, two owners.
+    let other =
+        (4..99).map(|number| list(8, &[1, 2, 3, number])).find(|it| owner(it) != owner(&theirs)).unwrap();
+    let both = Stored { pending: vec![other], ..in_force(&theirs) };
+    assert_eq!(machine(both, &[1]).slice(group), Slice::Moving);
+    // Ours, when we know what the others know, and have not left.
+    let mine = list(7, &[ME]);
+    let mut roll = Roll::recover(id(ME), in_force(&mine));
+    assert_eq!(roll.slice(group), Slice::Moving);
+    let map = roll.map_version();
+    roll.on_knowledge(at(0), Standing::Comparing, &BTreeSet::from([id(1)]));
+    assert_eq!((roll.slice(group), roll.map_version()), (Slice::Moving, map));
+    roll.on_knowledge(at(0), Standing::Joined, &BTreeSet::from([id(1)]));
+    assert_eq!(roll.slice(group), Slice::Ours);
+    assert_ne!(roll.map_version(), map);
+    roll.leave(at(10));
+    assert_eq!(roll.slice(group), Slice::Moving);
+    // The first list of all, which others have still to take up: what is not ours by it is left alone.
+    let first = Stored { pending: vec![list(1, &[1, ME])], ..Stored::default() };
+    let roll = machine(first, &[]);
+    let answers: BTreeSet<bool> = sample()
+        .map(|group| match roll.slice(group) {
+            Slice::Unlisted => true,
+            Slice::Of(owner) => owner != id(1),
+            Slice::Ours | Slice::Moving => panic!("{group}"),
+        })
+        .collect();
+    assert_eq!(answers, BTreeSet::from([true, false]));
 }

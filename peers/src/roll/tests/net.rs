@@ -401,7 +401,7 @@ impl Net {
                     self.know(to);
                 }
             }
-            Event::Record { to, uid, seq, said } => self.hear(to, uid, seq, said),
+            Event::Record { to, uid, seq, said } => self.hear(to, uid, seq, said.as_ref()),
             Event::Stored { node, life } => {
                 let fails = self.draw.chance(self.store_fails_ppm);
                 if self.nodes[node].life == life && self.nodes[node].roll.is_some() {
@@ -415,7 +415,7 @@ impl Net {
         }
     }
 
-    fn hear(&mut self, to: usize, uid: Uid, seq: u64, said: Option<Part>) {
+    fn hear(&mut self, to: usize, uid: Uid, seq: u64, said: Option<&Part>) {
         let node = &mut self.nodes[to];
         if node.roll.is_none() || node.copies.get(&uid).is_some_and(|(known, _)| *known >= seq) {
             return;
@@ -429,7 +429,7 @@ impl Net {
             }
             return;
         }
-        node.copies.insert(uid, (seq, said.clone()));
-        self.act(to, |roll, now| roll.on_record(now, uid, said.as_ref()));
+        node.copies.insert(uid, (seq, said.cloned()));
+        self.act(to, |roll, now| roll.on_record(now, uid, said));
     }
 }
