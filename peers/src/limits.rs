@@ -114,12 +114,17 @@ pub const ROLL_GATHERINGS_MAX: usize = 64;
 pub const ROLL_TOLD_MAX: usize = 1280;
 /// Servers that are known to be gone: all members but one, and some that nobody knows here yet.
 pub const ROLL_GONE_MAX: usize = 1280;
-/// Life of a record of the roll, in seconds: who left for good refreshes nothing, and must be heard by all.
-pub const ROLL_LIVES: u16 = LIVES_MAX;
+/// Life of a member's word, in seconds: who left for good refreshes nothing, and must be heard by all.
+pub const ROLL_WORD_LIVES: u16 = LIVES_MAX;
+/// Life of the records of a list, in seconds: deleted ones, which lists leave behind, are soon forgotten.
+pub const ROLL_LIST_LIVES: u16 = 120;
 /// How long a server lives before it becomes a member: a server that falls over at once never does.
 pub const ROLL_SETTLE: Duration = Duration::from_secs(3);
 /// Between two lists proposed by one server: a store is written at each by everybody.
-pub const ROLL_PROPOSE_MIN: Duration = Duration::from_secs(1);
+pub const ROLL_PROPOSE_MIN: Duration = Duration::from_secs(3);
+/// How long a server that leaves for good waits for a list without it. If it ends before, an operator may have to
+/// strike it off.
+pub const ROLL_LEAVE_PATIENCE: Duration = Duration::from_secs(10);
 /// When a store that failed is tried again.
 pub const ROLL_STORE_AGAIN: Duration = Duration::from_secs(1);
 /// The greatest step of a version that is believed: so many changes a server may have missed. With one a day an
@@ -132,6 +137,12 @@ pub const ROLL_VERSION_MAX: u32 = u32::MAX - 1;
 
 const _: () = assert!(ROLL_PARTS_MAX == ROLL_MEMBERS_MAX.div_ceil(wire::record::ROLL_MAX));
 const _: () = assert!(ROLL_MEMBERS_MAX < ROLL_TOLD_MAX && ROLL_MEMBERS_MAX < ROLL_GONE_MAX);
+// The deleted records of all lists that are proposed in their life find room beside a server's claims.
+const _: () = assert!(
+    (ROLL_LIST_LIVES as u64 + TOMBSTONE_EXTRA.as_secs()) / ROLL_PROPOSE_MIN.as_secs() * ROLL_PARTS_MAX as u64
+        <= OWNED_MAX as u64 * 9 / 10,
+    "lists leave too many deleted records behind"
+);
 // Who lives is told by hellos: a server that is silent for a moment is no newcomer afterwards.
 const _: () = assert!(ROLL_SETTLE.as_millis() >= PEER_SILENT.as_millis());
 

@@ -112,8 +112,10 @@ pub enum News {
     InForce(u32),
     /// A list leaves us out. We are put in again by the next one, if we live on.
     LeftOut,
-    /// What [`Roll::leave`] asked for is stored and told: the server may end.
+    /// What [`Roll::leave`] asked for is stored, told and followed, or nobody follows: the server may end.
     MayEnd,
+    /// A list that was on its way took that server in again that was struck off here: strike it off again.
+    NotStruck(ServerId),
 }
 
 /// What is kept over a restart.
@@ -181,8 +183,9 @@ pub struct Roll {
     saved: Saved,
     /// When the store is tried again.
     store_at: Option<Time>,
-    /// We leave in this life: no list takes us in again.
-    leaves: bool,
+    /// Since when we leave in this life: no list takes us in again.
+    leaves_since: Option<Time>,
+    may_end: bool,
     /// Counts changes of `held`, and of whether it counts.
     map_version: u64,
     standing: Standing,
@@ -220,7 +223,8 @@ impl Roll {
             writing: None,
             saved: Saved::default(),
             store_at: None,
-            leaves: false,
+            leaves_since: None,
+            may_end: false,
             map_version: 0,
             standing: Standing::Joining,
             sure_since: None,
@@ -415,9 +419,11 @@ impl Roll {
         noted
     }
 
-    /// We leave for good: nothing is ours from now on. [`News::MayEnd`] follows when that is stored and told.
+    /// We leave for good: nothing is ours from now on. [`News::MayEnd`] follows; to end before it may leave us in the
+    /// list, as one that is dead.
     pub fn leave(&mut self, now: Time) {
-        (self.leaves, self.held.left) = (true, true);
+        self.leaves_since.get_or_insert(now);
+        self.held.left = true;
         self.change();
         self.progress(now);
     }
@@ -426,12 +432,8 @@ impl Roll {
     pub fn on_stored(&mut self, now: Time, is_stored: bool) {
         match self.writing.take() {
             Some(saved) if is_stored => {
-                let leaves = saved.left && !self.saved.left;
                 self.saved = saved;
                 self.progress(now);
-                if leaves {
-                    self.out.push_back(Output::Tell(News::MayEnd));
-                }
             }
             Some(_) => {
                 self.changed = true;

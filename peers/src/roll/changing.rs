@@ -8,7 +8,8 @@ use wire::ServerId;
 use super::list::List;
 use super::{News, Output, READY, ROOTED, Roll, SETTLED, Saved, Stored};
 use crate::limits::{
-    ROLL_FIRST_MAX, ROLL_JUMP_MAX, ROLL_MEMBERS_MAX, ROLL_PENDING_MAX, ROLL_PROPOSE_MIN, ROLL_SETTLE,
+    ROLL_FIRST_MAX, ROLL_JUMP_MAX, ROLL_LEAVE_PATIENCE, ROLL_MEMBERS_MAX, ROLL_PENDING_MAX, ROLL_PROPOSE_MIN,
+    ROLL_SETTLE,
 };
 
 impl Roll {
@@ -26,12 +27,31 @@ impl Roll {
         }
         self.complete();
         self.propose(now);
-        self.struck.retain(|server, as_of| {
-            let is_back = |list: &List| list.version() > *as_of && list.holds(server);
-            self.held.lists().any(|list| list.holds(server)) && !self.held.lists().any(is_back)
-        });
+        let struck = std::mem::take(&mut self.struck);
+        for (server, as_of) in struck {
+            let back = self.held.lists().find(|list| list.version() > as_of && list.holds(&server));
+            if back.is_some() {
+                self.out.push_back(Output::Tell(News::NotStruck(server)));
+            } else if self.held.lists().any(|list| list.holds(&server)) {
+                self.struck.insert(server, as_of);
+            }
+        }
         self.save(now);
         self.publish();
+        self.end(now);
+    }
+
+    /// Who leaves may end when a list without it was taken up, or when nobody is there to propose one.
+    fn end(&mut self, now: Time) {
+        let Some(since) = self.leaves_since.filter(|_| self.saved.left && !self.may_end) else { return };
+        let is_listed = self.held.top().is_some_and(|top| top.holds(&self.me));
+        let patience = since + ROLL_LEAVE_PATIENCE;
+        if is_listed && !self.living.is_empty() && now < patience {
+            self.wait_until(Some(patience), "nobody proposes a list without us");
+            return;
+        }
+        self.may_end = true;
+        self.out.push_back(Output::Tell(News::MayEnd));
     }
 
     /// The greatest version that is believed.
@@ -64,7 +84,7 @@ impl Roll {
             if self.held.lists().any(|held| held.holds(&self.me)) {
                 self.out.push_back(Output::Tell(News::LeftOut));
             }
-            self.held.left = self.leaves;
+            self.held.left = self.leaves_since.is_some();
         }
         self.held.pending.push(list);
         self.change();

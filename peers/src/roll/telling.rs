@@ -7,7 +7,7 @@ use wire::record::{ROLL_MAX, Roll as Part};
 
 use super::list::{List, is_part};
 use super::{FLAGS, Output, READY, Roll, WORD};
-use crate::limits::ROLL_LIVES;
+use crate::limits::{ROLL_LIST_LIVES, ROLL_WORD_LIVES};
 
 impl Roll {
     pub(super) fn publish(&mut self) {
@@ -35,7 +35,8 @@ impl Roll {
         }
         for (number, part) in wanted.iter().filter(|(number, part)| self.published.get(number) != Some(*part))
         {
-            self.out.push_back(Output::Publish(*number, ROLL_LIVES, part.clone()));
+            let lives = if is_part(*number) { ROLL_LIST_LIVES } else { ROLL_WORD_LIVES };
+            self.out.push_back(Output::Publish(*number, lives, part.clone()));
         }
         self.published = wanted;
     }

@@ -9,8 +9,8 @@ use wire::record::{ROLL_MAX, RecordKind};
 
 use super::*;
 use crate::limits::{
-    ROLL_FIRST_MAX, ROLL_GATHERINGS_MAX, ROLL_GONE_MAX, ROLL_JUMP_MAX, ROLL_LIVES, ROLL_PARTS_MAX,
-    ROLL_PENDING_MAX, ROLL_SETTLE, ROLL_TOLD_MAX, ROLL_VERSION_MAX,
+    ROLL_FIRST_MAX, ROLL_GATHERINGS_MAX, ROLL_GONE_MAX, ROLL_JUMP_MAX, ROLL_LIST_LIVES, ROLL_PARTS_MAX,
+    ROLL_PENDING_MAX, ROLL_SETTLE, ROLL_TOLD_MAX, ROLL_VERSION_MAX, ROLL_WORD_LIVES,
 };
 use net::sample;
 
@@ -289,14 +289,14 @@ fn nothing_is_told_before_it_is_stored() {
     let digest = ServerId(next.digest().0);
     let word = |part| Part { version: 8, part, parts: FLAGS, members: vec![digest] };
     let told = outputs(&mut roll);
-    assert!(told.contains(&Output::Publish(WORD, ROLL_LIVES, word(ROOTED))), "{told:?}");
+    assert!(told.contains(&Output::Publish(WORD, ROLL_WORD_LIVES, word(ROOTED))), "{told:?}");
     let whole = Part { version: 8, part: 0, parts: 1, members: next.members().to_vec() };
-    assert!(told.contains(&Output::Publish(next.tag() << 8, ROLL_LIVES, whole)), "{told:?}");
+    assert!(told.contains(&Output::Publish(next.tag() << 8, ROLL_LIST_LIVES, whole)), "{told:?}");
     // All have it; all know that all have it; it is in force, stored, and told.
     for (owner, flags) in [(200, ROOTED), (201, 0)] {
         roll.on_record(at(4300), uid(owner, WORD), Some(&word(flags)));
     }
-    assert_eq!(outputs(&mut roll), [Output::Publish(WORD, ROLL_LIVES, word(ROOTED | READY))]);
+    assert_eq!(outputs(&mut roll), [Output::Publish(WORD, ROLL_WORD_LIVES, word(ROOTED | READY))]);
     for (owner, flags) in [(200, ROOTED | READY), (201, READY)] {
         assert_eq!(roll.version(), 7);
         roll.on_record(at(4400), uid(owner, WORD), Some(&word(flags)));
@@ -304,7 +304,7 @@ fn nothing_is_told_before_it_is_stored() {
     assert_eq!(outputs(&mut roll), [Output::Tell(News::InForce(8)), Output::Store(in_force(&next))]);
     assert_eq!(roll.version(), 8);
     roll.on_stored(at(4500), true);
-    assert_eq!(outputs(&mut roll), [Output::Publish(WORD, ROLL_LIVES, word(ROOTED | READY | SETTLED))]);
+    assert_eq!(outputs(&mut roll), [Output::Publish(WORD, ROLL_WORD_LIVES, word(ROOTED | READY | SETTLED))]);
 }
 
 /// Who is struck off has to agree while it lives; who left has not.
@@ -316,7 +316,7 @@ fn the_gone_are_excused() {
     assert!(roll.strike_off(at(3000), id(200)));
     let told = outputs(&mut roll);
     let word = Part { version: 7, part: 0, parts: 1, members: vec![id(200)] };
-    assert!(told.contains(&Output::Publish(8, ROLL_LIVES, word)), "{told:?}");
+    assert!(told.contains(&Output::Publish(8, ROLL_WORD_LIVES, word)), "{told:?}");
     roll.on_stored(at(3100), true);
     know(&mut roll, at(3200), &[200]);
     assert_eq!((roll.version(), roll.held().pending.len()), (7, 1));
@@ -335,6 +335,48 @@ fn the_gone_are_excused() {
     let said = Part { version: 8, part: 0, parts: FLAGS, members: vec![ServerId([1; 16])] };
     roll.on_record(at(9000), uid(200, WORD), Some(&said));
     assert_eq!(roll.held().pending, [list(9, &[ME, 200])]);
+}
+
+/// A list that was on its way when we left, or an operator struck somebody off, takes both in again.
+#[test]
+fn a_list_that_crosses_a_farewell_is_followed_by_another() {
+    let base = list(7, &[1, 2, ME]);
+    let crossing = list(8, &[1, 2, 3, ME]);
+    let mut roll = machine(in_force(&base), &[1]);
+    roll.leave(at(10));
+    roll.on_stored(at(20), true);
+    let farewell = |version| Part { version, part: 7, parts: FLAGS, members: Vec::new() };
+    assert!(outputs(&mut roll).contains(&Output::Publish(WORD, ROLL_WORD_LIVES, farewell(7))));
+    hear(&mut roll, 1, &crossing);
+    roll.on_stored(at(30), true);
+    let told = outputs(&mut roll);
+    assert!(
+        told.iter().any(|it| matches!(it, Output::Publish(WORD, _, word) if word.version == 8)),
+        "{told:?}"
+    );
+    assert!(!told.contains(&Output::Tell(News::MayEnd)));
+    hear(&mut roll, 1, &list(9, &[1, 2, 3]));
+    assert!(outputs(&mut roll).contains(&Output::Tell(News::MayEnd)));
+    assert!(roll.held().left, "until the next life");
+    assert!(!Roll::recover(id(ME), roll.held().clone()).held().left);
+    // Nobody cares.
+    let mut roll = machine(in_force(&base), &[1]);
+    roll.leave(at(10));
+    roll.on_stored(at(20), true);
+    assert!(!outputs(&mut roll).contains(&Output::Tell(News::MayEnd)));
+    roll.on_timeout(roll.next_deadline().unwrap().at);
+    assert!(outputs(&mut roll).contains(&Output::Tell(News::MayEnd)));
+
+    let mut roll = machine(in_force(&base), &[1]);
+    assert!(roll.strike_off(at(10), id(2)));
+    assert_eq!(roll.gone(&id(2)), Some(Gone::Struck));
+    hear(&mut roll, 1, &crossing);
+    assert_eq!(roll.gone(&id(2)), None);
+    let told = outputs(&mut roll);
+    assert!(
+        told.contains(&Output::Tell(News::NotStruck(id(2)))) && told.contains(&Output::Withdraw(8)),
+        "{told:?}"
+    );
 }
 
 #[test]
