@@ -108,6 +108,13 @@ pub const ROLL_PARTS_MAX: usize = 14;
 /// Lists that are pending here. One is the rule, and one for each server that leaves or is struck off meanwhile,
 /// and for each part that a domain was cut into; beyond that none is taken up.
 pub const ROLL_PENDING_MAX: usize = 16;
+/// First lists that a list is known to come from: as many parts, begun apart, may have met.
+pub const ROLL_ORIGINS_MAX: usize = 16;
+/// How many of those a proposer makes because somebody new has come: the rest is for those that are gone.
+pub const ROLL_PROPOSALS_MAX: usize = 8;
+/// A list that is pending for longer waits for somebody that is dead, or for another part with a list of its own: it
+/// keeps newcomers out no longer. The most rounds over a bad link take a few seconds.
+pub const ROLL_PATIENCE: Duration = Duration::from_secs(10);
 /// Lists of others whose parts are gathered: one at a time is published in each part of a cut domain. 1 MiB at most.
 pub const ROLL_GATHERINGS_MAX: usize = 64;
 /// Servers of which is kept what they have taken up, and how long they live: all members, and newcomers.
@@ -137,6 +144,8 @@ pub const ROLL_VERSION_MAX: u32 = u32::MAX - 1;
 
 const _: () = assert!(ROLL_PARTS_MAX == ROLL_MEMBERS_MAX.div_ceil(wire::record::ROLL_MAX));
 const _: () = assert!(ROLL_MEMBERS_MAX < ROLL_TOLD_MAX && ROLL_MEMBERS_MAX < ROLL_GONE_MAX);
+const _: () = assert!(ROLL_ORIGINS_MAX < wire::record::ROLL_MAX);
+const _: () = assert!(ROLL_PROPOSALS_MAX < ROLL_PENDING_MAX);
 // The deleted records of all lists that are proposed in their life find room beside a server's claims.
 const _: () = assert!(
     (ROLL_LIST_LIVES as u64 + TOMBSTONE_EXTRA.as_secs()) / ROLL_PROPOSE_MIN.as_secs() * ROLL_PARTS_MAX as u64

@@ -18,13 +18,18 @@
 //!
 //! | number | what | version | part | members |
 //! |---|---|---|---|---|
-//! | 0 | its *word*: which list it has taken up last | of that list | flags | the digest of that list; none: it left for good |
+//! | 0 | its *word*: which list it has taken up last | of that list | flags | the digest of that list, and its origins; none: it left for good |
 //! | 1 + v | servers that an operator struck off | v, the last list that it held then | 0 | their ids |
 //! | first bit set | a part of a list | of the list | part | members |
 //!
 //! The flags are 1: a list is in force here; 2: *ready*, all members of all lists held here have taken the last one up;
 //! 4: *settled*, that one is in force here. A list comes into force at a member when all members of all that it holds
-//! are ready, or when a member of that list says that it is settled; never before it is stored.
+//! are ready, or when a member of that list, and of the same origin, says that it is settled; never before it is stored.
+//!
+//! Lists that were begun apart have different *origins*: the first lists that servers agreed upon that had none. When two
+//! such parts meet, the next list is the union of both, and comes from both. A server that has a list in force takes up
+//! one without it only if somebody of the same origin has: else it would give up what it agreed upon with others that
+//! do not hear of it.
 //!
 //! The living server with the lowest id proposes: the members of all that it holds, without those that are gone, and
 //! with those that have lived for [`ROLL_SETTLE`](crate::limits::ROLL_SETTLE). The list is published by the lowest living one that has taken it up.
@@ -41,7 +46,7 @@
 //!
 //! # Invariants
 //! 1. Two members that answer [`Slice::Ours`] for anything hold a list in common, so never both for one address. Two
-//!    exceptions: lists that were begun apart by servers that had none, until each has heard of the other's list; and a
+//!    exceptions: lists in force that have no origin in common, until all members of both have taken up the union; and a
 //!    server struck off by an operator although it runs, or that is started again where it hears none of the others.
 //! 2. What a member tells is stored. Of what it holds the last one only grows in rank.
 //! 3. A list is at most [`ROLL_JUMP_MAX`](crate::limits::ROLL_JUMP_MAX) versions beyond ours. At most
@@ -63,7 +68,7 @@ use wire::record::{Roll as Part, Uid};
 use wire::{GroupAddr, ServerId};
 
 use crate::domain::Standing;
-use crate::limits::{ROLL_GONE_MAX, ROLL_STORE_AGAIN, ROLL_TOLD_MAX};
+use crate::limits::{ROLL_GONE_MAX, ROLL_ORIGINS_MAX, ROLL_STORE_AGAIN, ROLL_TOLD_MAX};
 use list::{Gatherings, is_part};
 
 pub use list::{Digest, List, rendezvous};
@@ -127,6 +132,8 @@ pub struct Stored {
     pub pending: Vec<List>,
     /// Whether we have left for good: nothing is ours until a list without us was heard.
     pub left: bool,
+    /// The first lists, begun by servers that had none, that the list in force comes from: mostly one.
+    pub origins: BTreeSet<Digest>,
 }
 
 impl Stored {
@@ -142,6 +149,13 @@ impl Stored {
         self.top().map_or(0, List::version)
     }
 
+    fn add_origins(&mut self, more: impl IntoIterator<Item = Digest>) {
+        self.origins.extend(more);
+        while self.origins.len() > ROLL_ORIGINS_MAX {
+            self.origins.pop_first();
+        }
+    }
+
     /// Of all lists.
     fn members(&self) -> BTreeSet<ServerId> {
         self.lists().flat_map(List::members).copied().collect()
@@ -149,10 +163,12 @@ impl Stored {
 }
 
 /// What a member says of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Word {
     top: Digest,
     flags: u8,
+    /// Of its list in force.
+    origins: BTreeSet<Digest>,
 }
 
 /// Why somebody is no member any more.
@@ -165,11 +181,12 @@ enum Gone {
 }
 
 /// What the store has, as far as others are told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Saved {
     top: Option<(u32, Digest)>,
     flags: u8,
     left: bool,
+    origins: BTreeSet<Digest>,
 }
 
 /// The roll, as one member has it.
@@ -189,8 +206,11 @@ pub struct Roll {
     /// Counts changes of `held`, and of whether it counts.
     map_version: u64,
     standing: Standing,
+    began_at: Option<Time>,
     /// Since when we know what the others know. What was stored does not count before: we may have been struck off.
     sure_since: Option<Time>,
+    /// Strangers have a greater list, without us. The union is to come, and then one of both is not overruled by it.
+    overruled: bool,
     /// Other BINLDs that live, and since when.
     living: BTreeMap<ServerId, Time>,
     words: BTreeMap<ServerId, Word>,
@@ -199,6 +219,8 @@ pub struct Roll {
     /// Those that were struck off here.
     struck: BTreeMap<ServerId, u32>,
     gatherings: Gatherings,
+    /// Since when the last list held is the last one.
+    top_since: Option<(Digest, Time)>,
     proposed_at: Option<Time>,
     /// What is published.
     published: BTreeMap<u64, Part>,
@@ -227,12 +249,15 @@ impl Roll {
             may_end: false,
             map_version: 0,
             standing: Standing::Joining,
+            began_at: None,
             sure_since: None,
+            overruled: false,
             living: BTreeMap::new(),
             words: BTreeMap::new(),
             gone: BTreeMap::new(),
             struck: BTreeMap::new(),
             gatherings: Gatherings::default(),
+            top_since: None,
             proposed_at: None,
             published: BTreeMap::new(),
             due: None,
@@ -257,7 +282,7 @@ impl Roll {
         };
         match first.filter(|_| owners.all(|owner| owner == first)) {
             Some(owner) if owner != self.me => Slice::Of(owner),
-            Some(_) if self.held.left || self.sure_since.is_none() => Slice::Moving,
+            Some(_) if self.held.left || self.overruled || self.sure_since.is_none() => Slice::Moving,
             Some(_) if self.held.current.is_some() => Slice::Ours,
             // The first list of all has still to come into force, or the first one for us.
             Some(_) => {
@@ -333,6 +358,7 @@ impl Roll {
     /// How much of the domain is known, and which other BINLDs live. Records that are known go in first.
     pub fn on_knowledge(&mut self, now: Time, standing: Standing, living: &BTreeSet<ServerId>) {
         self.standing = standing;
+        self.began_at.get_or_insert(now);
         self.living.retain(|server, _| living.contains(server));
         for server in living.iter().filter(|server| **server != self.me).take(ROLL_TOLD_MAX) {
             self.living.entry(*server).or_insert(now);
@@ -375,7 +401,8 @@ impl Roll {
             let idle = self.words.keys().copied().find(is_idle);
             self.words.remove(&idle.ok_or("too_many")?);
         }
-        self.words.insert(owner, Word { top: Digest(top.0), flags: said.part });
+        let origins = said.members.iter().skip(1).take(ROLL_ORIGINS_MAX).map(|origin| Digest(origin.0));
+        self.words.insert(owner, Word { top: Digest(top.0), flags: said.part, origins: origins.collect() });
         Ok(())
     }
 

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use driver::{Deadline, Time};
 use wire::ServerId;
 
-use super::list::List;
-use super::{News, Output, READY, ROOTED, Roll, SETTLED, Saved, Stored};
+use super::list::{Digest, List};
+use super::{News, Output, READY, ROOTED, Roll, SETTLED, Saved, Stored, Word};
 use crate::limits::{
-    ROLL_FIRST_MAX, ROLL_JUMP_MAX, ROLL_LEAVE_PATIENCE, ROLL_MEMBERS_MAX, ROLL_PENDING_MAX, ROLL_PROPOSE_MIN,
-    ROLL_SETTLE,
+    JOIN_PATIENCE, ROLL_FIRST_MAX, ROLL_JUMP_MAX, ROLL_LEAVE_PATIENCE, ROLL_MEMBERS_MAX, ROLL_PATIENCE,
+    ROLL_PENDING_MAX, ROLL_PROPOSALS_MAX, ROLL_PROPOSE_MIN, ROLL_SETTLE,
 };
 
 impl Roll {
@@ -21,11 +21,19 @@ impl Roll {
     pub(super) fn progress(&mut self, now: Time) {
         self.due = None;
         self.adopt();
-        if self.is_informed() && self.sure_since.is_none() {
+        // The first that is heard may have been started with us.
+        let patience = self.began_at.map(|at| at + JOIN_PATIENCE);
+        if patience.is_some_and(|at| now < at) {
+            self.wait_until(patience, "what was stored counts");
+        } else if self.is_informed() && self.sure_since.is_none() {
             self.sure_since = Some(now);
             self.map_version += 1;
         }
         self.complete();
+        let top = self.held.top().map(List::digest);
+        if self.top_since.map(|(top, _)| top) != top {
+            self.top_since = top.map(|top| (top, now));
+        }
         self.propose(now);
         let struck = std::mem::take(&mut self.struck);
         for (server, as_of) in struck {
@@ -69,9 +77,20 @@ impl Roll {
         let is_living = |owner: &ServerId| self.living.contains_key(owner);
         let heard = self.gatherings.lists().filter(|(owner, _)| is_living(owner)).map(|(_, list)| list);
         let greater = heard.filter(|list| Some(list.rank()) > ours && list.version() <= believed);
-        let Some(list) = greater.max_by_key(|list| list.rank()).cloned() else { return };
+        // Who is about to agree with strangers follows them; more is at stake for who is not.
+        let follows = self.held.left || !self.held.pending.is_empty();
+        let (for_us, strange): (Vec<&List>, Vec<&List>) =
+            greater.partition(|list| follows || list.holds(&self.me) || self.is_of_our_origin(list));
+        let list = for_us.into_iter().max_by_key(|list| list.rank()).cloned();
+        let rank = list.as_ref().map(List::rank);
+        let is_overruled = strange.iter().any(|strange| Some(strange.rank()) > rank);
+        if self.overruled != is_overruled {
+            self.overruled = is_overruled;
+            self.map_version += 1;
+        }
+        let Some(list) = list else { return };
         // One that is in force elsewhere will make room.
-        if self.held.pending.len() >= ROLL_PENDING_MAX && !self.is_settled_elsewhere(&list) {
+        if self.held.pending.len() >= ROLL_PENDING_MAX && self.settled_elsewhere(&list).is_none() {
             self.out.push_back(Output::Count("dropped.roll", "too_many_pending"));
             return;
         }
@@ -91,9 +110,21 @@ impl Roll {
         self.out.push_back(Output::Tell(News::Pending(version)));
     }
 
-    fn is_settled_elsewhere(&self, list: &List) -> bool {
-        let says = |member: &ServerId| *member != self.me && self.says(member, list.digest(), SETTLED);
-        list.members().iter().any(says)
+    fn shares_origin(&self, word: &Word) -> bool {
+        self.held.current.is_none() || !word.origins.is_disjoint(&self.held.origins)
+    }
+
+    /// Whether somebody has taken it up who agreed with us upon what is in force here.
+    fn is_of_our_origin(&self, list: &List) -> bool {
+        let takes = |word: &Word| word.top == list.digest() && self.shares_origin(word);
+        self.held.current.is_none() || self.words.values().any(takes)
+    }
+
+    /// The word of a member that has it in force.
+    fn settled_elsewhere(&self, list: &List) -> Option<&Word> {
+        let others = list.members().iter().filter(|member| **member != self.me);
+        let mut words = others.filter_map(|member| self.words.get(member));
+        words.find(|word| word.top == list.digest() && word.flags & SETTLED != 0 && self.shares_origin(word))
     }
 
     /// Whether all others say that of the last list, those excused left out. Ours must be stored.
@@ -107,15 +138,25 @@ impl Roll {
     /// The last list comes into force if all have taken it up and know that all have.
     fn complete(&mut self) {
         let Some(top) = self.held.pending.last() else { return };
-        let is_stored = self.saved.top == Some(top.rank());
-        let is_agreed =
-            || self.is_settled_elsewhere(top) || (self.all_say(top, 0) && self.all_say(top, READY));
-        if !is_stored || !self.is_informed() || !is_agreed() {
+        if self.saved.top != Some(top.rank()) || !self.is_informed() {
             return;
         }
-        let version = top.version();
+        let origins: BTreeSet<Digest> = if let Some(word) = self.settled_elsewhere(top) {
+            word.origins.clone()
+        } else if self.all_say(top, 0) && self.all_say(top, READY) {
+            let members = self.held.members();
+            let words = members.iter().filter_map(|member| self.words.get(member));
+            words.flat_map(|word| &word.origins).copied().collect()
+        } else {
+            return;
+        };
+        let (version, first) = (top.version(), top.digest());
         self.held.current = self.held.pending.pop();
         self.held.pending.clear();
+        self.held.add_origins(origins);
+        if self.held.origins.is_empty() {
+            self.held.add_origins([first]);
+        }
         self.change();
         self.out.push_back(Output::Tell(News::InForce(version)));
     }
@@ -138,9 +179,8 @@ impl Roll {
             return;
         }
         let wanted = self.wanted(now, sure_since, &members, wanted);
-        if self.may_propose(now, sure_since, &gone)
-            && self.held.top().is_none_or(|top| !top.members().iter().eq(&wanted))
-        {
+        let is_other = self.held.top().is_none_or(|top| !top.members().iter().eq(&wanted));
+        if is_other && now.since(sure_since) >= ROLL_SETTLE && self.has_room(now, &gone) {
             self.put_forward(now, wanted);
         }
     }
@@ -170,11 +210,18 @@ impl Roll {
         wanted
     }
 
-    /// One change at a time, unless it is one that may let the last one come into force.
-    fn may_propose(&self, now: Time, sure_since: Time, gone: &BTreeSet<ServerId>) -> bool {
+    /// One change at a time, unless it has to wait for long, or the next one may let it come into force.
+    fn has_room(&mut self, now: Time, gone: &BTreeSet<ServerId>) -> bool {
         let is_gone_from = |list: &List| list.members().iter().any(|server| gone.contains(server));
-        let pending_max = if self.held.top().is_some_and(is_gone_from) { ROLL_PENDING_MAX } else { 1 };
-        now.since(sure_since) >= ROLL_SETTLE && self.held.pending.len() < pending_max
+        if self.held.top().is_some_and(is_gone_from) {
+            return self.held.pending.len() < ROLL_PENDING_MAX;
+        }
+        let patience = self.top_since.map(|(_, since)| since + ROLL_PATIENCE).filter(|at| now < *at);
+        if let (Some(_), false) = (patience, self.held.pending.is_empty()) {
+            self.wait_until(patience, "a list has been pending for long");
+            return false;
+        }
+        self.held.pending.len() < ROLL_PROPOSALS_MAX
     }
 
     fn put_forward(&mut self, now: Time, wanted: BTreeSet<ServerId>) {
@@ -200,7 +247,8 @@ impl Roll {
         let rooted = if self.held.current.is_some() { ROOTED } else { 0 };
         let settled = if self.held.pending.is_empty() { SETTLED | READY } else { 0 };
         let flags = if rooted == 0 { 0 } else { rooted | settled };
-        Saved { top: self.held.top().map(List::rank), flags, left: self.held.left }
+        let origins = self.held.origins.clone();
+        Saved { top: self.held.top().map(List::rank), flags, left: self.held.left, origins }
     }
 
     fn save(&mut self, now: Time) {

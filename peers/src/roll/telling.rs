@@ -46,7 +46,12 @@ impl Roll {
         let (version, digest) = self.saved.top?;
         let is_ready = self.held.top().is_some_and(|top| self.all_say(top, 0));
         let ready = if is_ready { READY } else { 0 };
-        let members = if self.saved.left { Vec::new() } else { vec![ServerId(digest.0)] };
+        let members = if self.saved.left {
+            Vec::new()
+        } else {
+            let origins = self.saved.origins.iter().map(|origin| ServerId(origin.0));
+            std::iter::once(ServerId(digest.0)).chain(origins).collect()
+        };
         Some(Part { version, part: self.saved.flags | ready, parts: FLAGS, members })
     }
 

@@ -9,8 +9,8 @@ use wire::record::{ROLL_MAX, RecordKind};
 
 use super::*;
 use crate::limits::{
-    ROLL_FIRST_MAX, ROLL_GATHERINGS_MAX, ROLL_GONE_MAX, ROLL_JUMP_MAX, ROLL_LIST_LIVES, ROLL_PARTS_MAX,
-    ROLL_PENDING_MAX, ROLL_SETTLE, ROLL_TOLD_MAX, ROLL_VERSION_MAX, ROLL_WORD_LIVES,
+    ROLL_FIRST_MAX, ROLL_GATHERINGS_MAX, ROLL_GONE_MAX, ROLL_JUMP_MAX, ROLL_LIST_LIVES, ROLL_ORIGINS_MAX,
+    ROLL_PARTS_MAX, ROLL_PENDING_MAX, ROLL_SETTLE, ROLL_TOLD_MAX, ROLL_VERSION_MAX, ROLL_WORD_LIVES,
 };
 use net::sample;
 
@@ -34,6 +34,7 @@ const ME: u16 = 100;
 fn machine(stored: Stored, living: &[u16]) -> Roll {
     let mut roll = Roll::recover(id(ME), stored);
     know(&mut roll, at(0), living);
+    know(&mut roll, at(2000), living);
     drop(outputs(&mut roll));
     roll
 }
@@ -69,8 +70,11 @@ fn hear(roll: &mut Roll, owner: u16, list: &List) {
     }
 }
 
+/// Of which all lists here come.
+const ORIGIN: Digest = Digest([0x0f; 16]);
+
 fn in_force(list: &List) -> Stored {
-    Stored { current: Some(list.clone()), ..Stored::default() }
+    Stored { current: Some(list.clone()), origins: BTreeSet::from([ORIGIN]), ..Stored::default() }
 }
 
 fn many(count: u16) -> Vec<u16> {
@@ -215,7 +219,7 @@ fn an_absurd_version_ends_nothing() {
     let base = list(7, &[1, 2, ME]);
     let mut roll = machine(in_force(&base), &[1]);
     for version in [ROLL_VERSION_MAX, 7 + ROLL_JUMP_MAX + 1, 7, 6] {
-        hear(&mut roll, 1, &list(version, &[1, 2]));
+        hear(&mut roll, 1, &list(version, &[1, 2, ME]));
         let held = if version == 7 { roll.held().pending.len() } else { 0 };
         assert_eq!(roll.held().pending.len(), held, "{version}");
     }
@@ -260,7 +264,12 @@ fn lists_are_taken_up_from_the_living_only_and_so_many_at_most() {
     assert!(counts(&mut roll).contains(&"too_many_pending"));
     // One that is in force elsewhere makes room.
     let last = greater(29);
-    let said = Part { version: 37, part: 7, parts: FLAGS, members: vec![ServerId(last.digest().0)] };
+    let said = Part {
+        version: 37,
+        part: 7,
+        parts: FLAGS,
+        members: vec![ServerId(last.digest().0), ServerId(ORIGIN.0)],
+    };
     roll.on_record(at(30), uid(1, WORD), Some(&said));
     roll.on_stored(at(30), true);
     roll.on_stored(at(40), true);
@@ -273,7 +282,7 @@ fn nothing_is_told_before_it_is_stored() {
     let base = list(7, &[ME, 200]);
     let next = list(8, &[ME, 200, 201]);
     let mut roll = machine(in_force(&base), &[200, 201]);
-    know(&mut roll, at(3000), &[200, 201]);
+    know(&mut roll, at(5000), &[200, 201]);
     let pending = Stored { pending: vec![next.clone()], ..in_force(&base) };
     assert_eq!(
         outputs(&mut roll),
@@ -281,29 +290,29 @@ fn nothing_is_told_before_it_is_stored() {
         "proposed when it has lived for {ROLL_SETTLE:?}"
     );
     // The store fails: it is tried again, and nothing is told.
-    roll.on_stored(at(3100), false);
-    assert_eq!((outputs(&mut roll), roll.next_deadline().map(|it| it.at)), (vec![], Some(at(4100))));
-    roll.on_timeout(at(4100));
+    roll.on_stored(at(5100), false);
+    assert_eq!((outputs(&mut roll), roll.next_deadline().map(|it| it.at)), (vec![], Some(at(6100))));
+    roll.on_timeout(at(6100));
     assert_eq!(outputs(&mut roll), [Output::Store(pending)]);
-    roll.on_stored(at(4200), true);
+    roll.on_stored(at(6200), true);
     let digest = ServerId(next.digest().0);
-    let word = |part| Part { version: 8, part, parts: FLAGS, members: vec![digest] };
+    let word = |part| Part { version: 8, part, parts: FLAGS, members: vec![digest, ServerId(ORIGIN.0)] };
     let told = outputs(&mut roll);
     assert!(told.contains(&Output::Publish(WORD, ROLL_WORD_LIVES, word(ROOTED))), "{told:?}");
     let whole = Part { version: 8, part: 0, parts: 1, members: next.members().to_vec() };
     assert!(told.contains(&Output::Publish(next.tag() << 8, ROLL_LIST_LIVES, whole)), "{told:?}");
     // All have it; all know that all have it; it is in force, stored, and told.
     for (owner, flags) in [(200, ROOTED), (201, 0)] {
-        roll.on_record(at(4300), uid(owner, WORD), Some(&word(flags)));
+        roll.on_record(at(6300), uid(owner, WORD), Some(&word(flags)));
     }
     assert_eq!(outputs(&mut roll), [Output::Publish(WORD, ROLL_WORD_LIVES, word(ROOTED | READY))]);
     for (owner, flags) in [(200, ROOTED | READY), (201, READY)] {
         assert_eq!(roll.version(), 7);
-        roll.on_record(at(4400), uid(owner, WORD), Some(&word(flags)));
+        roll.on_record(at(6400), uid(owner, WORD), Some(&word(flags)));
     }
     assert_eq!(outputs(&mut roll), [Output::Tell(News::InForce(8)), Output::Store(in_force(&next))]);
     assert_eq!(roll.version(), 8);
-    roll.on_stored(at(4500), true);
+    roll.on_stored(at(6500), true);
     assert_eq!(outputs(&mut roll), [Output::Publish(WORD, ROLL_WORD_LIVES, word(ROOTED | READY | SETTLED))]);
 }
 
@@ -312,22 +321,22 @@ fn nothing_is_told_before_it_is_stored() {
 fn the_gone_are_excused() {
     let base = list(7, &[ME, 200]);
     let mut roll = machine(in_force(&base), &[200]);
-    know(&mut roll, at(3000), &[200]);
-    assert!(roll.strike_off(at(3000), id(200)));
+    know(&mut roll, at(5000), &[200]);
+    assert!(roll.strike_off(at(5000), id(200)));
     let told = outputs(&mut roll);
     let word = Part { version: 7, part: 0, parts: 1, members: vec![id(200)] };
     assert!(told.contains(&Output::Publish(8, ROLL_WORD_LIVES, word)), "{told:?}");
-    roll.on_stored(at(3100), true);
-    know(&mut roll, at(3200), &[200]);
+    roll.on_stored(at(5100), true);
+    know(&mut roll, at(5200), &[200]);
     assert_eq!((roll.version(), roll.held().pending.len()), (7, 1));
-    know(&mut roll, at(3300), &[]);
+    know(&mut roll, at(5300), &[]);
     assert_eq!((roll.version(), roll.held().pending.len()), (8, 0));
     assert!(outputs(&mut roll).contains(&Output::Withdraw(8)), "no more to be said");
 
     let mut roll = machine(in_force(&base), &[200]);
-    know(&mut roll, at(3000), &[200]);
-    roll.on_left_for_good(at(3000), id(200));
-    roll.on_stored(at(3100), true);
+    know(&mut roll, at(5000), &[200]);
+    roll.on_left_for_good(at(5000), id(200));
+    roll.on_stored(at(5100), true);
     assert_eq!((roll.version(), roll.held().pending.len()), (8, 0));
     // It is silent only in a while, and is not taken in meanwhile.
     know(&mut roll, at(9000), &[200]);
@@ -343,32 +352,35 @@ fn a_list_that_crosses_a_farewell_is_followed_by_another() {
     let base = list(7, &[1, 2, ME]);
     let crossing = list(8, &[1, 2, 3, ME]);
     let mut roll = machine(in_force(&base), &[1]);
-    roll.leave(at(10));
-    roll.on_stored(at(20), true);
+    roll.leave(at(2010));
+    roll.on_stored(at(2020), true);
     let farewell = |version| Part { version, part: 7, parts: FLAGS, members: Vec::new() };
     assert!(outputs(&mut roll).contains(&Output::Publish(WORD, ROLL_WORD_LIVES, farewell(7))));
     hear(&mut roll, 1, &crossing);
-    roll.on_stored(at(30), true);
+    roll.on_stored(at(2030), true);
     let told = outputs(&mut roll);
     assert!(
         told.iter().any(|it| matches!(it, Output::Publish(WORD, _, word) if word.version == 8)),
         "{told:?}"
     );
     assert!(!told.contains(&Output::Tell(News::MayEnd)));
-    hear(&mut roll, 1, &list(9, &[1, 2, 3]));
+    let without = list(9, &[1, 2, 3]);
+    let members = vec![ServerId(without.digest().0), ServerId(ORIGIN.0)];
+    roll.on_record(at(2030), uid(1, WORD), Some(&Part { version: 9, part: ROOTED, parts: FLAGS, members }));
+    hear(&mut roll, 1, &without);
     assert!(outputs(&mut roll).contains(&Output::Tell(News::MayEnd)));
     assert!(roll.held().left, "until the next life");
     assert!(!Roll::recover(id(ME), roll.held().clone()).held().left);
     // Nobody cares.
     let mut roll = machine(in_force(&base), &[1]);
-    roll.leave(at(10));
-    roll.on_stored(at(20), true);
+    roll.leave(at(2010));
+    roll.on_stored(at(2020), true);
     assert!(!outputs(&mut roll).contains(&Output::Tell(News::MayEnd)));
     roll.on_timeout(roll.next_deadline().unwrap().at);
     assert!(outputs(&mut roll).contains(&Output::Tell(News::MayEnd)));
 
     let mut roll = machine(in_force(&base), &[1]);
-    assert!(roll.strike_off(at(10), id(2)));
+    assert!(roll.strike_off(at(2010), id(2)));
     assert_eq!(roll.gone(&id(2)), Some(Gone::Struck));
     hear(&mut roll, 1, &crossing);
     assert_eq!(roll.gone(&id(2)), None);
@@ -377,6 +389,44 @@ fn a_list_that_crosses_a_farewell_is_followed_by_another() {
         told.contains(&Output::Tell(News::NotStruck(id(2)))) && told.contains(&Output::Withdraw(8)),
         "{told:?}"
     );
+}
+
+/// Lists that were begun apart: one without us is not for us, unless those we agreed with have taken it up.
+#[test]
+fn what_was_agreed_upon_is_not_given_up_for_strangers() {
+    let base = list(7, &[1, 2, ME]);
+    let strange = list(9, &[5, 6]);
+    let word = |list: &List, part, origin: Digest| {
+        let members = vec![ServerId(list.digest().0), ServerId(origin.0)];
+        Part { version: list.version(), part, parts: FLAGS, members }
+    };
+    let (other, all) = (Digest([0x0e; 16]), ROOTED | READY | SETTLED);
+    let mut roll = machine(in_force(&base), &[1, 2, 5, 6]);
+    hear(&mut roll, 5, &strange);
+    roll.on_record(at(10), uid(5, WORD), Some(&word(&strange, all, other)));
+    assert_eq!(roll.held(), &in_force(&base));
+    let group = sample().find(|group| base.owner(*group) == Some(id(ME))).unwrap();
+    assert_eq!(roll.slice(group), Slice::Moving, "until there is a union");
+    // The union has us, but is not in force before those agree with whom we agreed upon the last one.
+    let union = list(10, &[1, 2, 5, 6, ME]);
+    hear(&mut roll, 5, &union);
+    roll.on_stored(at(20), true);
+    for owner in [5, 6] {
+        roll.on_record(at(20), uid(owner, WORD), Some(&word(&union, all, other)));
+    }
+    roll.on_record(at(20), uid(1, WORD), Some(&word(&union, READY | ROOTED, ORIGIN)));
+    assert_eq!((roll.version(), roll.held().pending.len()), (7, 1));
+    roll.on_record(at(20), uid(2, WORD), Some(&word(&union, READY | ROOTED, ORIGIN)));
+    assert_eq!((roll.version(), &roll.held().origins), (10, &BTreeSet::from([other, ORIGIN])));
+    // Who is of our origin has left us out.
+    let mut roll = machine(in_force(&base), &[1, 2, 5, 6]);
+    hear(&mut roll, 5, &strange);
+    roll.on_record(at(10), uid(1, WORD), Some(&word(&strange, ROOTED, ORIGIN)));
+    assert_eq!(roll.held().pending, [strange]);
+    // Origins are bounded.
+    let mut held = in_force(&base);
+    held.add_origins((0..100).map(|number| Digest([number; 16])));
+    assert_eq!(held.origins.len(), ROLL_ORIGINS_MAX);
 }
 
 #[test]
@@ -407,7 +457,13 @@ fn every_address_has_an_answer() {
     let map = roll.map_version();
     roll.on_knowledge(at(0), Standing::Comparing, &BTreeSet::from([id(1)]));
     assert_eq!((roll.slice(group), roll.map_version()), (Slice::Moving, map));
-    roll.on_knowledge(at(0), Standing::Joined, &BTreeSet::from([id(1)]));
+    roll.on_knowledge(at(1999), Standing::Joined, &BTreeSet::from([id(1)]));
+    assert_eq!(
+        (roll.slice(group), roll.map_version()),
+        (Slice::Moving, map),
+        "the first may have been started with us"
+    );
+    roll.on_knowledge(at(2000), Standing::Joined, &BTreeSet::from([id(1)]));
     assert_eq!(roll.slice(group), Slice::Ours);
     assert_ne!(roll.map_version(), map);
     roll.leave(at(10));

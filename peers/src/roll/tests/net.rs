@@ -42,6 +42,7 @@ pub(super) struct Node {
     copies: Copies,
     peers: BTreeMap<usize, Peer>,
     pub(super) side: usize,
+    current: Option<Digest>,
     /// What was ours, under which map.
     ours: (u64, Vec<bool>),
     pub(super) news: Vec<News>,
@@ -62,9 +63,9 @@ pub(super) struct Net {
     pub(super) loss_ppm: u32,
     pub(super) store_fails_ppm: u32,
     hello_at: Time,
-    /// Which first lists each list comes from.
+    /// Which lists of servers that had none each list comes from.
     origins: BTreeMap<Digest, BTreeSet<Digest>>,
-    /// How often two said *ours* of one address whose lists have nothing in common.
+    /// How often two said *ours* of one address whose lists in force come from lists that were begun apart.
     pub(super) exceptions: usize,
     pub(super) counted: BTreeMap<(&'static str, &'static str), usize>,
 }
@@ -102,6 +103,7 @@ impl Net {
             copies: Copies::new(),
             peers: BTreeMap::new(),
             side,
+            current: None,
             ours: (u64::MAX, Vec::new()),
             news: Vec::new(),
         });
@@ -229,7 +231,27 @@ impl Net {
                 }
                 Output::Withdraw(number) => self.say(index, number, None),
                 Output::Count(place, what) => *self.counted.entry((place, what)).or_default() += 1,
-                Output::Tell(news) => self.nodes[index].news.push(news),
+                Output::Tell(news) => {
+                    if std::env::var("HIST").is_ok() {
+                        let n = &self.nodes[index];
+                        println!(
+                            "{:?} {:02x} {news:?} {:?} {:?}",
+                            self.now,
+                            n.id.0[0],
+                            n.roll.as_ref().map(|r| r.held().top().map(|l| l
+                                .members()
+                                .iter()
+                                .map(|m| format!("{:02x}", m.0[0]))
+                                .collect::<Vec<_>>())),
+                            n.roll.as_ref().map(|r| r
+                                .gone
+                                .iter()
+                                .map(|(i, g)| format!("{:02x} {g:?}", i.0[0]))
+                                .collect::<Vec<_>>())
+                        );
+                    }
+                    self.nodes[index].news.push(news)
+                }
             }
         }
         self.check(index);
@@ -262,37 +284,42 @@ impl Net {
                 let (ours, theirs) = (self.origins_of(index), self.origins_of(other));
                 assert!(
                     ours.is_disjoint(&theirs),
-                    "{:?}: {:?} has {:?}, {:?} has {:?}",
-                    self.now,
+                    "both {:?} and {:?} own an address\n{}",
                     one.id,
-                    self.roll(index).held(),
                     two.id,
-                    self.roll(other).held(),
+                    self.show()
                 );
                 self.exceptions += 1;
             }
         }
     }
 
-    /// Whoever holds a list that nobody held before has proposed it.
+    /// Whoever holds a list that nobody held before has proposed it. A list in force comes from the one
+    /// before it, too.
     fn note_origins(&mut self, index: usize) {
         let Some(roll) = &self.nodes[index].roll else { return };
         let lists: Vec<Digest> = roll.held().lists().map(List::digest).collect();
         for digest in &lists {
             if !self.origins.contains_key(digest) {
-                let before = lists.iter().filter_map(|other| self.origins.get(other)).flatten().copied();
-                let mut origins: BTreeSet<Digest> = before.collect();
+                let held = lists.iter().filter_map(|other| self.origins.get(other)).flatten().copied();
+                let mut origins: BTreeSet<Digest> = held.collect();
                 if origins.is_empty() {
                     origins.insert(*digest);
                 }
                 self.origins.insert(*digest, origins);
             }
         }
+        let current = self.nodes[index].roll.as_ref().unwrap().held().current.as_ref().map(List::digest);
+        let before = std::mem::replace(&mut self.nodes[index].current, current);
+        if let (Some(current), Some(before)) = (current, before) {
+            let origins = self.origins[&before].clone();
+            self.origins.get_mut(&current).unwrap().extend(origins);
+        }
     }
 
     fn origins_of(&self, index: usize) -> BTreeSet<Digest> {
-        let lists = self.roll(index).held().lists();
-        lists.flat_map(|list| &self.origins[&list.digest()]).copied().collect()
+        let current = self.roll(index).held().current.as_ref();
+        current.map(|list| self.origins[&list.digest()].clone()).unwrap_or_default()
     }
 
     fn digest(&self, index: usize) -> u64 {
