@@ -7,6 +7,7 @@ CREATE TABLE roll (
     digest  BLOB    NOT NULL CHECK (length(digest) = 16), -- tells two of one version apart
     state   TEXT    NOT NULL CHECK (state IN ('current', 'left', 'pending')),
     members BLOB    NOT NULL CHECK (length(members) BETWEEN 16 AND 16000 AND length(members) % 16 = 0),
+    origins BLOB    NOT NULL CHECK (length(origins) <= 256 AND length(origins) % 16 = 0), -- of the list in force
     PRIMARY KEY (version, digest)
 ) STRICT, WITHOUT ROWID;
 

@@ -105,6 +105,9 @@ fn roll(rows: &[RollRow]) -> Vec<String> {
         if row.members.iter().zip(row.members.iter().skip(1)).any(|(one, next)| one >= next) {
             wrong.push(format!("{list}: its members are not in order, each once"));
         }
+        if row.origins.is_empty() != (row.state == RollState::Pending) {
+            wrong.push(format!("{list}: it is {}, and has {} origins", row.state, row.origins.len()));
+        }
         if row.state != RollState::Pending && number > 0 {
             wrong.push(format!("{list}: it is {}, and an older one is there", row.state));
         }

@@ -113,8 +113,9 @@ fn set_roll(to: &Connection, rows: &[RollRow]) -> rusqlite::Result<()> {
     execute(to, "DELETE FROM roll", [])?;
     for row in rows {
         let members: Vec<u8> = row.members.iter().flat_map(|member| member.0).collect();
-        let columns = params![row.version, row.digest, row.state.name(), members];
-        execute(to, "INSERT INTO roll (version, digest, state, members) VALUES (?, ?, ?, ?)", columns)?;
+        let columns = params![row.version, row.digest, row.state.name(), members, row.origins.as_flattened()];
+        let sql = "INSERT INTO roll (version, digest, state, members, origins) VALUES (?, ?, ?, ?, ?)";
+        execute(to, sql, columns)?;
     }
     Ok(())
 }
@@ -272,17 +273,21 @@ fn rest(row: &Row<'_>) -> Result<RestRow, Nonsense> {
 fn roll(row: &Row<'_>) -> Result<RollRow, Nonsense> {
     let state: String = column(row, "state")?;
     let known = RollState::ALL.into_iter().find(|known| known.name() == state);
-    let bytes: Vec<u8> = column(row, "members")?;
-    let (members, rest) = bytes.as_chunks::<16>();
-    if !rest.is_empty() {
-        return Err(format!("members: {} bytes are no list of ids", bytes.len()));
-    }
     Ok(RollRow {
         version: column(row, "version")?,
         digest: column(row, "digest")?,
         state: known.ok_or_else(|| format!("state: {state:?} is unknown"))?,
-        members: members.iter().copied().map(ServerId).collect(),
+        members: sixteens(row, "members")?.into_iter().map(ServerId).collect(),
+        origins: sixteens(row, "origins")?,
     })
+}
+
+fn sixteens(row: &Row<'_>, name: &str) -> Result<Vec<[u8; 16]>, Nonsense> {
+    let bytes: Vec<u8> = column(row, name)?;
+    match bytes.as_chunks() {
+        (all, []) => Ok(all.to_vec()),
+        (_, _) => Err(format!("{name}: {} bytes are no list of ids", bytes.len())),
+    }
 }
 
 fn loan(row: &Row<'_>) -> Result<LoanRow, Nonsense> {

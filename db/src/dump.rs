@@ -164,11 +164,12 @@ fn rests(out: &mut impl Write, rows: &[RestRow]) -> io::Result<()> {
 
 /// The members of a list below each other: what they share stands in the first line only.
 fn roll(out: &mut impl Write, header: &Header, rows: &[RollRow]) -> io::Result<()> {
-    let mut table = Tabular::new(&["VERSION", "STATE", "DIGEST", "MEMBERS", "MEMBER ID"]);
+    let mut table = Tabular::new(&["VERSION", "STATE", "DIGEST", "ORIGINS", "MEMBERS", "MEMBER ID"]);
     for row in rows {
         for (number, member) in row.members.iter().enumerate() {
-            let shared = [row.version.to_string(), row.state.to_string(), ServerId(row.digest).to_string()];
-            let mut cells = if number == 0 { shared.to_vec() } else { vec![String::new(); 3] };
+            let digest = ServerId(row.digest).to_string();
+            let shared = [row.version.to_string(), row.state.to_string(), digest, origins(row).join(", ")];
+            let mut cells = if number == 0 { shared.to_vec() } else { vec![String::new(); 4] };
             cells.push(format!("{} of {}", number + 1, row.members.len()));
             cells.push(server(header, *member));
             table.row(cells);
@@ -299,6 +300,10 @@ fn rest_json(row: &RestRow) -> Value {
     })
 }
 
+fn origins(row: &RollRow) -> Vec<String> {
+    row.origins.iter().map(|origin| ServerId(*origin).to_string()).collect()
+}
+
 fn roll_json(row: &RollRow) -> Value {
     let members: Vec<String> = row.members.iter().map(ToString::to_string).collect();
     json!({
@@ -306,6 +311,7 @@ fn roll_json(row: &RollRow) -> Value {
         "version": row.version,
         "digest": ServerId(row.digest).to_string(),
         "state": row.state.name(),
+        "origins": origins(row),
         "members": members,
     })
 }

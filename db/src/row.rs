@@ -191,6 +191,8 @@ pub struct RollRow {
     pub state: RollState,
     /// Who is in it, in order.
     pub members: Vec<ServerId>,
+    /// Of the list in force: digests of the first lists it comes from, in order.
+    pub origins: Vec<[u8; 16]>,
 }
 
 /// An address of our slice that we allow another server to use. Key: `group`.

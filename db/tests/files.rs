@@ -71,7 +71,13 @@ fn an_older_store_is_brought_up_to_date_when_it_is_opened_to_be_written() {
     let error = Store::open(&path, Kind::Mtftpd).unwrap_err();
     assert!(matches!(error, StoreError::WrongKind { .. }), "{error}");
     assert_eq!(fs::read(&path).unwrap(), before, "a refused store is left as it is");
-    let list = RollRow { version: 1, digest: [2; 16], state: RollState::Current, members: vec![US] };
+    let list = RollRow {
+        version: 1,
+        digest: [2; 16],
+        state: RollState::Current,
+        members: vec![US],
+        origins: vec![[1; 16]],
+    };
     for _ in 0..2 {
         let mut store = Store::open(&path, Kind::Binld).unwrap();
         assert_eq!(store.header().unwrap().schema, 2);

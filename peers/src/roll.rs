@@ -32,7 +32,9 @@
 //! do not hear of it.
 //!
 //! The living server with the lowest id proposes: the members of all that it holds, without those that are gone, and
-//! with those that have lived for [`ROLL_SETTLE`](crate::limits::ROLL_SETTLE). The list is published by the lowest living one that has taken it up.
+//! with those that have lived for [`ROLL_SETTLE`](crate::limits::ROLL_SETTLE). It waits until the last list is in force,
+//! but for [`ROLL_PATIENCE`](crate::limits::ROLL_PATIENCE) at most, and not if that one has somebody who is gone. The list
+//! is published by the lowest living one that has taken it up.
 //!
 //! # Where this differs from a plain "the next list replaces the pending one"
 //! - A pending list that is overtaken is *kept*: somebody who took it up may have brought it into force before it heard
@@ -41,7 +43,8 @@
 //!   told with its digest, in a record of its own: `Member::roll` has room for a version only. It may show
 //!   [`Roll::version`], for people.
 //! - *Ready* is a second round. A newcomer has no list in force: it does not know whom else the others have promised
-//!   anything. Without that round two newcomers of two halves could both come to own something (`tests.rs` finds it).
+//!   anything. Without that round two newcomers of two halves could both come to own something (the seeds of
+//!   `tests/nets.rs` find it).
 //! - Struck ids are told by name. That a list leaves somebody out may just mean that its proposer did not know of it.
 //!
 //! # Invariants
@@ -51,7 +54,8 @@
 //! 2. What a member tells is stored. Of what it holds the last one only grows in rank.
 //! 3. A list is at most [`ROLL_JUMP_MAX`](crate::limits::ROLL_JUMP_MAX) versions beyond ours. At most
 //!    [`ROLL_PENDING_MAX`](crate::limits::ROLL_PENDING_MAX) are pending.
-//! 4. A dead member keeps the next list from coming into force, and nobody from using what is its own under both.
+//! 4. What was stored counts only after what the others know was heard: we may have been struck off meanwhile.
+//! 5. A dead member keeps the next list from coming into force, and nobody from using what is its own under both.
 //!
 //! Of the claims of an old owner the records tell: a list comes into force only while all records are known here.
 

@@ -130,7 +130,8 @@ fn records_of_the_other_daemon_are_reported() {
 }
 
 fn list(version: u32, state: RollState, members: &[ServerId]) -> RollRow {
-    RollRow { version, digest: [3; 16], state, members: members.to_vec() }
+    let origins = if state == RollState::Pending { Vec::new() } else { vec![[1; 16]] };
+    RollRow { version, digest: [3; 16], state, members: members.to_vec(), origins }
 }
 
 #[test]
@@ -142,6 +143,8 @@ fn lists_that_no_server_can_have_are_reported() {
     assert_eq!(of(&[list(1, left, &[US]), list(2, pending, &[US]), list(3, pending, &[PEER])]), none);
     one(&of(&[list(4, current, &[PEER, US])]), &["list 4", "order"]);
     one(&of(&[list(4, current, &[US, US])]), &["list 4", "once"]);
+    one(&of(&[RollRow { origins: Vec::new(), ..list(4, current, &[US]) }]), &["list 4", "0 origins"]);
+    one(&of(&[RollRow { origins: vec![[1; 16]], ..list(4, pending, &[US]) }]), &["list 4", "1 origins"]);
     one(&of(&[list(4, current, &[US]), list(5, left, &[US])]), &["list 5", "left, and an older one"]);
     one(&of(&[list(4, pending, &[US]), list(5, current, &[US])]), &["list 5", "current, and an older one"]);
 }

@@ -70,7 +70,7 @@ fn rest(address: GroupAddr) -> RestRow {
 }
 
 fn list(version: u32, digest: u8, state: RollState) -> RollRow {
-    RollRow { version, digest: [digest; 16], state, members: vec![US, PEER] }
+    RollRow { version, digest: [digest; 16], state, members: vec![US, PEER], origins: vec![[7; 16], [8; 16]] }
 }
 
 fn loan(address: GroupAddr) -> LoanRow {
@@ -184,7 +184,7 @@ fn all_lists_of_boot_servers_come_back() {
         let row = list(1, 1, state);
         // A thousand is the most.
         let members = (0..1000_u128).map(|number| ServerId(number.to_be_bytes())).collect();
-        let rows = vec![row, RollRow { members, ..list(2, 2, RollState::Pending) }];
+        let rows = vec![row, RollRow { members, origins: Vec::new(), ..list(2, 2, RollState::Pending) }];
         store.apply(&[Change::SetRoll(rows.clone())]).unwrap();
         assert_eq!(store.load().unwrap().roll, rows);
     }
@@ -254,7 +254,7 @@ fn a_row_of_nonsense_is_named() {
     assert!(error.contains("mark of 10.1.2.3") && error.contains("not a multicast address"), "{error}");
     store.connection.execute("DELETE FROM mark", []).unwrap();
     store.connection.execute("PRAGMA ignore_check_constraints = ON", []).unwrap();
-    let insert = "INSERT INTO roll (version, digest, state, members) VALUES (7, zeroblob(16), 'current', zeroblob(17))";
+    let insert = "INSERT INTO roll VALUES (7, zeroblob(16), 'current', zeroblob(17), zeroblob(16))";
     store.connection.execute(insert, []).unwrap();
     let error = store.load().unwrap_err().to_string();
     assert!(error.contains("roll of 7") && error.contains("17 bytes"), "{error}");

@@ -231,27 +231,7 @@ impl Net {
                 }
                 Output::Withdraw(number) => self.say(index, number, None),
                 Output::Count(place, what) => *self.counted.entry((place, what)).or_default() += 1,
-                Output::Tell(news) => {
-                    if std::env::var("HIST").is_ok() {
-                        let n = &self.nodes[index];
-                        println!(
-                            "{:?} {:02x} {news:?} {:?} {:?}",
-                            self.now,
-                            n.id.0[0],
-                            n.roll.as_ref().map(|r| r.held().top().map(|l| l
-                                .members()
-                                .iter()
-                                .map(|m| format!("{:02x}", m.0[0]))
-                                .collect::<Vec<_>>())),
-                            n.roll.as_ref().map(|r| r
-                                .gone
-                                .iter()
-                                .map(|(i, g)| format!("{:02x} {g:?}", i.0[0]))
-                                .collect::<Vec<_>>())
-                        );
-                    }
-                    self.nodes[index].news.push(news)
-                }
+                Output::Tell(news) => self.nodes[index].news.push(news),
             }
         }
         self.check(index);
