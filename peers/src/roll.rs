@@ -18,12 +18,12 @@
 //!
 //! | number | what | version | part | members |
 //! |---|---|---|---|---|
-//! | 0 | its *word*: which list it has taken up last | of that list | flags | the digest of that list, and its origins; none: it left for good |
-//! | 1 + v | servers that an operator struck off | v, the last list that it held then | 0 | their ids |
+//! | 0 | its *word*: which list it has taken up last | of that list | flags | digest of that list, its origins |
+//! | 1 and up | servers that an operator struck off | of the last list held then | 0 | its digest, their ids |
 //! | first bit set | a part of a list | of the list | part | members |
 //!
 //! The flags are 1: a list is in force here; 2: *ready*, all members of all lists held here have taken the last one up;
-//! 4: *settled*, that one is in force here. A list comes into force at a member when all members of all that it holds
+//! 4: *settled*, that one is in force here; 8: it has left for good. A list comes into force at a member when all members of all that it holds
 //! are ready, or when a member of that list, and of the same origin, says that it is settled; never before it is stored.
 //!
 //! Lists that were begun apart have different *origins*: the first lists that servers agreed upon that had none. When two
@@ -73,14 +73,15 @@ use wire::{GroupAddr, ServerId};
 
 use crate::domain::Standing;
 use crate::limits::{ROLL_GONE_MAX, ROLL_ORIGINS_MAX, ROLL_STORE_AGAIN, ROLL_TOLD_MAX};
-use list::{Gatherings, is_part};
+use list::{Gatherings, Rank, is_part};
 
 pub use list::{Digest, List, rendezvous};
 
 const ROOTED: u8 = 1;
 const READY: u8 = 2;
 const SETTLED: u8 = 4;
-const FLAGS: u8 = 8;
+const LEFT: u8 = 8;
+const FLAGS: u8 = 16;
 /// The number of a member's word.
 const WORD: u64 = 0;
 
@@ -149,8 +150,8 @@ impl Stored {
         self.pending.last().or(self.current.as_ref())
     }
 
-    fn top_version(&self) -> u32 {
-        self.top().map_or(0, List::version)
+    fn top_rank(&self) -> Rank {
+        self.top().map_or((0, Digest::default()), List::rank)
     }
 
     fn add_origins(&mut self, more: impl IntoIterator<Item = Digest>) {
@@ -187,7 +188,7 @@ enum Gone {
 /// What the store has, as far as others are told.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Saved {
-    top: Option<(u32, Digest)>,
+    top: Option<Rank>,
     flags: u8,
     left: bool,
     origins: BTreeSet<Digest>,
@@ -218,10 +219,10 @@ pub struct Roll {
     /// Other BINLDs that live, and since when.
     living: BTreeMap<ServerId, Time>,
     words: BTreeMap<ServerId, Word>,
-    /// Who is gone, as of which version: a greater list with them in it takes them up again.
-    gone: BTreeMap<ServerId, (u32, Gone)>,
+    /// Who is gone, as of which list: a greater one with them in it takes them up again.
+    gone: BTreeMap<ServerId, (Rank, Gone)>,
     /// Those that were struck off here.
-    struck: BTreeMap<ServerId, u32>,
+    struck: BTreeMap<ServerId, Rank>,
     gatherings: Gatherings,
     /// Since when the last list held is the last one.
     top_since: Option<(Digest, Time)>,
@@ -335,8 +336,10 @@ impl Roll {
     /// Whether that member of a list we hold is gone: no greater list than the one it was gone from has it.
     fn gone(&self, server: &ServerId) -> Option<Gone> {
         let (as_of, why) = self.gone.get(server).copied().filter(|_| *server != self.me)?;
-        let is_back = self.held.lists().any(|list| list.version() > as_of && list.holds(server));
-        (as_of <= self.held.top_version() && !is_back).then_some(why)
+        let is_back = self.held.lists().any(|list| list.rank() > as_of && list.holds(server));
+        // Who left said so itself. A word about somebody else counts only for lists that are known here.
+        let counts = why == Gone::Left || as_of <= self.held.top_rank();
+        (counts && !is_back).then_some(why)
     }
 
     /// Whether that one need not agree to anything.
@@ -383,11 +386,7 @@ impl Roll {
             // What was said once holds for ever.
             None => None,
             Some(said) if uid.number == WORD => self.on_word(uid.owner, said).err(),
-            Some(said) => {
-                let told =
-                    said.members.iter().map(|server| self.note_gone(*server, said.version, Gone::Struck));
-                told.collect::<Vec<_>>().into_iter().find_map(Result::err)
-            }
+            Some(said) => self.on_struck(said).err(),
         };
         if let Some(why) = dropped {
             self.out.push_back(Output::Count("dropped.roll", why));
@@ -396,9 +395,10 @@ impl Roll {
     }
 
     fn on_word(&mut self, owner: ServerId, said: &Part) -> Result<(), &'static str> {
-        let Some(top) = said.members.first() else {
-            return self.note_gone(owner, said.version, Gone::Left);
-        };
+        let top = Digest(said.members.first().ok_or("word")?.0);
+        if said.part & LEFT != 0 {
+            return self.note_gone(owner, (said.version, top), Gone::Left);
+        }
         if !self.words.contains_key(&owner) && self.words.len() >= ROLL_TOLD_MAX {
             let members = self.held.members();
             let is_idle = |server: &ServerId| !members.contains(server) && !self.living.contains_key(server);
@@ -406,12 +406,19 @@ impl Roll {
             self.words.remove(&idle.ok_or("too_many")?);
         }
         let origins = said.members.iter().skip(1).take(ROLL_ORIGINS_MAX).map(|origin| Digest(origin.0));
-        self.words.insert(owner, Word { top: Digest(top.0), flags: said.part, origins: origins.collect() });
+        self.words.insert(owner, Word { top, flags: said.part, origins: origins.collect() });
         Ok(())
     }
 
-    fn note_gone(&mut self, server: ServerId, as_of: u32, why: Gone) -> Result<(), &'static str> {
-        if as_of > self.version_max() {
+    fn on_struck(&mut self, said: &Part) -> Result<(), &'static str> {
+        let (last, servers) = said.members.split_first().ok_or("struck")?;
+        servers
+            .iter()
+            .try_for_each(|server| self.note_gone(*server, (said.version, Digest(last.0)), Gone::Struck))
+    }
+
+    fn note_gone(&mut self, server: ServerId, as_of: Rank, why: Gone) -> Result<(), &'static str> {
+        if as_of.0 > self.version_max() {
             return Err("version");
         }
         if !self.gone.contains_key(&server) && self.gone.len() >= ROLL_GONE_MAX {
@@ -431,7 +438,7 @@ impl Roll {
 
     /// That server has told us that it leaves for good: it picks nothing any more.
     pub fn on_left_for_good(&mut self, now: Time, server: ServerId) {
-        if self.note_gone(server, self.held.top_version(), Gone::Left).is_err() {
+        if self.note_gone(server, self.held.top_rank(), Gone::Left).is_err() {
             self.out.push_back(Output::Count("dropped.roll", "too_many"));
         }
         self.progress(now);
@@ -440,7 +447,7 @@ impl Roll {
     /// An operator says that this server is gone for good, and its claims with it. It must not run, nor be started
     /// again before the list without it is in force, unless it hears the others. `false` if it is us, or no member.
     pub fn strike_off(&mut self, now: Time, server: ServerId) -> bool {
-        let as_of = self.held.top_version();
+        let as_of = self.held.top_rank();
         let is_member = server != self.me && self.held.members().contains(&server);
         let noted = is_member && self.note_gone(server, as_of, Gone::Struck).is_ok();
         if noted {

@@ -37,7 +37,7 @@ impl Roll {
         self.propose(now);
         let struck = std::mem::take(&mut self.struck);
         for (server, as_of) in struck {
-            let back = self.held.lists().find(|list| list.version() > as_of && list.holds(&server));
+            let back = self.held.lists().find(|list| list.rank() > as_of && list.holds(&server));
             if back.is_some() {
                 self.out.push_back(Output::Tell(News::NotStruck(server)));
             } else if self.held.lists().any(|list| list.holds(&server)) {
@@ -64,7 +64,7 @@ impl Roll {
 
     /// The greatest version that is believed.
     pub(super) fn version_max(&self) -> u32 {
-        match self.held.top_version() {
+        match self.held.top_rank().0 {
             0 => ROLL_FIRST_MAX,
             version => version.saturating_add(ROLL_JUMP_MAX),
         }
@@ -231,7 +231,7 @@ impl Roll {
         }
         let believed = self.version_max();
         let heard = self.gatherings.lists().map(|(_, list)| list.version()).filter(|it| *it <= believed);
-        let version = heard.max().unwrap_or(0).max(self.held.top_version()).saturating_add(1);
+        let version = heard.max().unwrap_or(0).max(self.held.top_rank().0).saturating_add(1);
         self.proposed_at = Some(now);
         match List::new(version, wanted.into_iter().collect()) {
             Some(list) => self.take_up(list),

@@ -24,6 +24,9 @@ pub fn rendezvous(group: GroupAddr, server: &ServerId) -> u64 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Digest(pub [u8; 16]);
 
+/// Of two lists the one with the greater rank stays: that of the greater version, or of the greater digest.
+pub(super) type Rank = (u32, Digest);
+
 /// A version of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct List {
@@ -63,9 +66,7 @@ impl List {
         self.digest
     }
 
-    /// Of two lists the one with the greater rank stays.
-    #[must_use]
-    pub fn rank(&self) -> (u32, Digest) {
+    pub(super) fn rank(&self) -> Rank {
         (self.version, self.digest)
     }
 

@@ -6,21 +6,25 @@ use wire::ServerId;
 use wire::record::{ROLL_MAX, Roll as Part};
 
 use super::list::{List, is_part};
-use super::{FLAGS, Output, READY, Roll, WORD};
+use super::{FLAGS, LEFT, Output, READY, Roll, WORD};
 use crate::limits::{ROLL_LIST_LIVES, ROLL_WORD_LIVES};
 
 impl Roll {
     pub(super) fn publish(&mut self) {
         let mut wanted = BTreeMap::from_iter(self.word().map(|word| (WORD, word)));
-        for (server, as_of) in &self.struck {
-            let number = u64::from(*as_of) + 1;
-            let said = Part { version: *as_of, part: 0, parts: 1, members: Vec::new() };
+        for (server, (version, digest)) in &self.struck {
+            // As far as they can be told apart: below the parts of lists.
+            let [one, two, three, ..] = digest.0;
+            let bits = u32::from_be_bytes([0, one, two, three]);
+            let number = 1 + (u64::from(*version) << 24 | u64::from(bits));
+            let said = Part { version: *version, part: 0, parts: 1, members: vec![ServerId(digest.0)] };
             let list = wanted.entry(number).or_insert(said);
             if list.members.len() < ROLL_MAX {
                 list.members.push(*server);
             }
         }
-        let top = self.held.top().filter(|_| !self.held.left);
+        // Who has left publishes as well: others may have nobody else to hear of the list from.
+        let top = self.held.top();
         if let Some(top) = top.filter(|top| self.saved.top == Some(top.rank())) {
             if self.is_publisher(top) {
                 wanted.extend(top.parts());
@@ -46,13 +50,10 @@ impl Roll {
         let (version, digest) = self.saved.top?;
         let is_ready = self.held.top().is_some_and(|top| self.all_say(top, 0));
         let ready = if is_ready { READY } else { 0 };
-        let members = if self.saved.left {
-            Vec::new()
-        } else {
-            let origins = self.saved.origins.iter().map(|origin| ServerId(origin.0));
-            std::iter::once(ServerId(digest.0)).chain(origins).collect()
-        };
-        Some(Part { version, part: self.saved.flags | ready, parts: FLAGS, members })
+        let left = if self.saved.left { LEFT } else { 0 };
+        let origins = self.saved.origins.iter().map(|origin| ServerId(origin.0));
+        let members = std::iter::once(ServerId(digest.0)).chain(origins).collect();
+        Some(Part { version, part: self.saved.flags | ready | left, parts: FLAGS, members })
     }
 
     /// The lowest living one that has taken it up; whoever did it before goes on until that one has begun.
