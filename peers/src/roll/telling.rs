@@ -1,6 +1,6 @@
 //! What is told: our word, who was struck off here, and the list, if it is for us to publish it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use wire::ServerId;
 use wire::record::{ROLL_MAX, Roll as Part};
@@ -58,13 +58,11 @@ impl Roll {
 
     /// The lowest living one that has taken it up; whoever did it before goes on until that one has begun.
     fn is_publisher(&self, top: &List) -> bool {
-        let mut lower = self.living.keys().filter(|server| **server < self.me);
-        if self.published.contains_key(&(top.tag() << 8)) {
-            let others = self.gatherings.lists().filter(|(_, list)| *list == top).map(|(owner, _)| *owner);
-            let others: BTreeSet<_> = others.collect();
-            !lower.any(|server| others.contains(server))
-        } else {
-            !lower.any(|server| self.says(server, top.digest(), 0))
+        let is_lower = |server: &ServerId| *server < self.me && self.living.contains_key(server);
+        if self.gatherings.lists().any(|(owner, list)| is_lower(owner) && list == top) {
+            return false;
         }
+        let publishes = self.published.contains_key(&(top.tag() << 8));
+        publishes || !self.living.keys().any(|server| is_lower(server) && self.says(server, top.digest(), 0))
     }
 }
