@@ -49,7 +49,8 @@
 //!
 //! # Invariants
 //! 1. Two members that answer [`Slice::Ours`] for anything hold a list in common, so never both for one address. Two
-//!    exceptions: lists in force that have no origin in common, until all members of both have taken up the union; and a
+//!    exceptions: lists in force that have no origin in common, until all members of both have taken up the union (begun
+//!    by servers that had none, or when all members of the one before had left); and a
 //!    server struck off by an operator although it runs, or that is started again where it hears none of the others.
 //! 2. What a member tells is stored. Of what it holds the last one only grows in rank.
 //! 3. A list is at most [`ROLL_JUMP_MAX`](crate::limits::ROLL_JUMP_MAX) versions beyond ours. At most

@@ -110,14 +110,19 @@ impl Roll {
         self.out.push_back(Output::Tell(News::Pending(version)));
     }
 
+    /// Whether we are a member of the list in force: who is not has agreed upon nothing that it could give up.
+    fn is_bound(&self) -> bool {
+        self.held.current.as_ref().is_some_and(|current| current.holds(&self.me))
+    }
+
     fn shares_origin(&self, word: &Word) -> bool {
-        self.held.current.is_none() || !word.origins.is_disjoint(&self.held.origins)
+        !self.is_bound() || !word.origins.is_disjoint(&self.held.origins)
     }
 
     /// Whether somebody has taken it up who agreed with us upon what is in force here.
     fn is_of_our_origin(&self, list: &List) -> bool {
         let takes = |word: &Word| word.top == list.digest() && self.shares_origin(word);
-        self.held.current.is_none() || self.words.values().any(takes)
+        !self.is_bound() || self.words.values().any(takes)
     }
 
     /// The word of a member that has it in force.
@@ -141,12 +146,10 @@ impl Roll {
         if self.saved.top != Some(top.rank()) || !self.is_informed() {
             return;
         }
-        let origins: BTreeSet<Digest> = if let Some(word) = self.settled_elsewhere(top) {
+        let origins = if let Some(word) = self.settled_elsewhere(top) {
             word.origins.clone()
         } else if self.all_say(top, 0) && self.all_say(top, READY) {
-            let members = self.held.members();
-            let words = members.iter().filter_map(|member| self.words.get(member));
-            words.flat_map(|word| &word.origins).copied().collect()
+            self.origins_of(top)
         } else {
             return;
         };
@@ -159,6 +162,11 @@ impl Roll {
         }
         self.change();
         self.out.push_back(Output::Tell(News::InForce(version)));
+    }
+
+    fn origins_of(&self, top: &List) -> BTreeSet<Digest> {
+        let words = top.members().iter().filter_map(|member| self.words.get(member));
+        words.flat_map(|word| &word.origins).copied().collect()
     }
 
     /// Proposes a list, if that is for us to do and there is a difference.

@@ -42,7 +42,7 @@ pub(super) struct Node {
     copies: Copies,
     peers: BTreeMap<usize, Peer>,
     pub(super) side: usize,
-    current: Option<Digest>,
+    current: Option<List>,
     /// What was ours, under which map.
     ours: (u64, Vec<bool>),
     pub(super) news: Vec<News>,
@@ -274,26 +274,30 @@ impl Net {
         }
     }
 
-    /// Whoever holds a list that nobody held before has proposed it. A list in force comes from the one
-    /// before it, too.
+    /// Whoever holds a list that nobody held before has proposed it. It comes from those held with it, and that in
+    /// force before it, with which it has a member in common.
     fn note_origins(&mut self, index: usize) {
         let Some(roll) = &self.nodes[index].roll else { return };
-        let lists: Vec<Digest> = roll.held().lists().map(List::digest).collect();
-        for digest in &lists {
-            if !self.origins.contains_key(digest) {
-                let held = lists.iter().filter_map(|other| self.origins.get(other)).flatten().copied();
+        let lists: Vec<List> = roll.held().lists().cloned().collect();
+        let current = roll.held().current.clone();
+        let shares = |one: &List, two: &List| one.members().iter().any(|member| two.holds(member));
+        for list in &lists {
+            if !self.origins.contains_key(&list.digest()) {
+                let before = lists.iter().filter(|other| shares(other, list));
+                let held = before.filter_map(|other| self.origins.get(&other.digest())).flatten().copied();
                 let mut origins: BTreeSet<Digest> = held.collect();
                 if origins.is_empty() {
-                    origins.insert(*digest);
+                    origins.insert(list.digest());
                 }
-                self.origins.insert(*digest, origins);
+                self.origins.insert(list.digest(), origins);
             }
         }
-        let current = self.nodes[index].roll.as_ref().unwrap().held().current.as_ref().map(List::digest);
-        let before = std::mem::replace(&mut self.nodes[index].current, current);
-        if let (Some(current), Some(before)) = (current, before) {
-            let origins = self.origins[&before].clone();
-            self.origins.get_mut(&current).unwrap().extend(origins);
+        let before = std::mem::replace(&mut self.nodes[index].current, current.clone());
+        if let (Some(current), Some(before)) = (current, before)
+            && shares(&current, &before)
+        {
+            let origins = self.origins[&before.digest()].clone();
+            self.origins.get_mut(&current.digest()).unwrap().extend(origins);
         }
     }
 
