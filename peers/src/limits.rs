@@ -109,7 +109,7 @@ pub const ROLL_PARTS_MAX: usize = 14;
 /// and for each part that a domain was cut into; beyond that none is taken up.
 pub const ROLL_PENDING_MAX: usize = 16;
 /// First lists that a list is known to come from: as many parts, begun apart, may have met.
-pub const ROLL_ORIGINS_MAX: usize = 16;
+pub const ROLL_ORIGINS_MAX: usize = 14;
 /// How many of those a proposer makes because somebody new has come: the rest is for those that are gone.
 pub const ROLL_PROPOSALS_MAX: usize = 8;
 /// A list that is pending for longer waits for somebody that is dead, or for another part with a list of its own: it
@@ -144,7 +144,8 @@ pub const ROLL_VERSION_MAX: u32 = u32::MAX - 1;
 
 const _: () = assert!(ROLL_PARTS_MAX == ROLL_MEMBERS_MAX.div_ceil(wire::record::ROLL_MAX));
 const _: () = assert!(ROLL_MEMBERS_MAX < ROLL_TOLD_MAX && ROLL_MEMBERS_MAX < ROLL_GONE_MAX);
-const _: () = assert!(ROLL_ORIGINS_MAX < wire::record::ROLL_MAX);
+// They are counted in four bits of a number that is less than 255.
+const _: () = assert!(ROLL_ORIGINS_MAX < 15 && 2 * ROLL_ORIGINS_MAX < wire::record::ROLL_MAX);
 const _: () = assert!(ROLL_PROPOSALS_MAX < ROLL_PENDING_MAX);
 // The deleted records of all lists that are proposed in their life find room beside a server's claims.
 const _: () = assert!(

@@ -23,13 +23,15 @@
 //! | first bit set | a part of a list | of the list | part | members |
 //!
 //! The flags are 1: a list is in force here; 2: *ready*, all members of all lists held here have taken the last one up;
-//! 4: *settled*, that one is in force here; 8: it has left for good. A list comes into force at a member when all members of all that it holds
+//! 4: *settled*, that one is in force here; 8: it has left for good; above them stands how
+//! many origins follow that are its own, before all others. A list comes into force at a member when all members of all that it holds
 //! are ready, or when a member of that list, and of the same origin, says that it is settled; never before it is stored.
 //!
 //! Lists that were begun apart have different *origins*: the first lists that servers agreed upon that had none. When two
 //! such parts meet, the next list is the union of both, and comes from both. A server that has a list in force takes up
 //! one without it only if somebody of the same origin has: else it would give up what it agreed upon with others that
-//! do not hear of it.
+//! do not hear of it. When all members of a list have left, those that come after them begin anew: their own origin is
+//! another one, but the old one is known to whoever returns.
 //!
 //! The living server with the lowest id proposes: the members of all that it holds, without those that are gone, and
 //! with those that have lived for [`ROLL_SETTLE`](crate::limits::ROLL_SETTLE). It waits until the last list is in force,
@@ -73,16 +75,17 @@ use wire::record::{Roll as Part, Uid};
 use wire::{GroupAddr, ServerId};
 
 use crate::domain::Standing;
-use crate::limits::{ROLL_GONE_MAX, ROLL_ORIGINS_MAX, ROLL_STORE_AGAIN, ROLL_TOLD_MAX};
+use crate::limits::{ROLL_GONE_MAX, ROLL_STORE_AGAIN, ROLL_TOLD_MAX};
 use list::{Gatherings, Rank, is_part};
 
-pub use list::{Digest, List, rendezvous};
+pub use list::{Digest, List, Origins, rendezvous};
 
 const ROOTED: u8 = 1;
 const READY: u8 = 2;
 const SETTLED: u8 = 4;
 const LEFT: u8 = 8;
-const FLAGS: u8 = 16;
+/// Above the flags stands how many origins are its own.
+const FLAGS: u8 = u8::MAX;
 /// The number of a member's word.
 const WORD: u64 = 0;
 
@@ -138,8 +141,8 @@ pub struct Stored {
     pub pending: Vec<List>,
     /// Whether we have left for good: nothing is ours until a list without us was heard.
     pub left: bool,
-    /// The first lists, begun by servers that had none, that the list in force comes from: mostly one.
-    pub origins: BTreeSet<Digest>,
+    /// Where the list in force comes from.
+    pub origins: Origins,
 }
 
 impl Stored {
@@ -155,13 +158,6 @@ impl Stored {
         self.top().map_or((0, Digest::default()), List::rank)
     }
 
-    fn add_origins(&mut self, more: impl IntoIterator<Item = Digest>) {
-        self.origins.extend(more);
-        while self.origins.len() > ROLL_ORIGINS_MAX {
-            self.origins.pop_first();
-        }
-    }
-
     /// Of all lists.
     fn members(&self) -> BTreeSet<ServerId> {
         self.lists().flat_map(List::members).copied().collect()
@@ -174,7 +170,7 @@ struct Word {
     top: Digest,
     flags: u8,
     /// Of its list in force.
-    origins: BTreeSet<Digest>,
+    origins: Origins,
 }
 
 /// Why somebody is no member any more.
@@ -192,7 +188,7 @@ struct Saved {
     top: Option<Rank>,
     flags: u8,
     left: bool,
-    origins: BTreeSet<Digest>,
+    origins: Origins,
 }
 
 /// The roll, as one member has it.
@@ -406,8 +402,11 @@ impl Roll {
             let idle = self.words.keys().copied().find(is_idle);
             self.words.remove(&idle.ok_or("too_many")?);
         }
-        let origins = said.members.iter().skip(1).take(ROLL_ORIGINS_MAX).map(|origin| Digest(origin.0));
-        self.words.insert(owner, Word { top, flags: said.part, origins: origins.collect() });
+        let told = || said.members.iter().skip(1).map(|origin| Digest(origin.0));
+        let own = told().take(usize::from(said.part >> 4)).collect();
+        let mut origins = Origins { own, all: told().collect() };
+        origins.bound();
+        self.words.insert(owner, Word { top, flags: said.part & 0xf, origins });
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use driver::{Deadline, Time};
 use wire::ServerId;
 
-use super::list::{Digest, List};
+use super::list::{List, Origins};
 use super::{News, Output, READY, ROOTED, Roll, SETTLED, Saved, Stored, Word};
 use crate::limits::{
     JOIN_PATIENCE, ROLL_FIRST_MAX, ROLL_JUMP_MAX, ROLL_LEAVE_PATIENCE, ROLL_MEMBERS_MAX, ROLL_PATIENCE,
@@ -116,12 +116,13 @@ impl Roll {
     }
 
     fn shares_origin(&self, word: &Word) -> bool {
-        !self.is_bound() || !word.origins.is_disjoint(&self.held.origins)
+        !self.is_bound() || !word.origins.own.is_disjoint(&self.held.origins.own)
     }
 
     /// Whether somebody has taken it up who agreed with us upon what is in force here.
     fn is_of_our_origin(&self, list: &List) -> bool {
-        let takes = |word: &Word| word.top == list.digest() && self.shares_origin(word);
+        let ours = &self.held.origins.own;
+        let takes = |word: &Word| word.top == list.digest() && !word.origins.all.is_disjoint(ours);
         !self.is_bound() || self.words.values().any(takes)
     }
 
@@ -146,27 +147,29 @@ impl Roll {
         if self.saved.top != Some(top.rank()) || !self.is_informed() {
             return;
         }
-        let origins = if let Some(word) = self.settled_elsewhere(top) {
+        let mut origins = if let Some(word) = self.settled_elsewhere(top) {
             word.origins.clone()
         } else if self.all_say(top, 0) && self.all_say(top, READY) {
-            self.origins_of(top)
+            let words = || top.members().iter().filter_map(|member| self.words.get(member));
+            let own = words().flat_map(|word| &word.origins.own).copied().collect();
+            Origins { own, all: words().flat_map(|word| &word.origins.all).copied().collect() }
         } else {
             return;
         };
-        let (version, first) = (top.version(), top.digest());
+        if self.is_bound() && top.holds(&self.me) {
+            origins.own.extend(&self.held.origins.own);
+        }
+        if origins.own.is_empty() {
+            origins.own.insert(top.digest());
+        }
+        origins.all.extend(&self.held.origins.all);
+        origins.bound();
+        let version = top.version();
         self.held.current = self.held.pending.pop();
         self.held.pending.clear();
-        self.held.add_origins(origins);
-        if self.held.origins.is_empty() {
-            self.held.add_origins([first]);
-        }
+        self.held.origins = origins;
         self.change();
         self.out.push_back(Output::Tell(News::InForce(version)));
-    }
-
-    fn origins_of(&self, top: &List) -> BTreeSet<Digest> {
-        let words = top.members().iter().filter_map(|member| self.words.get(member));
-        words.flat_map(|word| &word.origins).copied().collect()
     }
 
     /// Proposes a list, if that is for us to do and there is a difference.
@@ -255,7 +258,10 @@ impl Roll {
         let rooted = if self.held.current.is_some() { ROOTED } else { 0 };
         let settled = if self.held.pending.is_empty() { SETTLED | READY } else { 0 };
         let flags = if rooted == 0 { 0 } else { rooted | settled };
-        let origins = self.held.origins.clone();
+        let mut origins = self.held.origins.clone();
+        if !self.is_bound() {
+            origins.own.clear();
+        }
         Saved { top: self.held.top().map(List::rank), flags, left: self.held.left, origins }
     }
 

@@ -1,11 +1,13 @@
 //! A list of members, who owns which address under it, and how it travels in parts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wire::record::{Age, Body, ROLL_MAX, Record, RecordKind, Roll as Part, Snum, Uid};
 use wire::{GroupAddr, ServerId};
 
-use crate::limits::{ROLL_GATHERINGS_MAX, ROLL_MEMBERS_MAX, ROLL_PARTS_MAX, ROLL_VERSION_MAX};
+use crate::limits::{
+    ROLL_GATHERINGS_MAX, ROLL_MEMBERS_MAX, ROLL_ORIGINS_MAX, ROLL_PARTS_MAX, ROLL_VERSION_MAX,
+};
 
 /// How much a server is the one for that address: of several the one with the greatest number (rendezvous hashing).
 /// Every member must get the same: it is part of the protocol.
@@ -109,6 +111,27 @@ fn digest(version: u32, members: &[ServerId]) -> Digest {
         ServerId(record.checksum().0)
     };
     Digest(members.chunks(ROLL_MAX).fold(ServerId([0; 16]), link).0)
+}
+
+/// The first lists, begun by servers that had none, that a list comes from: mostly one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Origins {
+    /// Those upon which members of the list agreed that are in it still.
+    pub own: BTreeSet<Digest>,
+    /// All, those too whose members have all left.
+    pub all: BTreeSet<Digest>,
+}
+
+impl Origins {
+    /// The greatest of both stay.
+    pub(super) fn bound(&mut self) {
+        self.all.extend(&self.own);
+        for origins in [&mut self.own, &mut self.all] {
+            while origins.len() > ROLL_ORIGINS_MAX {
+                origins.pop_first();
+            }
+        }
+    }
 }
 
 /// Whether records with this number are parts of a list.

@@ -51,9 +51,11 @@ impl Roll {
         let is_ready = self.held.top().is_some_and(|top| self.all_say(top, 0));
         let ready = if is_ready { READY } else { 0 };
         let left = if self.saved.left { LEFT } else { 0 };
-        let origins = self.saved.origins.iter().map(|origin| ServerId(origin.0));
-        let members = std::iter::once(ServerId(digest.0)).chain(origins).collect();
-        Some(Part { version, part: self.saved.flags | ready | left, parts: FLAGS, members })
+        let own = &self.saved.origins.own;
+        let count = u8::try_from(own.len()).unwrap_or_default() << 4;
+        let others = self.saved.origins.all.difference(own);
+        let members = std::iter::once(&digest).chain(own).chain(others).map(|it| ServerId(it.0)).collect();
+        Some(Part { version, part: self.saved.flags | ready | left | count, parts: FLAGS, members })
     }
 
     /// The lowest living one that has taken it up; whoever did it before goes on until that one has begun.

@@ -73,8 +73,12 @@ fn hear(roll: &mut Roll, owner: u16, list: &List) {
 /// Of which all lists here come.
 const ORIGIN: Digest = Digest([0x0f; 16]);
 
+fn origins(own: &[Digest]) -> Origins {
+    Origins { own: own.iter().copied().collect(), all: own.iter().copied().collect() }
+}
+
 fn in_force(list: &List) -> Stored {
-    Stored { current: Some(list.clone()), origins: BTreeSet::from([ORIGIN]), ..Stored::default() }
+    Stored { current: Some(list.clone()), origins: origins(&[ORIGIN]), ..Stored::default() }
 }
 
 fn many(count: u16) -> Vec<u16> {
@@ -270,7 +274,7 @@ fn lists_are_taken_up_from_the_living_only_and_so_many_at_most() {
     let last = greater(29);
     let said = Part {
         version: 37,
-        part: 7,
+        part: 7 | 1 << 4,
         parts: FLAGS,
         members: vec![ServerId(last.digest().0), ServerId(ORIGIN.0)],
     };
@@ -300,7 +304,12 @@ fn nothing_is_told_before_it_is_stored() {
     assert_eq!(outputs(&mut roll), [Output::Store(pending)]);
     roll.on_stored(at(6200), true);
     let digest = ServerId(next.digest().0);
-    let word = |part| Part { version: 8, part, parts: FLAGS, members: vec![digest, ServerId(ORIGIN.0)] };
+    let word = |part| Part {
+        version: 8,
+        part: part | 1 << 4,
+        parts: FLAGS,
+        members: vec![digest, ServerId(ORIGIN.0)],
+    };
     let told = outputs(&mut roll);
     assert!(told.contains(&Output::Publish(WORD, ROLL_WORD_LIVES, word(ROOTED))), "{told:?}");
     let whole = Part { version: 8, part: 0, parts: 1, members: next.members().to_vec() };
@@ -369,7 +378,7 @@ fn a_list_that_crosses_a_farewell_is_followed_by_another() {
     roll.on_stored(at(2020), true);
     let farewell = |list: &List| Part {
         version: list.version(),
-        part: ROOTED | READY | SETTLED | LEFT,
+        part: ROOTED | READY | SETTLED | LEFT | 1 << 4,
         parts: FLAGS,
         members: vec![ServerId(list.digest().0), ServerId(ORIGIN.0)],
     };
@@ -384,7 +393,11 @@ fn a_list_that_crosses_a_farewell_is_followed_by_another() {
     assert!(!told.contains(&Output::Tell(News::MayEnd)));
     let without = list(9, &[1, 2, 3]);
     let members = vec![ServerId(without.digest().0), ServerId(ORIGIN.0)];
-    roll.on_record(at(2030), uid(1, WORD), Some(&Part { version: 9, part: ROOTED, parts: FLAGS, members }));
+    roll.on_record(
+        at(2030),
+        uid(1, WORD),
+        Some(&Part { version: 9, part: ROOTED | 1 << 4, parts: FLAGS, members }),
+    );
     hear(&mut roll, 1, &without);
     assert!(outputs(&mut roll).contains(&Output::Tell(News::MayEnd)));
     assert!(roll.held().left, "until the next life");
@@ -413,7 +426,7 @@ fn what_was_agreed_upon_is_not_given_up_for_strangers() {
     let strange = list(9, &[5, 6]);
     let word = |list: &List, part, origin: Digest| {
         let members = vec![ServerId(list.digest().0), ServerId(origin.0)];
-        Part { version: list.version(), part, parts: FLAGS, members }
+        Part { version: list.version(), part: part | 1 << 4, parts: FLAGS, members }
     };
     let (other, all) = (Digest([0x0e; 16]), ROOTED | READY | SETTLED);
     let mut roll = machine(in_force(&base), &[1, 2, 5, 6]);
@@ -432,16 +445,17 @@ fn what_was_agreed_upon_is_not_given_up_for_strangers() {
     roll.on_record(at(20), uid(1, WORD), Some(&word(&union, READY | ROOTED, ORIGIN)));
     assert_eq!((roll.version(), roll.held().pending.len()), (7, 1));
     roll.on_record(at(20), uid(2, WORD), Some(&word(&union, READY | ROOTED, ORIGIN)));
-    assert_eq!((roll.version(), &roll.held().origins), (10, &BTreeSet::from([other, ORIGIN])));
+    assert_eq!((roll.version(), &roll.held().origins), (10, &origins(&[other, ORIGIN])));
     // Who is of our origin has left us out.
     let mut roll = machine(in_force(&base), &[1, 2, 5, 6]);
     hear(&mut roll, 5, &strange);
     roll.on_record(at(10), uid(1, WORD), Some(&word(&strange, ROOTED, ORIGIN)));
     assert_eq!(roll.held().pending, [strange]);
     // Origins are bounded.
-    let mut held = in_force(&base);
-    held.add_origins((0..100).map(|number| Digest([number; 16])));
-    assert_eq!(held.origins.len(), ROLL_ORIGINS_MAX);
+    let many: Vec<Digest> = (0..100).map(|number| Digest([number; 16])).collect();
+    let mut many = origins(&many);
+    many.bound();
+    assert_eq!((many.own.len(), many.all.len()), (ROLL_ORIGINS_MAX, ROLL_ORIGINS_MAX));
 }
 
 /// Two lists of one version: only a greater one takes in again who is gone.
