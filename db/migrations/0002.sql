@@ -8,6 +8,7 @@ CREATE TABLE roll (
     state   TEXT    NOT NULL CHECK (state IN ('current', 'left', 'pending')),
     members BLOB    NOT NULL CHECK (length(members) BETWEEN 16 AND 16000 AND length(members) % 16 = 0),
     origins BLOB    NOT NULL CHECK (length(origins) <= 256 AND length(origins) % 16 = 0), -- of the list in force
+    former  BLOB    NOT NULL CHECK (length(former) <= 256 AND length(former) % 16 = 0),   -- and before it
     PRIMARY KEY (version, digest)
 ) STRICT, WITHOUT ROWID;
 

@@ -113,8 +113,10 @@ fn set_roll(to: &Connection, rows: &[RollRow]) -> rusqlite::Result<()> {
     execute(to, "DELETE FROM roll", [])?;
     for row in rows {
         let members: Vec<u8> = row.members.iter().flat_map(|member| member.0).collect();
-        let columns = params![row.version, row.digest, row.state.name(), members, row.origins.as_flattened()];
-        let sql = "INSERT INTO roll (version, digest, state, members, origins) VALUES (?, ?, ?, ?, ?)";
+        let (origins, former) = (row.origins.as_flattened(), row.former.as_flattened());
+        let columns = params![row.version, row.digest, row.state.name(), members, origins, former];
+        let sql =
+            "INSERT INTO roll (version, digest, state, members, origins, former) VALUES (?, ?, ?, ?, ?, ?)";
         execute(to, sql, columns)?;
     }
     Ok(())
@@ -279,6 +281,7 @@ fn roll(row: &Row<'_>) -> Result<RollRow, Nonsense> {
         state: known.ok_or_else(|| format!("state: {state:?} is unknown"))?,
         members: sixteens(row, "members")?.into_iter().map(ServerId).collect(),
         origins: sixteens(row, "origins")?,
+        former: sixteens(row, "former")?,
     })
 }
 

@@ -164,12 +164,14 @@ fn rests(out: &mut impl Write, rows: &[RestRow]) -> io::Result<()> {
 
 /// The members of a list below each other: what they share stands in the first line only.
 fn roll(out: &mut impl Write, header: &Header, rows: &[RollRow]) -> io::Result<()> {
-    let mut table = Tabular::new(&["VERSION", "STATE", "DIGEST", "ORIGINS", "MEMBERS", "MEMBER ID"]);
+    let mut table =
+        Tabular::new(&["VERSION", "STATE", "DIGEST", "ORIGINS", "FORMER ORIGINS", "MEMBERS", "MEMBER ID"]);
     for row in rows {
         for (number, member) in row.members.iter().enumerate() {
             let digest = ServerId(row.digest).to_string();
-            let shared = [row.version.to_string(), row.state.to_string(), digest, origins(row).join(", ")];
-            let mut cells = if number == 0 { shared.to_vec() } else { vec![String::new(); 4] };
+            let (origins, former) = (digests(&row.origins).join(", "), digests(&row.former).join(", "));
+            let shared = [row.version.to_string(), row.state.to_string(), digest, origins, former];
+            let mut cells = if number == 0 { shared.to_vec() } else { vec![String::new(); 5] };
             cells.push(format!("{} of {}", number + 1, row.members.len()));
             cells.push(server(header, *member));
             table.row(cells);
@@ -300,8 +302,8 @@ fn rest_json(row: &RestRow) -> Value {
     })
 }
 
-fn origins(row: &RollRow) -> Vec<String> {
-    row.origins.iter().map(|origin| ServerId(*origin).to_string()).collect()
+fn digests(all: &[[u8; 16]]) -> Vec<String> {
+    all.iter().map(|digest| ServerId(*digest).to_string()).collect()
 }
 
 fn roll_json(row: &RollRow) -> Value {
@@ -311,7 +313,8 @@ fn roll_json(row: &RollRow) -> Value {
         "version": row.version,
         "digest": ServerId(row.digest).to_string(),
         "state": row.state.name(),
-        "origins": origins(row),
+        "origins": digests(&row.origins),
+        "former_origins": digests(&row.former),
         "members": members,
     })
 }

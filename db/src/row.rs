@@ -193,6 +193,8 @@ pub struct RollRow {
     pub members: Vec<ServerId>,
     /// Of the list in force: digests of the first lists it comes from, in order.
     pub origins: Vec<[u8; 16]>,
+    /// And of the lists before it whose members have all left.
+    pub former: Vec<[u8; 16]>,
 }
 
 /// An address of our slice that we allow another server to use. Key: `group`.

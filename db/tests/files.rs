@@ -77,6 +77,7 @@ fn an_older_store_is_brought_up_to_date_when_it_is_opened_to_be_written() {
         state: RollState::Current,
         members: vec![US],
         origins: vec![[1; 16]],
+        former: Vec::new(),
     };
     for _ in 0..2 {
         let mut store = Store::open(&path, Kind::Binld).unwrap();

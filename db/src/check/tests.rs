@@ -131,7 +131,7 @@ fn records_of_the_other_daemon_are_reported() {
 
 fn list(version: u32, state: RollState, members: &[ServerId]) -> RollRow {
     let origins = if state == RollState::Pending { Vec::new() } else { vec![[1; 16]] };
-    RollRow { version, digest: [3; 16], state, members: members.to_vec(), origins }
+    RollRow { version, digest: [3; 16], state, members: members.to_vec(), origins, former: Vec::new() }
 }
 
 #[test]

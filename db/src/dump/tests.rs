@@ -53,6 +53,7 @@ fn lists() -> Vec<RollRow> {
         state,
         members: members.to_vec(),
         origins: if state == RollState::Current { vec![[0x01; 16], [0x02; 16]] } else { Vec::new() },
+        former: if state == RollState::Current { vec![[0x03; 16]] } else { Vec::new() },
     };
     vec![list(4, RollState::Current, &[US, PEER]), list(5, RollState::Pending, &[PEER])]
 }
@@ -185,6 +186,7 @@ fn json_lines_hold_every_record_with_numbers_and_texts() {
     assert_eq!((&lines[3]["version"], &lines[3]["state"]), (&json!(4), &json!("current")));
     assert_eq!(lines[3]["members"], json!(["aa".repeat(16), "bb".repeat(16)]));
     assert_eq!(lines[3]["origins"], json!(["01".repeat(16), "02".repeat(16)]));
+    assert_eq!(lines[3]["former_origins"], json!(["03".repeat(16)]));
     assert_eq!(lines[4]["digest"], "d1".repeat(16));
     assert_eq!((&lines[5]["file"], &lines[5]["borrower"]), (&json!("lent"), &json!("bb".repeat(16))));
     assert_eq!(lines[6]["server_address"], "10.0.0.77");

@@ -70,7 +70,14 @@ fn rest(address: GroupAddr) -> RestRow {
 }
 
 fn list(version: u32, digest: u8, state: RollState) -> RollRow {
-    RollRow { version, digest: [digest; 16], state, members: vec![US, PEER], origins: vec![[7; 16], [8; 16]] }
+    RollRow {
+        version,
+        digest: [digest; 16],
+        state,
+        members: vec![US, PEER],
+        origins: vec![[7; 16], [8; 16]],
+        former: vec![[9; 16]],
+    }
 }
 
 fn loan(address: GroupAddr) -> LoanRow {
@@ -254,7 +261,8 @@ fn a_row_of_nonsense_is_named() {
     assert!(error.contains("mark of 10.1.2.3") && error.contains("not a multicast address"), "{error}");
     store.connection.execute("DELETE FROM mark", []).unwrap();
     store.connection.execute("PRAGMA ignore_check_constraints = ON", []).unwrap();
-    let insert = "INSERT INTO roll VALUES (7, zeroblob(16), 'current', zeroblob(17), zeroblob(16))";
+    let insert =
+        "INSERT INTO roll VALUES (7, zeroblob(16), 'current', zeroblob(17), zeroblob(16), zeroblob(0))";
     store.connection.execute(insert, []).unwrap();
     let error = store.load().unwrap_err().to_string();
     assert!(error.contains("roll of 7") && error.contains("17 bytes"), "{error}");
