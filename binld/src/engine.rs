@@ -4,8 +4,8 @@
 //! `driver` crate. The parts, each in its file:
 //!
 //! * [`discovery`] clients ask, wait and are answered; [`answer`] what exactly they are told;
-//! * [`claims`] the table of our addresses; `life` moves each through its states; [`clearing`], [`choose`] and
-//!   [`predicate`] are its rules; [`marks`] what others use;
+//! * [`claims`] the table of our addresses; `life` moves each through its states, `draining` out of them; [`clearing`],
+//!   [`choose`] and [`predicate`] are its rules; `early` ends a clearing that all consent to; [`marks`] what others use;
 //! * `coordination` what other servers say to us: queries, echoes, statements; [`contest`] who keeps an address that two
 //!   hold, and `repair` sees to it; [`turns`] whose turn it is on the pinned tuple; `members` what the domain tells,
 //!   and [`replicas`] the claims of others; [`overheard`] and [`backoff`] keep out of the way of others;
@@ -21,6 +21,8 @@ mod configuring;
 pub mod contest;
 mod coordination;
 pub mod discovery;
+mod draining;
+mod early;
 pub mod event;
 pub mod files;
 mod life;
@@ -55,6 +57,7 @@ use choose::Pool;
 use claims::{ClaimKey, ClaimTable, Placement, StateName};
 use contest::{Contest, ContestKey};
 use discovery::{ClientKey, Clients};
+use early::Early;
 use event::Event;
 use files::Files;
 use marks::Marks;
@@ -92,6 +95,19 @@ pub struct EngineConfig {
     pub contacts: Vec<SocketAddrV4>,
     /// What clients may ask for.
     pub catalog: Catalog,
+}
+
+impl EngineConfig {
+    /// Where all servers of the link hear control messages.
+    pub(crate) fn group(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(*self.query.ip(), self.control_port)
+    }
+
+    /// Whether who has that address hears our multicast, which has a TTL of 1.
+    pub(crate) fn is_on_link(&self, address: Ipv4Addr) -> bool {
+        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix_len.min(32))).unwrap_or(0);
+        (address.to_bits() ^ self.address.to_bits()) & mask == 0
+    }
 }
 
 /// Servers that speak only the query and the echo (Y5, races.md T6b).
@@ -187,6 +203,7 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     Claim(ClaimKey),
+    Early(ClaimKey),
     Request(Subject),
     File(Content),
     Client(ClientKey),
@@ -216,6 +233,8 @@ pub struct Engine {
     backoff: Backoff,
     contests: BTreeMap<ContestKey, Contest>,
     turns: Turns,
+    /// Addresses that are asked for by word.
+    early: BTreeMap<ClaimKey, Early>,
     domain: Domain,
     replicas: Replicas,
     /// Claims that moved in this input: the domain is to be told.
@@ -257,7 +276,7 @@ impl Engine {
             role: ServerRole::Binld,
             control,
             prefix_len: config.prefix_len,
-            group: SocketAddrV4::new(*config.query.ip(), config.control_port),
+            group: config.group(),
             contacts: config.contacts.clone(),
         };
         let domain = Domain::new(member, draw.fork(), now);
@@ -275,6 +294,7 @@ impl Engine {
             backoff: Backoff::default(),
             contests: BTreeMap::new(),
             turns: Turns::default(),
+            early: BTreeMap::new(),
             domain,
             replicas: Replicas::default(),
             unpublished: BTreeSet::new(),
@@ -317,6 +337,7 @@ impl Engine {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Claim(key) => self.on_claim_due(now, &key),
+                Timer::Early(key) => self.on_early_due(now, &key),
                 Timer::Request(subject) => self.on_request_due(now, &subject),
                 Timer::File(content) => self.ask_file(now, &content),
                 Timer::Client(key) => self.on_patience_over(now, &key),

@@ -15,6 +15,11 @@ pub const LOSS_MUCH: u16 = 100;
 pub const QUERY_COUNT_BAD: u8 = 8;
 /// Between two queries, and after the last one (decisions.md, Clearing): clear after 400 ms.
 pub const QUERY_INTERVAL: Duration = Duration::from_millis(100);
+/// Between two times that those are asked who have not yet said *clear* (races.md T11).
+pub const EARLY_RETRY: Duration = Duration::from_millis(20);
+/// An attempt to be told *clear* by all ends after this long: twenty-five times asked. A server that hears nothing of us
+/// believes us living for [`peers::limits::PEER_SILENT`], so nobody commits past us while we count answers.
+pub const EARLY_LIVES: Duration = Duration::from_millis(500);
 /// When the queries of a background clearing go out, in ms after its start: outlives bursts of loss (races.md T7).
 pub const BACKGROUND_QUERIES_MS: [u64; 6] = [0, 100, 300, 700, 1500, 3100];
 /// Silence after the last query of a background clearing.
@@ -158,6 +163,7 @@ pub const REPLICA_FRESH: Duration = Duration::from_secs(90);
 /// Claims of ours that the domain is told: with the member record what others keep of one owner.
 pub const PUBLISHED_MAX: usize = peers::limits::OWNED_MAX - 1;
 
+const _: () = assert!(EARLY_LIVES.as_millis() * 4 < peers::limits::PEER_SILENT.as_millis());
 const _: () = assert!(RENEW_INTERVAL.as_millis() < FILE_ACK_MAX.as_millis());
 const _: () = assert!(FILE_REFRESH.as_millis() + FILE_JITTER.as_millis() < FILE_ACK_MAX.as_millis());
 const _: () = assert!(FILE_ACK_MAX.as_millis() <= CLAIM_ACK_MAX.as_millis());

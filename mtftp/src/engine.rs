@@ -343,7 +343,9 @@ impl Engine {
             | Message::Disconnect(_)
             | Message::SyncList(_)
             | Message::Flood(_)
-            | Message::FloodAck(_) => {
+            | Message::FloodAck(_)
+            | Message::ClearAsk(_)
+            | Message::ClearAnswer(_) => {
                 self.context.count("drop_control", "not_for_us");
             }
         }

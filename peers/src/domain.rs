@@ -347,7 +347,9 @@ impl Domain {
             | Message::Nak(_)
             | Message::Delete(_)
             | Message::Superseded(_)
-            | Message::Hold(_) => return false,
+            | Message::Hold(_)
+            | Message::ClearAsk(_)
+            | Message::ClearAnswer(_) => return false,
         }
         true
     }

@@ -322,7 +322,9 @@ fn says_more(message: &Message) -> bool {
         | Message::Disconnect(_)
         | Message::SyncList(_)
         | Message::Flood(_)
-        | Message::FloodAck(_) => false,
+        | Message::FloodAck(_)
+        | Message::ClearAsk(_)
+        | Message::ClearAnswer(_) => false,
     }
 }
 

@@ -61,6 +61,8 @@ fn message(message: &Message) -> String {
         Message::Disconnect(_) => "disconnect".to_owned(),
         Message::SyncList(it) => format!("sync list of {} records", it.entries.len()),
         Message::Flood(it) => format!("flood of {} records", it.records.len()),
+        Message::ClearAsk(it) => format!("clear ask {} {}", it.group, it.content),
+        Message::ClearAnswer(it) => format!("clear answer {} {:?}", it.group, it.verdict),
         Message::FloodAck(it) => format!("flood ack of {} records", it.acked.len()),
     }
 }

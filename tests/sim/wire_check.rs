@@ -214,7 +214,9 @@ impl Judge {
                 | Message::Disconnect(_)
                 | Message::SyncList(_)
                 | Message::Flood(_)
-                | Message::FloodAck(_) => {}
+                | Message::FloodAck(_)
+                | Message::ClearAsk(_)
+                | Message::ClearAnswer(_) => {}
             }
         } else if let Message::Ack(ack) = message {
             self.see_ack(packet.at, from, to, &ack);

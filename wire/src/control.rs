@@ -9,6 +9,7 @@
 
 use bytes::BufMut;
 
+use crate::clear::{ClearAnswer, ClearAsk};
 use crate::configure::{Ack, Configure, Delete, Nak, Superseded};
 use crate::error::{DecodeError, DecodeErrorKind};
 use crate::flood::{Flood, FloodAck, SyncList};
@@ -75,6 +76,10 @@ pub enum Message {
     Flood(Flood),
     /// 16: its answer.
     FloodAck(FloodAck),
+    /// 17: a BINLD that clears an address → every server, or one.
+    ClearAsk(ClearAsk),
+    /// 18: its answer.
+    ClearAnswer(ClearAnswer),
 }
 
 impl Message {
@@ -94,6 +99,8 @@ impl Message {
             Self::SyncList(_) => 14,
             Self::Flood(_) => 15,
             Self::FloodAck(_) => 16,
+            Self::ClearAsk(_) => 17,
+            Self::ClearAnswer(_) => 18,
         }
     }
 }
@@ -119,6 +126,8 @@ impl Envelope {
             Message::SyncList(message) => message.put(&mut payload),
             Message::Flood(message) => message.put(&mut payload),
             Message::FloodAck(message) => message.put(&mut payload),
+            Message::ClearAsk(message) => message.put(&mut payload),
+            Message::ClearAnswer(message) => message.put(&mut payload),
         }
         let mut out = Vec::with_capacity(HEADER_LEN + payload.len());
         out.put_slice(&MAGIC);
@@ -179,6 +188,8 @@ impl Envelope {
             14 => Message::SyncList(SyncList::read(&mut reader)?),
             15 => Message::Flood(Flood::read(&mut reader)?),
             16 => Message::FloodAck(FloodAck::read(&mut reader)?),
+            17 => Message::ClearAsk(ClearAsk::read(&mut reader)?),
+            18 => Message::ClearAnswer(ClearAnswer::read(&mut reader)?),
             _ => return Err(DecodeError { what: "message kind", offset: 5, kind: DecodeErrorKind::Code }),
         };
         reader.finish("payload")?;

@@ -212,7 +212,9 @@ impl Host {
             | Message::Disconnect(_)
             | Message::SyncList(_)
             | Message::Flood(_)
-            | Message::FloodAck(_) => {
+            | Message::FloodAck(_)
+            | Message::ClearAsk(_)
+            | Message::ClearAnswer(_) => {
                 panic!("a boot server does not say {:?} to an MTFTP server", envelope.message)
             }
         };

@@ -109,7 +109,9 @@ impl Ledger {
             | Message::Disconnect(_)
             | Message::SyncList(_)
             | Message::Flood(_)
-            | Message::FloodAck(_) => return,
+            | Message::FloodAck(_)
+            | Message::ClearAsk(_)
+            | Message::ClearAnswer(_) => return,
         };
         let table = self.tables.entry(node).or_default();
         let binld = envelope.sender;

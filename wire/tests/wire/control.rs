@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
+use wire::clear::{ClearAnswer, ClearAsk, ClearVerdict};
 use wire::configure::{Ack, Configure, Delete, Nak, NakReason, Ports, RequestRef, Superseded, Target};
 use wire::control::{Envelope, HEADER_LEN, Message, PACKET_LEN_MAX};
 use wire::hello::{Hello, Loss};
@@ -144,7 +145,12 @@ const MAGIC: [crate::golden::Code; 4] = [
     (0, "magic", b"P", Some(DecodeErrorKind::Code)),
     (3, "magic", b"C", Some(DecodeErrorKind::Code)),
     (4, "version", &[1], Some(DecodeErrorKind::Code)),
-    (5, "message kind", &[1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13, 14, 15, 16], Some(DecodeErrorKind::Code)),
+    (
+        5,
+        "message kind",
+        &[1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13, 14, 15, 16, 17, 18],
+        Some(DecodeErrorKind::Code),
+    ),
 ];
 /// Flags and key epoch are zero until servers that know them speak.
 const ZERO: [crate::golden::Code; 4] = [
@@ -222,6 +228,21 @@ five_tests!(
     codes: header_and(&[]), any: any_delete(),
 );
 
+fn any_clear_ask() -> impl Strategy<Value = Envelope> {
+    any_envelope(
+        (any::group(), any::content(), any::<u64>())
+            .prop_map(|(group, content, nonce)| Message::ClearAsk(ClearAsk { group, content, nonce })),
+    )
+}
+
+fn any_clear_answer() -> impl Strategy<Value = Envelope> {
+    let verdict = prop_oneof![Just(ClearVerdict::Clear), Just(ClearVerdict::Taken)];
+    any_envelope(
+        (any::group(), any::<u64>(), verdict)
+            .prop_map(|(group, nonce, verdict)| Message::ClearAnswer(ClearAnswer { group, nonce, verdict })),
+    )
+}
+
 five_tests!(
     superseded,
     from_mtftpd(105, Message::Superseded(Superseded {
@@ -252,6 +273,31 @@ five_tests!(
         (75, "flags of a hold", &[0, 1, 2, 3], Some(DecodeErrorKind::Value)),
     ]),
     any: any_hold(),
+);
+
+five_tests!(
+    clear_ask,
+    from_binld(12, Message::ClearAsk(ClearAsk {
+        group: group(),
+        content: Content { server: Ipv4Addr::new(10, 0, 0, 9), file: file() },
+        nonce: 0x0123_4567_89ab_cdef,
+    })),
+    Envelope::decode, Envelope::encode,
+    valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
+    codes: header_and(&[]), any: any_clear_ask(),
+);
+
+five_tests!(
+    clear_answer,
+    from_binld(13, Message::ClearAnswer(ClearAnswer {
+        group: group(),
+        nonce: 0x0123_4567_89ab_cdef,
+        verdict: ClearVerdict::Taken,
+    })),
+    Envelope::decode, Envelope::encode,
+    valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
+    codes: header_and(&[(54, "verdict", &[1, 2], Some(DecodeErrorKind::Code))]),
+    any: any_clear_answer(),
 );
 
 five_tests!(

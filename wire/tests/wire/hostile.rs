@@ -54,7 +54,9 @@ fn kind(message: &Message) -> &'static str {
         | Message::Delete(_)
         | Message::Superseded(_)
         | Message::Hold(_)
-        | Message::Hello(_) => "envelope",
+        | Message::Hello(_)
+        | Message::ClearAsk(_)
+        | Message::ClearAnswer(_) => "envelope",
     }
 }
 
