@@ -228,6 +228,16 @@ impl Scenario {
         }
     }
 
+    /// The same, in microseconds.
+    ///
+    /// # Panics
+    /// If a check fails: with the seed and what did not hold.
+    pub fn run_us(&mut self, micros: u64) {
+        if let Err(violation) = self.world.run_for(Duration::from_micros(micros)) {
+            self.blame(&violation);
+        }
+    }
+
     /// Goes on until the claim of that host is in that state, for at most so long.
     ///
     /// # Panics

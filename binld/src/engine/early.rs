@@ -4,15 +4,16 @@
 //! same address with the lesser key gives it up first (Y2), so of two claimants that hear each other one at the most is
 //! told *clear* by the other. When all have said it, silence has nothing to add, and clearing ends.
 //!
-//! * That rests on knowing who lives. So it is done only by a member that agrees with the others about the records, and
-//!   while nobody is about who speaks only the frozen packet.
+//! * That rests on knowing who lives. So it is done only by a member that has joined and hears the others, and while nobody
+//!   is about who speaks only the frozen packet.
 //! * An answer is worth nothing once those who gave it may take us for dead: a process that was stopped between two
 //!   answers starts over ([`EARLY_LIVES`] is far less than they need to think so).
-//! * What is lost is asked again after [`EARLY_RETRY`], of each that has not answered. Who never answers costs us what it
+//! * What is lost is asked again after [`EARLY_RETRY_FIRST`], then twice as long each time, of each that has not answered. Who never answers costs us what it
 //!   always was: the full schedule, which goes on beside this.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddrV4;
+use std::time::Duration;
 
 use driver::Time;
 use peers::domain::Standing as DomainStanding;
@@ -23,7 +24,7 @@ use wire::{Content, GroupAddr, ServerId};
 use super::claims::ClaimKey;
 use super::predicate::{Standing, Verdict, judge};
 use super::{Engine, Timer};
-use crate::limits::{EARLY_LIVES, EARLY_RETRY};
+use crate::limits::{EARLY_LIVES, EARLY_RETRY_FIRST, EARLY_RETRY_MAX};
 
 /// One attempt to be told *clear* by all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,12 +33,15 @@ pub(super) struct Early {
     nonce: u64,
     began_at: Time,
     said: BTreeSet<ServerId>,
+    /// From the last question to the next.
+    gap: Duration,
 }
 
 impl Engine {
     /// Whether all who might object can be asked by word now.
     pub(super) fn may_clear_early(&self, now: Time) -> bool {
-        self.domain.standing(now) == DomainStanding::Joined
+        // Whose records lack something answers for itself all the same.
+        matches!(self.domain.standing(now), DomainStanding::Joined | DomainStanding::Comparing)
             && !self.domain.is_deaf(now)
             && !self.has_legacy_peers(now)
     }
@@ -50,7 +54,13 @@ impl Engine {
         if open.is_some_and(|early| early.group == group && now.since(early.began_at) < EARLY_LIVES) {
             return;
         }
-        let early = Early { group, nonce: self.draw.bits(), began_at: now, said: BTreeSet::new() };
+        let early = Early {
+            group,
+            nonce: self.draw.bits(),
+            began_at: now,
+            said: BTreeSet::new(),
+            gap: EARLY_RETRY_FIRST,
+        };
         let ask = ClearAsk { group, content: key.content.clone(), nonce: early.nonce };
         self.early.insert(key.clone(), early);
         self.counters.add("clear", "asked", 1);
@@ -64,7 +74,7 @@ impl Engine {
         for to in beyond {
             self.send_control(to, Message::ClearAsk(ask.clone()));
         }
-        self.timers.arm(Timer::Early(key.clone()), now + EARLY_RETRY, "clear to be asked for again");
+        self.timers.arm(Timer::Early(key.clone()), now + EARLY_RETRY_FIRST, "clear to be asked for again");
     }
 
     /// Who has not answered is asked again, alone.
@@ -84,7 +94,11 @@ impl Engine {
         for to in silent {
             self.send_control(to, Message::ClearAsk(ask.clone()));
         }
-        self.timers.arm(Timer::Early(key.clone()), now + EARLY_RETRY, "clear to be asked for again");
+        if let Some(early) = self.early.get_mut(key) {
+            early.gap = (early.gap * 2).min(EARLY_RETRY_MAX);
+            let at = now + early.gap;
+            self.timers.arm(Timer::Early(key.clone()), at, "clear to be asked for again");
+        }
     }
 
     fn unanswered<'a>(
