@@ -205,6 +205,7 @@ impl Judge {
                 Message::Configure(_)
                 | Message::Ack(_)
                 | Message::Nak(_)
+                | Message::DeleteForDead(_)
                 | Message::Superseded(_)
                 | Message::Hold(_)
                 | Message::Hello(_)

@@ -161,7 +161,7 @@ impl Engine {
                 self.over_rate("dropped.control", *arrival.from.ip());
             }
             Message::Hold(hold) => self.on_hold(now, arrival.from, hold),
-            Message::Configure(_) | Message::Delete(_) => {
+            Message::Configure(_) | Message::Delete(_) | Message::DeleteForDead(_) => {
                 self.counters.add("dropped.control", "not_an_mtftp_server", 1);
             }
             Message::Hello(_)

@@ -204,6 +204,7 @@ impl Host {
             Message::Hold(_) => return,
             Message::Ack(_)
             | Message::Nak(_)
+            | Message::DeleteForDead(_)
             | Message::Superseded(_)
             | Message::Hello(_)
             | Message::Connect(_)

@@ -7,7 +7,6 @@ use std::time::Duration;
 use driver::table::{ago, section};
 use driver::udp::Interface;
 use driver::{Time, Wall};
-use peers::domain::Standing;
 use peers::hello::PeerStatus;
 use serde_json::{Value, json};
 use wire::hello::Loss;
@@ -46,7 +45,7 @@ impl Report<'_> {
             ago(self.uptime),
             self.status.clients_waiting,
             self.status.queries,
-            standing_name(self.status.standing),
+            self.status.standing.name(),
             self.status.records,
         );
         let claims = self.status.claims.iter().map(|claim| self.claim_row(claim)).collect();
@@ -172,7 +171,7 @@ impl Report<'_> {
             "clients_waiting": self.status.clients_waiting,
             "queries": self.status.queries,
             "boot_servers": self.status.peers.iter().map(|peer| self.peer_json(peer)).collect::<Vec<_>>(),
-            "domain": standing_name(self.status.standing),
+            "domain": self.status.standing.name(),
             "records": self.status.records,
             "claims_of_others": self.status.replicas.iter().map(Self::replica_json).collect::<Vec<_>>(),
             "legacy_peers": self.status.legacy_peers,
@@ -262,15 +261,6 @@ fn hold_name(state: HoldState) -> &'static str {
     }
 }
 
-fn standing_name(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Joining => "joining",
-        Standing::Joined => "joined",
-        Standing::Comparing => "comparing",
-        Standing::Alone => "alone",
-    }
-}
-
 fn state_name(state: StateName) -> &'static str {
     match state {
         StateName::Waiting => "waiting",
@@ -339,7 +329,7 @@ mod tests {
         };
         let status = Status {
             peers: vec![peer],
-            standing: Standing::Joined,
+            standing: peers::domain::Standing::Joined,
             records: 3,
             replicas: vec![replica],
             legacy_peers: vec![[10, 0, 0, 8].into()],

@@ -100,6 +100,7 @@ impl Ledger {
             Message::Delete(delete) => (delete.serial, delete.group, delete.file, true),
             Message::Ack(_)
             | Message::Nak(_)
+            | Message::DeleteForDead(_)
             | Message::Superseded(_)
             | Message::Hold(_)
             | Message::Hello(_)
