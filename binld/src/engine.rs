@@ -306,7 +306,9 @@ impl Engine {
             Role::Discovery | Role::Broadcast => self.on_discovery(now, arrival),
             Role::Query => self.on_query_port(now, arrival),
             Role::Control => self.on_control_port(now, arrival),
-            Role::Tftp | Role::Transfer | Role::Mtftp(_) => self.counters.add("dropped", "wrong_door", 1),
+            Role::Domain | Role::Tftp | Role::Transfer | Role::Mtftp(_) => {
+                self.counters.add("dropped", "wrong_door", 1);
+            }
         }
         self.settle(now);
     }

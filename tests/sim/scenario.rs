@@ -132,7 +132,7 @@ pub struct Scenario {
     pub pool: (u8, u8),
     /// What boot servers know of peers that speak only the frozen packet.
     pub legacy_peers: LegacyPeers,
-    /// Whether boot servers are members of one domain. Else each is alone in its own: they know of each other's claims
+    /// Whether boot servers and MTFTP servers are members of one domain. Else each is alone in its own: they know of each other's claims
     /// by query and echo only.
     pub one_domain: bool,
 }
@@ -154,6 +154,10 @@ impl Scenario {
         ServerId([0xa0 + number; 16])
     }
 
+    fn domain_of(&self, address: Ipv4Addr) -> DomainId {
+        if self.one_domain { DomainId::of("pxe") } else { DomainId::of(&address.to_string()) }
+    }
+
     /// A boot server; gives its number.
     pub fn binld(&mut self, address: Ipv4Addr, wants: &[Wants], clock: Clock, start_at: Time) -> usize {
         let catalog = catalog(wants);
@@ -167,7 +171,7 @@ impl Scenario {
             dynamic_ports: Ports { client: 3001, server: 1760 },
             pinned: Placement { group: pinned, ports: Ports { client: 3001, server: 1759 } },
             legacy: self.legacy_peers.clone(),
-            domain: if self.one_domain { DomainId::of("pxe") } else { DomainId::of(&address.to_string()) },
+            domain: self.domain_of(address),
             contacts: Vec::new(),
             catalog,
         };
@@ -183,7 +187,10 @@ impl Scenario {
             .chain(&[LOADER])
             .map(|file| (name(file), file.bytes().cycle().take(5000).collect()))
             .collect();
-        let config = mtftp::engine::EngineConfig::default();
+        let config = mtftp::engine::EngineConfig {
+            domain: self.domain_of(address),
+            ..mtftp::engine::EngineConfig::default()
+        };
         let host = MtftpHost::new(address, self.server_id(), config, files);
         let name = format!("mtftp{}", address.octets()[3]);
         self.world.add(&name, address, clock, Box::new(host), start_at)
