@@ -8,11 +8,12 @@
 //!   [`predicate`] are its rules; [`marks`] what others use;
 //! * `coordination` what other servers say to us: queries, echoes, statements; [`contest`] who keeps an address that two
 //!   hold, and `repair` sees to it; [`turns`] whose turn it is on the pinned tuple; `members` what the domain tells,
-//!   and [`replicas`] the claims of others; [`overheard`] and [`backoff`] keep out of the way of others;
+//!   [`replicas`] the claims of others, and [`behalf`] the references of the dead; [`overheard`] and [`backoff`] keep out of the way of others;
 //! * `configuring` what we say to MTFTP servers; [`requests`] until they answer; [`files`] what they have.
 
 pub mod answer;
 pub mod backoff;
+pub mod behalf;
 pub mod catalog;
 pub mod choose;
 pub mod claims;
@@ -50,6 +51,7 @@ use peers::domain::{Domain, DomainConfig};
 use wire::record::ServerRole;
 
 use backoff::Backoff;
+use behalf::Behalf;
 use catalog::Catalog;
 use choose::Pool;
 use claims::{ClaimKey, ClaimTable, Placement, StateName};
@@ -196,6 +198,7 @@ enum Timer {
     Turn,
     Reconcile,
     Alive,
+    Behalf,
 }
 
 /// The boot server.
@@ -218,6 +221,7 @@ pub struct Engine {
     turns: Turns,
     domain: Domain,
     replicas: Replicas,
+    behalf: Behalf,
     /// Claims that moved in this input: the domain is to be told.
     unpublished: BTreeSet<ClaimKey>,
     /// What the domain was told: the number of each claim's record.
@@ -277,6 +281,7 @@ impl Engine {
             turns: Turns::default(),
             domain,
             replicas: Replicas::default(),
+            behalf: Behalf::default(),
             unpublished: BTreeSet::new(),
             published: BTreeMap::new(),
             requests: Requests::default(),
@@ -294,6 +299,7 @@ impl Engine {
         engine.watch_files(now);
         engine.on_alive(now);
         engine.on_turn_due(now);
+        engine.on_behalf_due(now);
         engine.reconcile(now);
         engine.share_news(now);
         engine
@@ -328,6 +334,7 @@ impl Engine {
                 Timer::Reconcile => self.unsettle(),
                 Timer::Turn => self.on_turn_due(now),
                 Timer::Alive => self.on_alive(now),
+                Timer::Behalf => self.on_behalf_due(now),
             }
         }
         if self.domain.next_deadline().is_some_and(|due| due.at <= now) {

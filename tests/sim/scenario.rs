@@ -10,6 +10,7 @@ use binld::engine::claims::{Placement, StateName};
 use binld::engine::status::{ClaimStatus, Status};
 use binld::engine::{EngineConfig, Legacy as LegacyPeers};
 use driver::Time;
+use mtftp::engine::ReferencePolicy;
 use wire::configure::Ports;
 use wire::pxe::BootItem;
 use wire::{Content, DomainId, FileName, GroupAddr, Layer, ServerId, ServerType};
@@ -135,6 +136,8 @@ pub struct Scenario {
     /// Whether boot servers and MTFTP servers are members of one domain. Else each is alone in its own: they know of each other's claims
     /// by query and echo only.
     pub one_domain: bool,
+    /// How long the references of MTFTP servers last.
+    pub references: ReferencePolicy,
 }
 
 impl Scenario {
@@ -146,6 +149,7 @@ impl Scenario {
             pool: (1, 1),
             legacy_peers: LegacyPeers::default(),
             one_domain: true,
+            references: ReferencePolicy::default(),
         }
     }
 
@@ -189,6 +193,7 @@ impl Scenario {
             .collect();
         let config = mtftp::engine::EngineConfig {
             domain: self.domain_of(address),
+            references: self.references,
             ..mtftp::engine::EngineConfig::default()
         };
         let host = MtftpHost::new(address, self.server_id(), config, files);

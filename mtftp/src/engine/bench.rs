@@ -236,9 +236,9 @@ impl Bench {
     /// What the domain was told of references since last asked, in order: of each record the address and its holders
     /// with serial and whether stale; `None` if it was deleted.
     pub(crate) fn told_of_references(&mut self) -> Vec<ToldReference> {
-        let floods = std::mem::take(&mut self.told).into_iter().filter_map(|message| match message {
-            Message::Flood(flood) => Some(flood.records),
-            _ => None,
+        let floods = std::mem::take(&mut self.told).into_iter().filter_map(|message| {
+            let Message::Flood(flood) = message else { return None };
+            Some(flood.records)
         });
         let told = floods.flatten().filter_map(|record| {
             let Body::Reference(reference) = record.body else { return None };
