@@ -196,7 +196,7 @@ fn played(requests: &[(u32, bool)], shows: &Status) -> Vec<&'static str> {
     let binld = SocketAddrV4::new(host(1), 4016);
     for (serial, delete) in requests {
         let copy = Copy { at: NOW, bytes: request(*serial, *delete), intact: true };
-        ledger.on_heard(0, binld, &copy);
+        ledger.on_heard(NOW, 0, binld, &copy);
         ledger.on_sent(NOW, 0, binld, &ack(*serial), &mut checks);
     }
     ledger.compare(NOW, 0, shows, &mut checks);
@@ -212,7 +212,7 @@ fn i2_a_reference_that_vanishes_is_seen() {
     // In the store too.
     let (mut ledger, mut checks) = (Ledger::default(), Checks::new(Rules::Ours));
     let binld = SocketAddrV4::new(host(1), 4016);
-    ledger.on_heard(0, binld, &Copy { at: NOW, bytes: request(1, false), intact: true });
+    ledger.on_heard(NOW, 0, binld, &Copy { at: NOW, bytes: request(1, false), intact: true });
     ledger.on_sent(NOW, 0, binld, &ack(1), &mut checks);
     ledger.expect_stored(NOW, 0, &db::Rows::default(), &mut checks);
     ledger.on_start(NOW, 0, &db::Rows::default(), &mut checks);

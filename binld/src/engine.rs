@@ -8,11 +8,12 @@
 //!   [`choose`] and [`predicate`] are its rules; `early` ends a clearing that all consent to; [`marks`] what others use;
 //! * `coordination` what other servers say to us: queries, echoes, statements; [`contest`] who keeps an address that two
 //!   hold, and `repair` sees to it; [`turns`] whose turn it is on the pinned tuple; `members` what the domain tells,
-//!   and [`replicas`] the claims of others; [`overheard`] and [`backoff`] keep out of the way of others;
+//!   [`replicas`] the claims of others, and [`behalf`] the references of the dead; [`overheard`] and [`backoff`] keep out of the way of others;
 //! * `configuring` what we say to MTFTP servers; [`requests`] until they answer; [`files`] what they have.
 
 pub mod answer;
 pub mod backoff;
+pub mod behalf;
 pub mod catalog;
 pub mod choose;
 pub mod claims;
@@ -52,6 +53,7 @@ use peers::domain::{Domain, DomainConfig};
 use wire::record::ServerRole;
 
 use backoff::Backoff;
+use behalf::Behalf;
 use catalog::Catalog;
 use choose::Pool;
 use claims::{ClaimKey, ClaimTable, Placement, StateName};
@@ -213,6 +215,7 @@ enum Timer {
     Turn,
     Reconcile,
     Alive,
+    Behalf,
 }
 
 /// The boot server.
@@ -237,6 +240,7 @@ pub struct Engine {
     early: BTreeMap<ClaimKey, Early>,
     domain: Domain,
     replicas: Replicas,
+    behalf: Behalf,
     /// Claims that moved in this input: the domain is to be told.
     unpublished: BTreeSet<ClaimKey>,
     /// What the domain was told: the number of each claim's record.
@@ -297,6 +301,7 @@ impl Engine {
             early: BTreeMap::new(),
             domain,
             replicas: Replicas::default(),
+            behalf: Behalf::default(),
             unpublished: BTreeSet::new(),
             published: BTreeMap::new(),
             requests: Requests::default(),
@@ -314,6 +319,7 @@ impl Engine {
         engine.watch_files(now);
         engine.on_alive(now);
         engine.on_turn_due(now);
+        engine.on_behalf_due(now);
         engine.reconcile(now);
         engine.share_news(now);
         engine
@@ -326,7 +332,9 @@ impl Engine {
             Role::Discovery | Role::Broadcast => self.on_discovery(now, arrival),
             Role::Query => self.on_query_port(now, arrival),
             Role::Control => self.on_control_port(now, arrival),
-            Role::Tftp | Role::Transfer | Role::Mtftp(_) => self.counters.add("dropped", "wrong_door", 1),
+            Role::Domain | Role::Tftp | Role::Transfer | Role::Mtftp(_) => {
+                self.counters.add("dropped", "wrong_door", 1);
+            }
         }
         self.settle(now);
     }
@@ -347,6 +355,7 @@ impl Engine {
                 Timer::Reconcile => self.unsettle(),
                 Timer::Turn => self.on_turn_due(now),
                 Timer::Alive => self.on_alive(now),
+                Timer::Behalf => self.on_behalf_due(now),
             }
         }
         if self.domain.next_deadline().is_some_and(|due| due.at <= now) {

@@ -166,6 +166,15 @@ pub const REPLICA_FRESH: Duration = Duration::from_secs(90);
 /// Claims of ours that the domain is told: with the member record what others keep of one owner.
 pub const PUBLISHED_MAX: usize = peers::limits::OWNED_MAX - 1;
 
+/// Between two looks for references of dead BINLDs, and before the first request: whoever is only late says so by then.
+pub const BEHALF_INTERVAL: Duration = Duration::from_secs(10);
+/// Longest wait before an MTFTP server is asked again: it may have its reason, or an operator must look.
+pub const BEHALF_WAIT_MAX: Duration = Duration::from_secs(600);
+/// References pursued at once: what one BINLD may have with an MTFTP server. Others come when these are gone.
+pub const BEHALF_MAX: usize = 1024;
+/// Requests of one look: few beside what a server takes from one source.
+pub const BEHALF_AT_ONCE: usize = 64;
+
 const _: () = assert!(EARLY_LIVES.as_millis() * 4 < peers::limits::PEER_SILENT.as_millis());
 const _: () = assert!(RENEW_INTERVAL.as_millis() < FILE_ACK_MAX.as_millis());
 const _: () = assert!(FILE_REFRESH.as_millis() + FILE_JITTER.as_millis() < FILE_ACK_MAX.as_millis());

@@ -92,12 +92,27 @@ pub enum Standing {
     Alone,
 }
 
+impl Standing {
+    /// In one word, as operators are shown it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Joining => "joining",
+            Self::Joined => "joined",
+            Self::Comparing => "comparing",
+            Self::Alone => "alone",
+        }
+    }
+}
+
 /// One member.
 #[derive(Debug)]
 pub struct Domain {
     config: DomainConfig,
     draw: Draw,
     began_at: Time,
+    /// When a server was last heard that was not living before.
+    appeared_at: Time,
     hellos: Hellos,
     /// Until when our own silence is no evidence.
     deaf_until: Time,
@@ -120,6 +135,7 @@ impl Domain {
         let mut domain = Self {
             draw,
             began_at: now,
+            appeared_at: now,
             hellos: Hellos::default(),
             deaf_until: Time::ZERO,
             records: Records::new(config.me, config.boot_epoch),
@@ -177,11 +193,8 @@ impl Domain {
     #[must_use]
     pub fn control_of(&self, now: Time, server: ServerId) -> Option<SocketAddrV4> {
         let uid = Uid { owner: server, kind: RecordKind::Member, number: 0 };
-        let told = || match &self.records.get(&uid, now)?.0.body {
-            Body::Member(member) => Some(member.control),
-            Body::Claim(_) | Body::Reference(_) | Body::Domain(_) | Body::Lowest(_) => None,
-        };
-        self.member(now, server).map(|peer| peer.control).or_else(told)
+        let told = || self.records.get(&uid, now).and_then(|(record, _)| member_of(record));
+        self.member(now, server).map(|peer| peer.control).or_else(|| told().map(|it| it.control))
     }
 
     /// Whether the domain knows that server to live: we hear it, or its member record is refreshed.
@@ -191,6 +204,41 @@ impl Domain {
         server == self.config.me
             || self.member(now, server).is_some()
             || self.records.get(&uid, now).is_some()
+    }
+
+    /// Whether that server is dead as far as anybody here can tell: no living member ([`Self::is_living`]), and its hello
+    /// is not heard from another domain either.
+    #[must_use]
+    pub fn is_dead(&self, now: Time, server: ServerId) -> bool {
+        !self.is_living(now, server) && !self.hellos.peer(server, now).is_some_and(|peer| peer.living)
+    }
+
+    /// What that server does, if it is a living member.
+    #[must_use]
+    pub fn role_of(&self, now: Time, server: ServerId) -> Option<ServerRole> {
+        if server == self.config.me {
+            return Some(self.config.role);
+        }
+        let uid = Uid { owner: server, kind: RecordKind::Member, number: 0 };
+        let told = || self.records.get(&uid, now).and_then(|(record, _)| member_of(record));
+        self.member(now, server).map(|peer| peer.about.role).or_else(|| told().map(|it| it.role))
+    }
+
+    /// The living members that do that, ourselves among them, on our link and beyond.
+    #[must_use]
+    pub fn living_as(&self, now: Time, role: ServerRole) -> BTreeSet<ServerId> {
+        let heard = self.living(now).map(|peer| peer.server);
+        let told = self.records.of_kind(RecordKind::Member, now).map(|(record, _)| record.uid.owner);
+        let all: BTreeSet<ServerId> = heard.chain(told).chain([self.config.me]).collect();
+        all.into_iter().filter(|server| self.role_of(now, *server) == Some(role)).collect()
+    }
+
+    /// Whether nobody is left of those who can be heard: long enough after a start, a pause, or the end of a partition
+    /// for everybody to have said hello several times.
+    #[must_use]
+    pub fn is_settled(&self, now: Time) -> bool {
+        let last = self.appeared_at.max(self.began_at);
+        now.since(last) >= JOIN_PATIENCE.max(self.hello_interval() * 6)
     }
 
     /// How much of the domain we know.
@@ -304,10 +352,13 @@ impl Domain {
         for to in links {
             self.send(to, Message::Hello(hello));
         }
-        // A hundred hellos a second are heard, however many members there are.
+        self.hello_at = now + self.hello_interval();
+    }
+
+    /// A hundred hellos a second are heard, however many members there are.
+    fn hello_interval(&self) -> Duration {
         let members = u32::try_from(self.hellos.len()).unwrap_or(u32::MAX).saturating_add(1);
-        let interval = HELLO_INTERVAL.max(HELLO_SHARE.saturating_mul(members));
-        self.hello_at = now + interval;
+        HELLO_INTERVAL.max(HELLO_SHARE.saturating_mul(members))
     }
 
     fn lowest(&self, now: Time) -> ServerId {
@@ -346,6 +397,7 @@ impl Domain {
             | Message::Ack(_)
             | Message::Nak(_)
             | Message::Delete(_)
+            | Message::DeleteForDead(_)
             | Message::Superseded(_)
             | Message::Hold(_)
             | Message::ClearAsk(_)
@@ -368,7 +420,10 @@ impl Domain {
         let sender = envelope.sender;
         match self.hellos.on_hello(now, from, sender, envelope.boot_epoch, hello) {
             HelloNews::Nothing => {}
-            HelloNews::Appeared => self.out.push_back(Output::Tell(News::Appeared(from))),
+            HelloNews::Appeared => {
+                self.appeared_at = now;
+                self.out.push_back(Output::Tell(News::Appeared(from)));
+            }
             HelloNews::Deaf => {
                 self.count("hello", "peer_deaf");
                 self.out.push_back(Output::Tell(News::Deaf(*from.ip())));
@@ -409,6 +464,13 @@ impl Domain {
 
     fn count(&mut self, place: &'static str, what: &'static str) {
         self.out.push_back(Output::Count(place, what));
+    }
+}
+
+fn member_of(record: &Record) -> Option<&Member> {
+    match &record.body {
+        Body::Member(member) => Some(member),
+        Body::Claim(_) | Body::Reference(_) | Body::Domain(_) | Body::Lowest(_) => None,
     }
 }
 

@@ -314,6 +314,7 @@ fn says_more(message: &Message) -> bool {
         Message::Hold(_) | Message::Delete(_) => true,
         Message::Ack(_)
         | Message::Nak(_)
+        | Message::DeleteForDead(_)
         | Message::Superseded(_)
         | Message::Hello(_)
         | Message::Connect(_)

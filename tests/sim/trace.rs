@@ -36,6 +36,9 @@ fn message(message: &Message) -> String {
     match message {
         Message::Configure(it) => format!("Configure #{} {} {}", it.serial.0, place(it.group()), it.file),
         Message::Delete(it) => format!("Delete #{} {} {}", it.serial.0, it.group, it.file),
+        Message::DeleteForDead(it) => {
+            format!("Delete for the dead {} its #{} {} {}", it.dead, it.serial.0, it.group, it.file)
+        }
         Message::Ack(it) => {
             format!("ACK {} {} ports {} {}", answered(&it.request), it.file, it.ports.client, it.ports.server)
         }

@@ -10,7 +10,7 @@
 use bytes::BufMut;
 
 use crate::clear::{ClearAnswer, ClearAsk};
-use crate::configure::{Ack, Configure, Delete, Nak, Superseded};
+use crate::configure::{Ack, Configure, Delete, DeleteForDead, Nak, Superseded};
 use crate::error::{DecodeError, DecodeErrorKind};
 use crate::flood::{Flood, FloodAck, SyncList};
 use crate::hello::Hello;
@@ -62,6 +62,8 @@ pub enum Message {
     Hold(Hold),
     /// 7: every server → the group, again and again.
     Hello(Hello),
+    /// 9: living BINLD → MTFTP server.
+    DeleteForDead(DeleteForDead),
     /// 10: any server → another.
     Connect(Connect),
     /// 11: its answer.
@@ -92,6 +94,7 @@ impl Message {
             Self::Superseded(_) => 5,
             Self::Hold(_) => 6,
             Self::Hello(_) => 7,
+            Self::DeleteForDead(_) => 9,
             Self::Connect(_) => 10,
             Self::Welcome(_) => 11,
             Self::Refuse(_) => 12,
@@ -119,6 +122,7 @@ impl Envelope {
             Message::Superseded(message) => message.put(&mut payload),
             Message::Hold(message) => message.put(&mut payload),
             Message::Hello(message) => message.put(&mut payload),
+            Message::DeleteForDead(message) => message.put(&mut payload),
             Message::Connect(message) => message.put(&mut payload),
             Message::Welcome(message) => message.put(&mut payload),
             Message::Refuse(message) => message.put(&mut payload),
@@ -181,6 +185,7 @@ impl Envelope {
             5 => Message::Superseded(Superseded::read(&mut reader)?),
             6 => Message::Hold(Hold::read(&mut reader)?),
             7 => Message::Hello(Hello::read(&mut reader)?),
+            9 => Message::DeleteForDead(DeleteForDead::read(&mut reader)?),
             10 => Message::Connect(Connect::read(&mut reader)?),
             11 => Message::Welcome(Welcome::read(&mut reader)?),
             12 => Message::Refuse(Refuse::read(&mut reader)?),

@@ -165,7 +165,7 @@ impl Engine {
             Message::ClearAnswer(answer) => {
                 self.on_clear_answer(now, arrival.from, envelope.sender, answer);
             }
-            Message::Configure(_) | Message::Delete(_) => {
+            Message::Configure(_) | Message::Delete(_) | Message::DeleteForDead(_) => {
                 self.counters.add("dropped.control", "not_an_mtftp_server", 1);
             }
             Message::Hello(_)

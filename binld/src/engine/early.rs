@@ -42,6 +42,7 @@ impl Engine {
     pub(super) fn may_clear_early(&self, now: Time) -> bool {
         // Whose records lack something answers for itself all the same.
         matches!(self.domain.standing(now), DomainStanding::Joined | DomainStanding::Comparing)
+            && self.domain.is_settled(now)
             && !self.domain.is_deaf(now)
             && !self.has_legacy_peers(now)
     }

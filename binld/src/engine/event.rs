@@ -188,12 +188,12 @@ pub enum Event {
         /// Whose; our own address for us.
         who: Ipv4Addr,
     },
-    /// Another boot server says hello, for the first time or again.
+    /// Another server says hello, for the first time or again.
     PeerAppeared {
         /// Where.
         address: Ipv4Addr,
     },
-    /// Another boot server says that it leaves.
+    /// Another server says that it leaves.
     PeerLeft {
         /// Where.
         address: Ipv4Addr,
@@ -221,6 +221,15 @@ pub enum Event {
         content: Content,
         /// Who made the other claim.
         owner: ServerId,
+    },
+    /// An MTFTP server is asked to delete the reference of a BINLD that is dead (G12).
+    ForDead {
+        /// The address.
+        group: GroupAddr,
+        /// What it carries.
+        content: Content,
+        /// Whose.
+        dead: ServerId,
     },
     /// A source says more than is taken from one.
     OverRate {

@@ -85,7 +85,7 @@ pub struct Status {
     pub marks: Vec<(GroupAddr, Duration)>,
     /// Addresses that rest, with what they carried and for how long.
     pub rests: Vec<(GroupAddr, Content, Duration)>,
-    /// Other boot servers that say hello, in order of name.
+    /// Other servers that say hello, MTFTP servers among them, in order of name.
     pub peers: Vec<PeerStatus>,
     /// How much of the domain we know.
     pub standing: Standing,

@@ -12,6 +12,7 @@ use wire::hold::{Hold, HoldState};
 use wire::query::{Opcode, Query};
 use wire::{FileName, Layer, Serial, ServerType};
 
+mod behalf;
 mod conflicts;
 mod yields;
 
@@ -200,8 +201,8 @@ impl Host {
                 let ports = Ports { client: 0, server: 0 };
                 Message::Ack(Ack { request, ports, file_size: 0, file: delete.file })
             }
-            // One that echoed is asked who it is.
-            Message::Hold(_) => return,
+            // One that echoed is asked who it is; the other has a record for an answer.
+            Message::Hold(_) | Message::DeleteForDead(_) => return,
             Message::Ack(_)
             | Message::Nak(_)
             | Message::Superseded(_)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use driver::Time;
 use driver::quiet::Quiet;
-use wire::{GroupAddr, Mac};
+use wire::{Content, GroupAddr, Mac, ServerId};
 
 use crate::engine::event::{Event, Offer, WhyPlain, WhySilent};
 
@@ -63,6 +63,7 @@ fn source_of(event: &Event) -> Option<Source> {
         | Event::Draining { .. }
         | Event::Released { .. }
         | Event::Shared { .. }
+        | Event::ForDead { .. }
         | Event::StoreFailed => None,
     }
 }
@@ -114,10 +115,8 @@ fn write(event: &Event) {
         Event::OverRate { source, place } => {
             tracing::warn!(%source, place, "one source says more than is taken from one: the rest is dropped");
         }
-        Event::PeerAppeared { address } => {
-            tracing::info!(server = %address, "another boot server says hello");
-        }
-        Event::PeerLeft { address } => tracing::info!(server = %address, "another boot server leaves"),
+        Event::PeerAppeared { address } => tracing::info!(server = %address, "another server says hello"),
+        Event::PeerLeft { address } => tracing::info!(server = %address, "another server leaves"),
         Event::Twin { address } => write_twin(*address),
         Event::Linked { address } => tracing::info!(server = %address, "neighbour beyond the link"),
         Event::Unlinked { address } => {
@@ -126,6 +125,7 @@ fn write(event: &Event) {
         Event::Shared { group, content, owner } => {
             tracing::info!(%group, %content, %owner, "shared: another boot server has this content there");
         }
+        Event::ForDead { group, content, dead } => write_for_dead(*group, content, *dead),
         Event::ManyConflicts { content } => {
             tracing::warn!(%content, "conflict follows conflict: fewer attempts are made");
         }
@@ -137,6 +137,10 @@ fn write(event: &Event) {
         // The store's own line says why and what to do.
         Event::StoreFailed => tracing::debug!("a change was not stored"),
     }
+}
+
+fn write_for_dead(group: GroupAddr, content: &Content, dead: ServerId) {
+    tracing::warn!(%group, %content, %dead, "a boot server is dead: the MTFTP server is asked to delete its reference");
 }
 
 fn write_twin(address: Ipv4Addr) {

@@ -7,11 +7,11 @@ use std::time::Duration;
 use driver::table::{ago, section};
 use driver::udp::Interface;
 use driver::{Time, Wall};
-use peers::domain::Standing;
 use peers::hello::PeerStatus;
 use serde_json::{Value, json};
 use wire::hello::Loss;
 use wire::hold::HoldState;
+use wire::record::ServerRole;
 
 use crate::engine::Identity;
 use crate::engine::claims::StateName;
@@ -46,7 +46,7 @@ impl Report<'_> {
             ago(self.uptime),
             self.status.clients_waiting,
             self.status.queries,
-            standing_name(self.status.standing),
+            self.status.standing.name(),
             self.status.records,
         );
         let claims = self.status.claims.iter().map(|claim| self.claim_row(claim)).collect();
@@ -73,9 +73,11 @@ impl Report<'_> {
         let rests =
             rests.map(|(group, content, left)| vec![group.to_string(), content.to_string(), ago(*left)]);
         section(&mut out, "rests", &["address", "content", "ends in"], rests.collect());
-        let peers = self.status.peers.iter().map(|peer| self.peer_row(peer)).collect();
         let head = ["address", "server", "heard", "loss heard", "loss told", "deaf"];
-        section(&mut out, "boot servers", &head, peers);
+        for (title, role) in [("boot servers", ServerRole::Binld), ("file servers", ServerRole::Mtftpd)] {
+            let peers = self.peers_that_are(role).map(|peer| self.peer_row(peer)).collect();
+            section(&mut out, title, &head, peers);
+        }
         let legacy = self.status.legacy_peers.iter().map(|peer| vec![peer.to_string()]).collect();
         let replicas = self.status.replicas.iter().map(replica_row).collect();
         let head = ["address", "owner", "content", "state", "handed out", "refreshed"];
@@ -101,6 +103,15 @@ impl Report<'_> {
             claim.refusals.to_string(),
             contested(&claim.contested_by),
         ]
+    }
+
+    /// The servers that say hello and do that.
+    fn peers_that_are(&self, role: ServerRole) -> impl Iterator<Item = &PeerStatus> {
+        self.status.peers.iter().filter(move |peer| peer.about.role == role)
+    }
+
+    fn peers_json(&self, role: ServerRole) -> Vec<Value> {
+        self.peers_that_are(role).map(|peer| self.peer_json(peer)).collect()
     }
 
     fn peer_row(&self, peer: &PeerStatus) -> Vec<String> {
@@ -171,8 +182,9 @@ impl Report<'_> {
             "uptime_ms": millis(self.uptime),
             "clients_waiting": self.status.clients_waiting,
             "queries": self.status.queries,
-            "boot_servers": self.status.peers.iter().map(|peer| self.peer_json(peer)).collect::<Vec<_>>(),
-            "domain": standing_name(self.status.standing),
+            "boot_servers": self.peers_json(ServerRole::Binld),
+            "file_servers": self.peers_json(ServerRole::Mtftpd),
+            "domain": self.status.standing.name(),
             "records": self.status.records,
             "claims_of_others": self.status.replicas.iter().map(Self::replica_json).collect::<Vec<_>>(),
             "legacy_peers": self.status.legacy_peers,
@@ -262,15 +274,6 @@ fn hold_name(state: HoldState) -> &'static str {
     }
 }
 
-fn standing_name(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Joining => "joining",
-        Standing::Joined => "joined",
-        Standing::Comparing => "comparing",
-        Standing::Alone => "alone",
-    }
-}
-
 fn state_name(state: StateName) -> &'static str {
     match state {
         StateName::Waiting => "waiting",
@@ -292,7 +295,6 @@ mod tests {
     use peers::hello::About;
     use std::net::SocketAddrV4;
     use wire::configure::Ports;
-    use wire::record::ServerRole;
     use wire::{BootEpoch, Content, DomainId, FileName, GroupAddr, ServerId, Stamp};
 
     fn report(interface: &Interface) -> Report<'_> {
@@ -329,6 +331,11 @@ mod tests {
                 digest: 1,
             },
         };
+        let file_server = PeerStatus {
+            server: ServerId([9; 16]),
+            about: About { role: ServerRole::Mtftpd, ..peer.about },
+            ..peer
+        };
         let replica = ReplicaStatus {
             owner: ServerId([7; 16]),
             group,
@@ -338,8 +345,8 @@ mod tests {
             refreshed_ago: Duration::from_secs(20),
         };
         let status = Status {
-            peers: vec![peer],
-            standing: Standing::Joined,
+            peers: vec![peer, file_server],
+            standing: peers::domain::Standing::Joined,
             records: 3,
             replicas: vec![replica],
             legacy_peers: vec![[10, 0, 0, 8].into()],
@@ -378,6 +385,7 @@ mod tests {
             "queries 6",
             "10.0.0.7 (not handed out)",
             "boot servers: 1",
+            "file servers: 1",
             "claims of others: 1",
             "domain joined, 3 records",
             "5s, silent",
@@ -414,6 +422,8 @@ mod tests {
         assert_eq!(value["claims"][0]["state"], "held");
         assert_eq!(value["claims"][0]["acked_ago_ms"], 3000);
         assert_eq!(value["claims"][0]["disputed"], true);
+        assert_eq!(value["boot_servers"].as_array().map(Vec::len), Some(1));
+        assert_eq!(value["file_servers"][0]["server"], "09".repeat(16));
         assert_eq!(value["boot_servers"][0]["loss_heard_per_mille"], 123);
         assert_eq!(value["legacy_peers"][0], "10.0.0.8");
         assert_eq!(value["claims"][1]["group"], Value::Null);

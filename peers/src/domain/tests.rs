@@ -359,6 +359,41 @@ fn records_cross_from_link_to_link_and_back() {
     assert_eq!((net.claims(0), net.claims(5)), (1, 1));
 }
 
+/// Who lives as what, on the link and beyond, and who is dead: nobody of another domain that we hear.
+#[test]
+fn roles_are_known_on_the_link_and_beyond_and_a_neighbour_domain_is_not_dead() {
+    let mut net = Net::new(5);
+    for number in 0..2 {
+        net.add(0, number, &[]);
+    }
+    net.add(1, 0, &[control(0, 1)]);
+    let stranger = net.add(0, 7, &[]);
+    let anew = |node: usize| DomainConfig { boot_epoch: BootEpoch(101), ..net.domain(node).config.clone() };
+    let config = DomainConfig { role: ServerRole::Mtftpd, ..anew(0) };
+    let other = DomainConfig { domain: DomainId([8; 16]), ..anew(stranger) };
+    for (node, config) in [(0, config), (stranger, other)] {
+        let (now, draw) = (net.now, net.draw.fork());
+        net.nodes[node].domain = Some(Domain::new(config, draw, now));
+        net.drain(node);
+    }
+    // What they said in their first lives ends.
+    net.run_for(Duration::from_secs(5 + u64::from(MEMBER_LIVES)));
+    let [mtftpd, on_link, beyond, other] = [1, 2, 65, 8].map(|byte| ServerId([byte; 16]));
+    let (domain, now) = (net.domain(1), net.now);
+    let as_role = |role| domain.living_as(now, role).into_iter().collect::<Vec<_>>();
+    assert_eq!(as_role(ServerRole::Binld), [on_link, beyond]);
+    assert_eq!(as_role(ServerRole::Mtftpd), [mtftpd]);
+    assert_eq!(domain.role_of(now, beyond), Some(ServerRole::Binld));
+    assert_eq!((domain.role_of(now, other), domain.is_living(now, other)), (None, false));
+    assert!(!domain.is_dead(now, other), "its hello is heard");
+    assert!(domain.is_dead(now, ServerId([99; 16])) && !domain.is_dead(now, beyond));
+    net.nodes[0].domain = None;
+    net.run_for(Duration::from_secs(4));
+    assert!(!net.domain(1).is_dead(net.now, mtftpd), "its record lives on for a while");
+    net.run_for(Duration::from_secs(u64::from(MEMBER_LIVES)));
+    assert!(net.domain(1).is_dead(net.now, mtftpd));
+}
+
 #[test]
 fn a_full_server_names_its_neighbours_and_they_are_tried() {
     let mut net = Net::new(6);

@@ -52,6 +52,7 @@ fn kind(message: &Message) -> &'static str {
         | Message::Ack(_)
         | Message::Nak(_)
         | Message::Delete(_)
+        | Message::DeleteForDead(_)
         | Message::Superseded(_)
         | Message::Hold(_)
         | Message::Hello(_)
