@@ -360,7 +360,7 @@ impl Engine {
     /// The process ends: claims and references stay; only the time of death is noted.
     pub fn on_stop(&mut self, now: Time) {
         self.on_alive(now);
-        self.domain.on_stop();
+        self.domain.on_stop(now);
         self.serve_domain(now);
     }
 

@@ -254,6 +254,30 @@ impl Lowest {
         }
     }
 
+    /// A list shows what its sender has: a record of that version, or none. As [`Self::on_record`], with nothing taken.
+    pub fn on_listed(&mut self, now: Time, theirs: Option<Snum>, cast: Cast, draw: &mut Draw) -> Verdict {
+        self.lapse(now, draw);
+        match self.living(now) {
+            Some(ours) if theirs.is_none_or(|theirs| theirs < ours.record.snum) => {
+                self.correct(now, cast, draw)
+            }
+            Some(_) | None => Verdict::Same,
+        }
+    }
+
+    /// Whether a record of that version, which somebody lists, would be taken.
+    #[must_use]
+    pub fn wants(&self, now: Time, theirs: Snum) -> bool {
+        let is_newer = self.living(now).is_none_or(|ours| ours.record.snum < theirs);
+        is_newer && theirs.boot_epoch == BootEpoch(0) && self.is_believed(now, theirs.counter)
+    }
+
+    /// How the record is named in lists.
+    #[must_use]
+    pub fn uid(&self) -> Uid {
+        self.uid
+    }
+
     /// Call when [`Self::next_deadline`] has come: a record to flood, if any.
     pub fn on_timeout(&mut self, now: Time, draw: &mut Draw) -> Option<Record> {
         self.lapse(now, draw);
@@ -340,12 +364,15 @@ impl Lowest {
         if heard.age.0 >= heard.lives.min(self.constants.lives) {
             return Err(Refusal::Expired);
         }
-        let version = heard.snum.counter;
-        let believed = match self.living(now) {
+        if self.is_believed(now, heard.snum.counter) { Ok(told) } else { Err(Refusal::Version) }
+    }
+
+    fn is_believed(&self, now: Time, version: u32) -> bool {
+        let most = match self.living(now) {
             Some(_) => self.version().saturating_add(LOWEST_JUMP_MAX).min(LOWEST_VERSION_MAX),
             None => LOWEST_VERSION_MAX,
         };
-        if version == 0 || version > believed { Err(Refusal::Version) } else { Ok(told) }
+        (1..=most).contains(&version)
     }
 
     /// A newer record came.

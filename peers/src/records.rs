@@ -374,7 +374,8 @@ impl Records {
     /// Whether we lack one of these, or have it older.
     #[must_use]
     pub fn wants_any(&self, entries: &[SyncEntry]) -> bool {
-        entries.iter().any(|entry| {
+        // The lowest-id record has a machine of its own.
+        entries.iter().filter(|entry| entry.uid.kind != RecordKind::Lowest).any(|entry| {
             let theirs = (entry.snum, entry.age == Age::DELETED);
             let ours = self.kept.get(&entry.uid).map(|kept| (kept.record.snum, kept.is_deleted()));
             ours.map_or(entry.age != Age::DELETED, |ours| ours < theirs)

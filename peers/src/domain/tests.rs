@@ -13,6 +13,7 @@ use wire::{Content, FileName, GroupAddr, Layer, ServerType, Stamp, configure::Po
 
 use super::*;
 use crate::limits::{LINKS_MAX, OWNED_MAX};
+use crate::lowest::Constants;
 
 const GROUP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 255, 15), 4016);
 /// Everybody's boot epoch lies before it.
@@ -90,6 +91,7 @@ impl Net {
             prefix_len: 24,
             group: GROUP,
             contacts: contacts.to_vec(),
+            constants: Constants::LAN,
         };
         let draw = self.draw.fork();
         self.nodes[node].domain = Some(Domain::new(config, draw, self.now));
@@ -351,7 +353,7 @@ fn records_cross_from_link_to_link_and_back() {
     assert!(useful > 0);
     assert!(net.domain(5).is_living(net.now, ServerId([1; 16])), "by its member record");
     // The bridge ends with a word; what lies behind it ends with its life.
-    net.input(3, |domain, _| domain.on_stop());
+    net.input(3, |domain, now| domain.on_stop(now));
     net.nodes[3].domain = None;
     net.run_for(Duration::from_secs(1));
     assert!(!net.domain(1).links().is_up(control(1, 0)));
