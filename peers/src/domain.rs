@@ -270,7 +270,7 @@ impl Domain {
     /// We end: the lowest id is left to others (R004.21), our member record is deleted, so that who misses the word is
     /// told by others, and the neighbours are told where to go, so that leaving makes no hole (R004.33).
     pub fn on_stop(&mut self, now: Time) {
-        let deleted = self.records.delete(now, RecordKind::Member, 0);
+        let deleted = self.records.delete_at_once(now, RecordKind::Member, 0);
         let last: Vec<Record> = deleted.into_iter().chain(self.lowest.leave(now)).collect();
         self.pass_on(now, &last, None);
         let up: Vec<Neighbour> = self.links.up().collect();

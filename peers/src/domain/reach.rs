@@ -94,6 +94,9 @@ impl Reach {
     pub(super) fn on_hello(&mut self, now: Time, server: ServerId) -> Change {
         let Some(known) = self.known.get_mut(&server) else { return Change::None };
         known.heard_at = Some(now);
+        // Who is heard is missed sooner than who is only known of.
+        let due = known.due(self.silence);
+        self.wake(due);
         self.look_again(server)
     }
 

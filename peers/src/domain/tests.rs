@@ -47,6 +47,8 @@ struct Net {
     loss_ppm: u32,
     /// Members of different sides do not hear each other.
     sides: Vec<u8>,
+    /// Nothing of the first reaches the second.
+    cuts: BTreeSet<(usize, usize)>,
     counters: driver::Counters,
 }
 
@@ -60,6 +62,7 @@ impl Net {
             order: 0,
             loss_ppm: 0,
             sides: Vec::new(),
+            cuts: BTreeSet::new(),
             counters: driver::Counters::default(),
         }
     }
@@ -133,7 +136,7 @@ impl Net {
     }
 
     fn carry(&mut self, from: SocketAddrV4, to: SocketAddrV4, bytes: &[u8]) {
-        let side = self.nodes.iter().position(|it| it.control == from).map(|node| self.sides[node]);
+        let sender = self.nodes.iter().position(|it| it.control == from);
         for node in 0..self.nodes.len() {
             let it = self.nodes[node].control;
             let is_to = if to == GROUP {
@@ -141,7 +144,9 @@ impl Net {
             } else {
                 it == to
             };
-            let is_cut = side.is_some_and(|side| side != self.sides[node]);
+            let is_cut = sender.is_some_and(|sender| {
+                self.sides[sender] != self.sides[node] || self.cuts.contains(&(sender, node))
+            });
             if is_to && !is_cut && !self.draw.chance(self.loss_ppm) {
                 let when = self.now + DELAY + self.draw.jitter(DELAY / 2);
                 self.order += 1;
@@ -487,3 +492,5 @@ fn in_steady_state_a_member_of_32_sends_little() {
     assert!(rate <= 5_000, "{rate}");
     assert!(net.agrees());
 }
+
+mod partition;
