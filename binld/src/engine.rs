@@ -47,6 +47,7 @@ use wire::pxe::BootItem;
 use wire::{BootEpoch, Content, DomainId, GroupAddr, ServerId, Stamp};
 
 use peers::domain::{Domain, DomainConfig};
+pub use peers::lowest::Constants as LowestConstants;
 use wire::record::ServerRole;
 
 use backoff::Backoff;
@@ -90,6 +91,8 @@ pub struct EngineConfig {
     pub domain: DomainId,
     /// Servers of the domain beyond our link, to be asked.
     pub contacts: Vec<SocketAddrV4>,
+    /// Spans of the domain's lowest-id record.
+    pub lowest: LowestConstants,
     /// What clients may ask for.
     pub catalog: Catalog,
 }
@@ -259,6 +262,7 @@ impl Engine {
             prefix_len: config.prefix_len,
             group: SocketAddrV4::new(*config.query.ip(), config.control_port),
             contacts: config.contacts.clone(),
+            constants: config.lowest,
         };
         let domain = Domain::new(member, draw.fork(), now);
         let mut engine = Self {

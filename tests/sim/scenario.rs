@@ -169,6 +169,7 @@ impl Scenario {
             legacy: self.legacy_peers.clone(),
             domain: if self.one_domain { DomainId::of("pxe") } else { DomainId::of(&address.to_string()) },
             contacts: Vec::new(),
+            lowest: binld::engine::LowestConstants::LAN,
             catalog,
         };
         let host = BinldHost::new(config, self.server_id());

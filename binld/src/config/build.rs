@@ -10,11 +10,11 @@ use wire::configure::Ports;
 use wire::pxe::BootItem;
 use wire::{DomainId, Layer, ServerType};
 
-use super::{Boot, Config, Item};
+use super::{Boot, Config, Item, Preset};
 use crate::engine::catalog::{self, Catalog};
 use crate::engine::choose;
 use crate::engine::claims::Placement;
-use crate::engine::{EngineConfig, Legacy};
+use crate::engine::{EngineConfig, Legacy, LowestConstants};
 
 /// Where DHCP clients broadcast to.
 const BROADCAST_PORT: u16 = 67;
@@ -46,6 +46,10 @@ impl Config {
             },
             domain: DomainId::of(&self.domain.name),
             contacts: self.domain.contacts.iter().map(|Text(contact)| *contact).collect(),
+            lowest: match self.domain.preset {
+                Text(Preset::Lan) => LowestConstants::LAN,
+                Text(Preset::Wan) => LowestConstants::WAN,
+            },
             catalog: self.catalog(),
         }
     }

@@ -2,6 +2,7 @@
 
 use driver::config::{Written, suggest};
 
+use super::Preset;
 use crate::engine::catalog::{ClientName, Profile};
 
 impl Written for Profile {
@@ -22,6 +23,24 @@ impl Written for Profile {
             Self::Ipxe => "ipxe",
             Self::Tftp => "tftp",
             Self::PxeRom => "pxe-rom",
+        }
+        .to_owned()
+    }
+}
+
+impl Written for Preset {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "lan" => Ok(Self::Lan),
+            "wan" => Ok(Self::Wan),
+            _ => Err(format!("unknown preset `{text}`; {}", suggest(text, &["lan", "wan"]))),
+        }
+    }
+
+    fn write(&self) -> String {
+        match self {
+            Self::Lan => "lan",
+            Self::Wan => "wan",
         }
         .to_owned()
     }

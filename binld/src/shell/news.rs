@@ -50,7 +50,9 @@ fn source_of(event: &Event) -> Option<Source> {
         | Event::PeerLeft { address }
         | Event::Twin { address }
         | Event::Linked { address }
-        | Event::Unlinked { address } => Some(Source::Server(*address)),
+        | Event::Unlinked { address }
+        | Event::Unreachable { address }
+        | Event::Healed { last: address } => Some(Source::Server(*address)),
         Event::Defended { against, .. } => Some(Source::Server(*against)),
         Event::ServerSilent { server } | Event::ServerBack { server } => Some(Source::Server(*server)),
         Event::Clearing { .. }
@@ -120,9 +122,9 @@ fn write(event: &Event) {
         Event::PeerLeft { address } => tracing::info!(server = %address, "another boot server leaves"),
         Event::Twin { address } => write_twin(*address),
         Event::Linked { address } => tracing::info!(server = %address, "neighbour beyond the link"),
-        Event::Unlinked { address } => {
-            tracing::warn!(server = %address, "a neighbour beyond the link is silent");
-        }
+        Event::Unlinked { address } => write_unlinked(*address),
+        Event::Unreachable { address } => write_unreachable(*address),
+        Event::Healed { last } => tracing::info!(%last, "healed: no member is unreachable any more"),
         Event::Shared { group, content, owner } => {
             tracing::info!(%group, %content, %owner, "shared: another boot server has this content there");
         }
@@ -137,6 +139,15 @@ fn write(event: &Event) {
         // The store's own line says why and what to do.
         Event::StoreFailed => tracing::debug!("a change was not stored"),
     }
+}
+
+fn write_unlinked(address: Ipv4Addr) {
+    tracing::warn!(server = %address, "a neighbour beyond the link is silent");
+}
+
+fn write_unreachable(address: Ipv4Addr) {
+    let todo = "look whether it runs, and at what lies between; binld status names all that are unreachable";
+    tracing::warn!(server = %address, todo, "unreachable: a member of the domain is cut off, or dead");
 }
 
 fn write_twin(address: Ipv4Addr) {

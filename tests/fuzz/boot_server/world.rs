@@ -56,6 +56,7 @@ pub(super) fn config(number: usize) -> EngineConfig {
         legacy: binld::engine::Legacy::default(),
         domain: DomainId([7; 16]),
         contacts: Vec::new(),
+        lowest: binld::engine::LowestConstants::LAN,
         catalog: catalog(number),
     }
 }

@@ -219,10 +219,13 @@ fn a_partition_between_links_shows_and_heals_by_the_contact() {
     assert!((0..6).all(|node| net.told(node, is_healed) == 1));
 }
 
+/// Of the last version and the number of the lie: a version, and an id.
+type Lie = fn(u32, u32) -> (u32, ServerId);
+
 /// A member that speaks as it should but for the lowest-id records it makes up, one a second.
 #[test]
 fn hostile_records_are_bounded_and_the_rest_agrees() {
-    let made_up: [fn(u32, u32) -> (u32, ServerId); 6] = [
+    let made_up: [Lie; 6] = [
         |_, _| (LOWEST_VERSION_MAX, NOBODY),
         |_, _| (u32::MAX, ServerId([0; 16])),
         |last, _| (last.saturating_add(1 << 24), NOBODY),
