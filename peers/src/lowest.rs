@@ -262,6 +262,11 @@ impl Lowest {
         self.lapse(now, draw);
         match self.living(now) {
             Some(ours) if theirs.is_none_or(|theirs| theirs < ours.record.snum) => {
+                if cast == Cast::Multicast && self.state != State::Left {
+                    // It was shown to us alone: nobody else will answer.
+                    self.owed_at.get_or_insert(now + draw.jitter(self.constants.round_trip));
+                    return Verdict::Old;
+                }
                 self.correct(now, cast, draw)
             }
             Some(_) | None => Verdict::Same,

@@ -121,6 +121,17 @@ fn every_member_of_both_sides_notices_a_partition_and_its_end() {
 }
 
 #[test]
+fn a_newcomer_learns_the_lowest_id_with_the_lists() {
+    for seed in 0..10 {
+        let mut net = settled(seed, 6);
+        let node = net.add(0, 9, &[]);
+        assert_eq!(net.domain(node).lowest().lowest, net.id(node), "it knows nobody");
+        // Sooner than anybody would notice that it goes by another one.
+        net.until("learnt", Constants::LAN.cap, Net::goes_by_the_lowest);
+    }
+}
+
+#[test]
 fn one_that_hears_nobody_is_alone_and_names_whom_it_misses() {
     let mut net = settled(1, 8);
     net.sides[3] = 1;
