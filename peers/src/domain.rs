@@ -25,7 +25,8 @@ use wire::{BootEpoch, DomainId, ServerId};
 use crate::exchange::Exchanges;
 use crate::hello::{About, Hellos, News as HelloNews, PeerStatus};
 use crate::limits::{
-    DEAF_FOR, DIFFERS_FOR, HELLO_INTERVAL, HELLO_SHARE, JOIN_PATIENCE, LISTS_MAX, MEMBER_LIVES, PEER_SILENT,
+    DEAF_FOR, DIFFERS_FOR, HELLO_INTERVAL, HELLO_SHARE, JOIN_PATIENCE, LISTS_MAX, MEMBER_LIVES, PARTING,
+    PEER_SILENT,
 };
 use crate::links::{Due as LinkDue, Links};
 use crate::lowest::{Constants, Lowest, Perceptions};
@@ -130,6 +131,8 @@ pub struct Domain {
     /// When our copy of the lowest-id record was last told because somebody went by another id.
     told_at: Option<Time>,
     reach: Reach,
+    /// Who left last, and when: its last records may come after the word.
+    left: Option<(SocketAddrV4, Time)>,
     /// Members of the link that were asked to let us in; emptied when one has.
     asked: BTreeSet<ServerId>,
     welcome: bool,
@@ -148,6 +151,7 @@ impl Domain {
             lowest: Lowest::new(config.domain, config.me, constants, now, &mut draw),
             perceptions: Perceptions::new(constants),
             told_at: None,
+            left: None,
             reach: Reach::new(Duration::from_secs(u64::from(constants.lives))),
             draw,
             began_at: now,
@@ -380,6 +384,7 @@ impl Domain {
             Message::Connect(connect) => self.on_connect(now, from, sender, connect),
             Message::Welcome(welcome) => self.on_welcome(now, from, sender, welcome),
             Message::Refuse(refuse) => self.on_refuse(now, from, sender, refuse),
+            Message::Flood(flood) if self.has_just_left(now, from) => self.on_flood(now, wall, from, flood),
             Message::Disconnect(_) | Message::SyncList(_) | Message::Flood(_) | Message::FloodAck(_)
                 if !self.is_member(now, from, sender) =>
             {
@@ -401,6 +406,10 @@ impl Domain {
 
     fn is_member(&self, now: Time, from: SocketAddrV4, sender: ServerId) -> bool {
         self.links.is_up(from) || self.member(now, sender).is_some_and(|peer| peer.control == from)
+    }
+
+    fn has_just_left(&self, now: Time, from: SocketAddrV4) -> bool {
+        self.left.is_some_and(|(left, at)| left == from && now.since(at) < PARTING)
     }
 
     fn is_on_link(&self, address: SocketAddrV4) -> bool {

@@ -10,6 +10,8 @@ pub const HELLO_SHARE: Duration = Duration::from_millis(10);
 pub const JOIN_PATIENCE: Duration = Duration::from_secs(2);
 /// Life of a member record, in seconds: who is beyond the link and silent for so long is dead.
 pub const MEMBER_LIVES: u16 = 60;
+/// How long records of a member are taken that has just left: datagrams overtake each other.
+pub const PARTING: Duration = Duration::from_secs(1);
 /// After so long the next copy of a member record is overdue: a quarter of its life, and what an exchange takes that
 /// brings a copy which was lost.
 pub const MEMBER_OVERDUE: Duration = Duration::from_millis(16_500);

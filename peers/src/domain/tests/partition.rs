@@ -146,10 +146,14 @@ fn one_that_hears_nobody_is_alone_and_names_whom_it_misses() {
 
 #[test]
 fn who_leaves_is_never_missed_even_when_its_word_is_lost() {
-    for seed in 0..10 {
+    for seed in 0..30 {
         let mut net = settled(seed, 8);
         net.loss_ppm = 100_000;
         for node in 0..7 {
+            if node == 6 {
+                // Nobody is left who could tell the last one.
+                net.loss_ppm = 0;
+            }
             net.input(node, |domain, now| domain.on_stop(now));
             net.nodes[node].domain = None;
             net.run_for(secs(25));
@@ -162,6 +166,33 @@ fn who_leaves_is_never_missed_even_when_its_word_is_lost() {
         assert_eq!(net.domain(7).lowest().lowest, net.id(7));
         assert_eq!(net.told(7, is_unreachable), 0);
     }
+}
+
+#[test]
+fn the_lowest_leaves_and_the_next_is_known_at_once() {
+    for seed in 0..5 {
+        let mut net = settled(seed, 8);
+        net.input(0, |domain, now| domain.on_stop(now));
+        net.nodes[0].domain = None;
+        // Nobody waits for the record to expire.
+        net.until("followed", Constants::LAN.cap * 2, Net::goes_by_the_lowest);
+    }
+}
+
+#[test]
+fn a_record_lost_between_links_goes_again() {
+    let mut net = Net::new(7);
+    net.add(0, 0, &[]);
+    net.add(1, 0, &[control(0, 0)]);
+    net.run_for(secs(20));
+    assert!(net.is_whole());
+    let version = |net: &Net, node| net.domain(node).lowest().version;
+    let before = version(&net, 0);
+    net.cuts = BTreeSet::from([(0, 1)]);
+    net.until("refreshed", Constants::LAN.refresh, |net| version(net, 0) > before);
+    assert_eq!(version(&net, 1), before);
+    net.cuts.clear();
+    net.until("sent again", secs(1), |net| version(net, 0) == version(net, 1));
 }
 
 #[test]
