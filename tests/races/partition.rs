@@ -78,7 +78,9 @@ fn g05_a_partition_is_noticed_and_healed() {
 fn g05_a_way_cut_in_one_direction_is_no_partition() {
     let (mut world, binlds, mtftps) = four(1);
     let now = world.world.now();
-    for (from, to) in [(binlds[0], binlds[1]), (binlds[2], mtftps[2]), (mtftps[3], binlds[3])] {
+    // Of the lowest id, of another one, and between boot servers and MTFTP servers.
+    let between = [(binlds[2], mtftps[2]), (mtftps[3], binlds[3])];
+    for (from, to) in [(binlds[0], binlds[1]), (binlds[2], binlds[3])].into_iter().chain(between) {
         world.world.at(now, Fault::Cut(from, to));
     }
     for _ in 0..120 {
