@@ -50,6 +50,7 @@ use wire::pxe::BootItem;
 use wire::{BootEpoch, Content, DomainId, GroupAddr, ServerId, Stamp};
 
 use peers::domain::{Domain, DomainConfig};
+pub use peers::lowest::Constants as LowestConstants;
 use wire::record::ServerRole;
 
 use backoff::Backoff;
@@ -95,6 +96,8 @@ pub struct EngineConfig {
     pub domain: DomainId,
     /// Servers of the domain beyond our link, to be asked.
     pub contacts: Vec<SocketAddrV4>,
+    /// Spans of the domain's lowest-id record.
+    pub lowest: LowestConstants,
     /// What clients may ask for.
     pub catalog: Catalog,
 }
@@ -282,6 +285,7 @@ impl Engine {
             prefix_len: config.prefix_len,
             group: config.group(),
             contacts: config.contacts.clone(),
+            constants: config.lowest,
         };
         let domain = Domain::new(member, draw.fork(), now);
         let mut engine = Self {
@@ -390,7 +394,7 @@ impl Engine {
     /// The process ends: claims and references stay; only the time of death is noted.
     pub fn on_stop(&mut self, now: Time) {
         self.on_alive(now);
-        self.domain.on_stop();
+        self.domain.on_stop(now);
         self.serve_domain(now);
     }
 

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use driver::Role;
-use driver::config::{ConfigError, Document, Text};
+use driver::config::{ConfigError, Document, Preset, Text};
 use driver::host;
 use driver::udp::{DoorSpec, Interface};
+use peers::lowest::Constants as LowestConstants;
 use serde::{Deserialize, Serialize};
 use wire::tftp::{BLOCK_SIZE_DEFAULT, BLOCK_SIZE_UNFRAGMENTED};
 use wire::{DomainId, GroupAddr};
@@ -133,6 +134,8 @@ pub struct Domain {
     pub port: u16,
     /// Servers of the domain beyond our link, with their control ports. Those on the link are found by themselves.
     pub contacts: Vec<Text<SocketAddrV4>>,
+    /// How soon a cut in the domain is noticed: the same on every server of the domain.
+    pub preset: Text<Preset>,
 }
 
 /// `[log]`
@@ -194,7 +197,7 @@ impl Default for Control {
 
 impl Default for Domain {
     fn default() -> Self {
-        Self { name: "pxe".to_owned(), port: 4016, contacts: Vec::new() }
+        Self { name: "pxe".to_owned(), port: 4016, contacts: Vec::new(), preset: Text(Preset::Lan) }
     }
 }
 
@@ -373,6 +376,10 @@ impl Config {
             domain: DomainId::of(&self.domain.name),
             domain_group: SocketAddrV4::new(self.query.group.0.ip(), self.domain.port),
             contacts: self.domain.contacts.iter().map(|Text(contact)| *contact).collect(),
+            lowest: match self.domain.preset {
+                Text(Preset::Lan) => LowestConstants::LAN,
+                Text(Preset::Wan) => LowestConstants::WAN,
+            },
         }
     }
 

@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use driver::{Arrival, Counters, Deadline, Draw, Rate, Role, Time, Wall};
 use peers::domain::Domain;
+use peers::lowest::Constants as LowestConstants;
 use wire::clear::{ClearAnswer, ClearAsk, ClearVerdict};
 use wire::control::{Envelope, Message};
 use wire::hold::Hold;
@@ -94,6 +95,8 @@ pub struct EngineConfig {
     pub domain_group: SocketAddrV4,
     /// Its servers beyond our link, to be asked.
     pub contacts: Vec<SocketAddrV4>,
+    /// How soon we notice that the domain is cut in two.
+    pub lowest: LowestConstants,
 }
 
 impl Default for EngineConfig {
@@ -115,6 +118,7 @@ impl Default for EngineConfig {
             domain: DomainId::of("pxe"),
             domain_group: SocketAddrV4::new(Ipv4Addr::new(239, 255, 255, 15), 4016),
             contacts: Vec::new(),
+            lowest: LowestConstants::LAN,
         }
     }
 }
@@ -294,7 +298,7 @@ impl Engine {
 
     /// The process ends: the domain is told. References stay.
     pub fn on_stop(&mut self, now: Time) {
-        self.domain.on_stop();
+        self.domain.on_stop(now);
         self.share_news(now);
     }
 

@@ -7,12 +7,14 @@
 //! | `early` | all say that they have nothing against it: T11 |
 //! | `repair` | two that hold the same one: G4, Y4, Y5, Y7 |
 //! | `pinned` | the pool of one: P1–P4 |
+//! | `partition` | members cut off from each other: G5 |
 //! | `lives` | crashes, restarts, silence: G13, G17, G24, I5 |
 
 mod behalf;
 mod clearing;
 mod early;
 mod lives;
+mod partition;
 mod pinned;
 mod repair;
 

@@ -177,6 +177,7 @@ impl Scenario {
             legacy: self.legacy_peers.clone(),
             domain: self.domain_of(address),
             contacts: Vec::new(),
+            lowest: binld::engine::LowestConstants::LAN,
             catalog,
         };
         let host = BinldHost::new(config, self.server_id());

@@ -213,6 +213,16 @@ pub enum Event {
         /// Where.
         address: Ipv4Addr,
     },
+    /// A member of the domain has vanished without leaving: it is cut off, or dead (G5).
+    Unreachable {
+        /// Where it was.
+        address: Ipv4Addr,
+    },
+    /// No member is unreachable any more.
+    Healed {
+        /// Who was the last one.
+        last: Ipv4Addr,
+    },
     /// A claim is made where another member has the same content (G9).
     Shared {
         /// The address.

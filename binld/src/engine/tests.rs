@@ -77,6 +77,7 @@ fn config(items: Vec<Item>) -> EngineConfig {
         legacy: Legacy::default(),
         domain: DomainId([5; 16]),
         contacts: Vec::new(),
+        lowest: peers::lowest::Constants::LAN,
         catalog: Catalog {
             items,
             servers: [21, 22].map(|last| SocketAddrV4::new(server(last), 4017)).to_vec(),

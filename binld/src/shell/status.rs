@@ -7,6 +7,7 @@ use std::time::Duration;
 use driver::table::{ago, section};
 use driver::udp::Interface;
 use driver::{Time, Wall};
+use peers::domain::{Standing, Unreachable};
 use peers::hello::PeerStatus;
 use serde_json::{Value, json};
 use wire::hello::Loss;
@@ -36,7 +37,7 @@ impl Report<'_> {
         // Writing to a string cannot fail.
         let _ = writeln!(
             out,
-            "binld {}  server {}  boot epoch {}\ninterface {}  address {}/{}  up {}  clients waiting {}  queries {}\ndomain {}, {} records",
+            "binld {}  server {}  boot epoch {}\ninterface {}  address {}/{}  up {}  clients waiting {}  queries {}\ndomain {}, {} records, lowest id {}, about {:.0} members",
             env!("CARGO_PKG_VERSION"),
             self.identity.server,
             self.identity.boot_epoch.0,
@@ -46,8 +47,10 @@ impl Report<'_> {
             ago(self.uptime),
             self.status.clients_waiting,
             self.status.queries,
-            self.status.standing.name(),
+            self.standing(),
             self.status.records,
+            self.status.lowest.lowest,
+            self.size(),
         );
         let claims = self.status.claims.iter().map(|claim| self.claim_row(claim)).collect();
         let head = [
@@ -78,6 +81,8 @@ impl Report<'_> {
             let peers = self.peers_that_are(role).map(|peer| self.peer_row(peer)).collect();
             section(&mut out, title, &head, peers);
         }
+        let gone = self.status.unreachable.iter().map(|it| self.unreachable_row(it)).collect();
+        section(&mut out, "unreachable members", &["address", "server", "silent for"], gone);
         let legacy = self.status.legacy_peers.iter().map(|peer| vec![peer.to_string()]).collect();
         let replicas = self.status.replicas.iter().map(replica_row).collect();
         let head = ["address", "owner", "content", "state", "handed out", "refreshed"];
@@ -128,7 +133,7 @@ impl Report<'_> {
     }
 
     fn heard_ago(&self, peer: &PeerStatus) -> Duration {
-        self.uptime.saturating_sub(peer.heard_at.since(Time::ZERO))
+        self.ago(peer.heard_at)
     }
 
     fn peer_json(&self, peer: &PeerStatus) -> Value {
@@ -141,6 +146,43 @@ impl Report<'_> {
             "loss_told_per_mille": peer.tells.per_mille(),
             "deaf": peer.deaf,
         })
+    }
+
+    /// The state, and of a partition since when.
+    fn standing(&self) -> String {
+        let name = self.status.standing.name();
+        match self.status.standing {
+            Standing::Partitioned { members, since } => {
+                format!("{name} ({members} unreachable, since {} ago)", ago(self.ago(since)))
+            }
+            Standing::Joining | Standing::Joined | Standing::Comparing | Standing::Alone => name.to_owned(),
+        }
+    }
+
+    /// What was guessed, unless somebody lies about the lowest id: no domain has more members.
+    fn size(&self) -> f64 {
+        self.status.size_estimate.min(1e6).round()
+    }
+
+    fn ago(&self, at: Time) -> Duration {
+        self.uptime.saturating_sub(at.since(Time::ZERO))
+    }
+
+    fn unreachable_row(&self, gone: &Unreachable) -> Vec<String> {
+        vec![gone.control.ip().to_string(), gone.server.to_string(), ago(self.ago(gone.since))]
+    }
+
+    fn unreachable_json(&self, gone: &Unreachable) -> Value {
+        json!({
+            "address": gone.control.ip(),
+            "server": gone.server.to_string(),
+            "since_ms": self.instant(gone.since),
+        })
+    }
+
+    /// As the wall clock would have shown it.
+    fn instant(&self, at: Time) -> u64 {
+        self.wall.0.saturating_sub(millis(self.ago(at)))
     }
 
     fn replica_json(replica: &ReplicaStatus) -> Value {
@@ -185,6 +227,11 @@ impl Report<'_> {
             "boot_servers": self.peers_json(ServerRole::Binld),
             "file_servers": self.peers_json(ServerRole::Mtftpd),
             "domain": self.status.standing.name(),
+            "unreachable": self.status.unreachable.iter().map(|it| self.unreachable_json(it)).collect::<Vec<_>>(),
+            "unreachable_since_ms": self.status.unreachable.iter().map(|it| self.instant(it.since)).min(),
+            "lowest": self.status.lowest.lowest.to_string(),
+            "lowest_since_ms": self.instant(self.status.lowest.since),
+            "size_estimate": self.size(),
             "records": self.status.records,
             "claims_of_others": self.status.replicas.iter().map(Self::replica_json).collect::<Vec<_>>(),
             "legacy_peers": self.status.legacy_peers,
@@ -293,29 +340,17 @@ fn millis(span: Duration) -> u64 {
 mod tests {
     use super::*;
     use peers::hello::About;
+    use peers::lowest::Heard;
     use std::net::SocketAddrV4;
     use wire::configure::Ports;
     use wire::{BootEpoch, Content, DomainId, FileName, GroupAddr, ServerId, Stamp};
 
-    fn report(interface: &Interface) -> Report<'_> {
-        let content = Content { server: [10, 0, 0, 9].into(), file: FileName::new(b"big \x1b[2J").unwrap() };
-        let group: GroupAddr = "239.255.1.1".parse().unwrap();
-        let claim = ClaimStatus {
-            content: content.clone(),
-            pinned: true,
-            item: "debian".to_owned(),
-            group: Some(group),
-            ports: Some(Ports { client: 3001, server: 1759 }),
-            state: StateName::Held,
-            since: Wall(940_000),
-            stamp: Some(Stamp { millis: 77, sender: ServerId([1; 16]) }),
-            acked_ago: Some(Duration::from_secs(3)),
-            told_ago: None,
-            refusals: 2,
-            contested_by: vec![([10, 0, 0, 7].into(), true)],
-        };
-        let waiting = ClaimStatus { group: None, ports: None, state: StateName::Waiting, ..claim.clone() };
-        let known = Knowledge::Acknowledged { at: Time::ZERO, size: 5 };
+    fn gone(since: Time) -> Unreachable {
+        let control = SocketAddrV4::new([10, 0, 0, 6].into(), 4016);
+        Unreachable { server: ServerId([6; 16]), control, since }
+    }
+
+    fn peers() -> Vec<PeerStatus> {
         let peer = PeerStatus {
             server: ServerId([7; 16]),
             control: SocketAddrV4::new([10, 0, 0, 7].into(), 4016),
@@ -336,6 +371,28 @@ mod tests {
             about: About { role: ServerRole::Mtftpd, ..peer.about },
             ..peer
         };
+        vec![peer, file_server]
+    }
+
+    fn report(interface: &Interface) -> Report<'_> {
+        let content = Content { server: [10, 0, 0, 9].into(), file: FileName::new(b"big \x1b[2J").unwrap() };
+        let group: GroupAddr = "239.255.1.1".parse().unwrap();
+        let claim = ClaimStatus {
+            content: content.clone(),
+            pinned: true,
+            item: "debian".to_owned(),
+            group: Some(group),
+            ports: Some(Ports { client: 3001, server: 1759 }),
+            state: StateName::Held,
+            since: Wall(940_000),
+            stamp: Some(Stamp { millis: 77, sender: ServerId([1; 16]) }),
+            acked_ago: Some(Duration::from_secs(3)),
+            told_ago: None,
+            refusals: 2,
+            contested_by: vec![([10, 0, 0, 7].into(), true)],
+        };
+        let waiting = ClaimStatus { group: None, ports: None, state: StateName::Waiting, ..claim.clone() };
+        let known = Knowledge::Acknowledged { at: Time::ZERO, size: 5 };
         let replica = ReplicaStatus {
             owner: ServerId([7; 16]),
             group,
@@ -344,9 +401,13 @@ mod tests {
             configured: true,
             refreshed_ago: Duration::from_secs(20),
         };
+        let silent_since = Time::ZERO + Duration::from_secs(3640);
         let status = Status {
-            peers: vec![peer, file_server],
-            standing: peers::domain::Standing::Joined,
+            peers: peers(),
+            standing: Standing::Partitioned { members: 1, since: silent_since },
+            unreachable: vec![gone(silent_since)],
+            lowest: Heard { lowest: ServerId([1; 16]), version: 7, since: Time::ZERO },
+            size_estimate: 3.4,
             records: 3,
             replicas: vec![replica],
             legacy_peers: vec![[10, 0, 0, 8].into()],
@@ -387,7 +448,10 @@ mod tests {
             "boot servers: 1",
             "file servers: 1",
             "claims of others: 1",
-            "domain joined, 3 records",
+            "domain partitioned (1 unreachable, since 1m 00s ago), 3 records",
+            "lowest id 01010101010101010101010101010101, about 3 members",
+            "unreachable members: 1",
+            "10.0.0.6",
             "5s, silent",
             "12.3 %",
             "legacy peers: 1",
@@ -426,6 +490,13 @@ mod tests {
         assert_eq!(value["file_servers"][0]["server"], "09".repeat(16));
         assert_eq!(value["boot_servers"][0]["loss_heard_per_mille"], 123);
         assert_eq!(value["legacy_peers"][0], "10.0.0.8");
+        assert_eq!(value["domain"], "partitioned");
+        assert_eq!(value["unreachable"][0]["address"], "10.0.0.6");
+        assert_eq!(value["unreachable"][0]["server"], "06".repeat(16));
+        assert_eq!(value["unreachable"][0]["since_ms"], 940_000);
+        assert_eq!(value["unreachable_since_ms"], 940_000);
+        assert_eq!(value["lowest"], "01".repeat(16));
+        assert_eq!(value["size_estimate"], 3.0);
         assert_eq!(value["claims"][1]["group"], Value::Null);
         assert_eq!(value["files"][0]["size"], 5);
         assert_eq!(value["marks"][0]["ends_in_ms"], 5000);

@@ -310,6 +310,16 @@ pub enum Event {
         /// Where.
         address: Ipv4Addr,
     },
+    /// A member of the domain has vanished without leaving: cut off, or dead.
+    Unreachable {
+        /// Where it was.
+        address: Ipv4Addr,
+    },
+    /// No member is unreachable any more.
+    Healed {
+        /// The last that was.
+        last: Ipv4Addr,
+    },
     /// The store could not keep something; whoever asked hears nothing and will ask again.
     StoreFailed,
 }

@@ -38,6 +38,7 @@ pub(super) fn begin(config: &EngineConfig, identity: Identity, draw: Draw, now: 
         prefix_len: identity.prefix_len,
         group: config.domain_group,
         contacts: config.contacts.clone(),
+        constants: config.lowest,
     };
     Domain::new(member, draw, now)
 }
@@ -112,6 +113,8 @@ impl Engine {
             News::Left(at) => Event::MemberLeft { address: *at.ip() },
             News::Linked(at) => Event::Linked { address: *at.ip() },
             News::Unlinked(at) => Event::Unlinked { address: *at.ip() },
+            News::Unreachable(at) => Event::Unreachable { address: *at.ip() },
+            News::Healed(at) => Event::Healed { last: *at.ip() },
             News::Twin(at) if self.context.counters.add_and_tell("domain", "twin_told") => {
                 Event::Twin { address: *at.ip() }
             }

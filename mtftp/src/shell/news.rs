@@ -25,7 +25,9 @@ fn source_of(event: &Event) -> Option<Ipv4Addr> {
         | Event::MemberLeft { address }
         | Event::Twin { address }
         | Event::Linked { address }
-        | Event::Unlinked { address } => Some(*address),
+        | Event::Unlinked { address }
+        | Event::Unreachable { address }
+        | Event::Healed { last: address } => Some(*address),
         Event::Deleted { .. }
         | Event::Stale { .. }
         | Event::Renewed { .. }
@@ -66,6 +68,11 @@ fn write(event: &Event) {
         Event::Unlinked { address } => {
             tracing::warn!(server = %address, "a neighbour beyond the link is silent");
         }
+        Event::Unreachable { address } => {
+            let todo = "look whether it runs, and at what lies between";
+            tracing::warn!(server = %address, todo, "unreachable: a member of the domain is cut off, or dead");
+        }
+        Event::Healed { last } => tracing::info!(%last, "healed: no member is unreachable any more"),
         Event::Stale { group, file, binld, address, renewed } => tracing::warn!(
             %group, %file, %binld, %address, renewed_ms = renewed.0,
             "reference stale: its BINLD does not renew it; nothing is freed"

@@ -56,6 +56,7 @@ pub(super) fn config(number: usize) -> EngineConfig {
         legacy: binld::engine::Legacy::default(),
         domain: DomainId::of("lab"),
         contacts: Vec::new(),
+        lowest: binld::engine::LowestConstants::LAN,
         catalog: catalog(number),
     }
 }
