@@ -50,6 +50,7 @@ use wire::pxe::BootItem;
 use wire::{BootEpoch, Content, DomainId, GroupAddr, ServerId, Stamp};
 
 use peers::domain::{Domain, DomainConfig};
+use peers::limits::LEGACY_KEEP;
 pub use peers::lowest::Constants as LowestConstants;
 use wire::record::ServerRole;
 
@@ -122,12 +123,14 @@ pub struct Legacy {
     pub peers: BTreeSet<Ipv4Addr>,
     /// How long such a server waits for an echo before it takes an address.
     pub wait: Duration,
+    /// Silence is waited for until none was heard for so long: of what was before its start a process knows nothing.
+    pub unheard: Duration,
 }
 
 impl Default for Legacy {
     /// None is known; one that is heard is taken to wait for a second.
     fn default() -> Self {
-        Self { peers: BTreeSet::new(), wait: Duration::from_secs(1) }
+        Self { peers: BTreeSet::new(), wait: Duration::from_secs(1), unheard: LEGACY_KEEP }
     }
 }
 
@@ -226,6 +229,7 @@ enum Timer {
 pub struct Engine {
     config: EngineConfig,
     identity: Identity,
+    began_at: Time,
     draw: Draw,
     /// What the wall clock showed at which instant.
     wall: (Time, Wall),
@@ -291,6 +295,7 @@ impl Engine {
         let mut engine = Self {
             config,
             identity,
+            began_at: now,
             draw,
             wall: (now, wall),
             stamp_millis: 0,

@@ -196,6 +196,12 @@ impl Hellos {
         legacy.map(|(source, _)| *source)
     }
 
+    /// Whether somebody asked in the last 24 h and has not said hello, or not yet.
+    #[must_use]
+    pub fn has_strangers(&self, now: Time) -> bool {
+        self.strangers.values().any(|it| now.since(it.asked_at) < LEGACY_KEEP)
+    }
+
     /// The loss to reckon with: the greatest that we hear from, or are told of by, a living server. MTFTP servers are
     /// among them: they defend as well, and of a dead boot server's address they are the only ones (G13).
     #[must_use]

@@ -168,22 +168,3 @@ fn early_who_asks_with_the_better_right_does_not_consent() {
     assert_eq!(states(&world, [binlds[0], greater]), [StateName::Waiting, StateName::Held]);
     assert!(world.counter(greater, "clear.refused") >= 1);
 }
-
-/// The dead one's reference is all that keeps the address: its MTFTP server is asked like everybody else.
-#[test]
-fn early_an_mtftp_server_that_has_the_address_does_not_consent() {
-    let mut world = quiet(1);
-    let binlds = members(&mut world, 3);
-    wants(&mut world, binlds[0], 1, pinned);
-    world.run_until_state(binlds[0], StateName::Held, LONG);
-    world.run_ms(LONG);
-    let now = world.world.now();
-    world.world.at(now, Fault::Crash(binlds[0]));
-    // Longer than the record of the claim lives; echoes are lost.
-    world.run_ms(200_000);
-    world.drop_if(|_, passing| is_echo(passing));
-    wants(&mut world, binlds[1], 2, pinned);
-    world.run_ms(LONG);
-    assert_eq!(world.claim(binlds[1]).state, StateName::Waiting);
-    assert_eq!(world.counter(binlds[1], "clear.early"), 0);
-}

@@ -50,20 +50,20 @@ fn g05_a_partition_is_noticed_and_healed() {
         part(&mut world, &[&binlds[..2], &mtftps[..2]].concat(), &[&binlds[2..], &mtftps[2..]].concat());
         world.run_ms(NOTICED);
         for (index, binld) in binlds.into_iter().enumerate() {
-            let others = if index < 2 { [host(3), host(4)] } else { [host(1), host(2)] };
+            let others = if index < 2 { [13, 14, 3, 4] } else { [11, 12, 1, 2] }.map(host);
             assert_eq!(addresses(&world, binld), others, "seed {seed}, host {index}");
             let standing = world.status(binld).standing;
-            let Standing::Partitioned { members: 2, since } = standing else {
+            let Standing::Partitioned { members: 4, since } = standing else {
                 panic!("seed {seed}, host {index}: {standing:?}");
             };
             let apart = since.since(cut_at).max(cut_at.since(since));
             assert!(apart < Duration::from_secs(1), "seed {seed}: {since:?}, cut at {cut_at:?}");
-            assert_eq!(world.counter(binld, "domain.unreachable"), 2);
+            assert_eq!(world.counter(binld, "domain.unreachable"), 4);
         }
         let sides = [lowest(&world, &binlds[..2]), lowest(&world, &binlds[2..])];
         assert!(sides.iter().all(|side| side.len() == 1) && sides[0] != sides[1], "seed {seed}: {sides:?}");
         world.run_ms(60_000);
-        assert!(binlds.iter().all(|binld| world.status(*binld).unreachable.len() == 2));
+        assert!(binlds.iter().all(|binld| world.status(*binld).unreachable.len() == 4));
         world.world.at(world.world.now(), Fault::Heal);
         world.run_ms(HEALED);
         for binld in binlds {

@@ -147,7 +147,8 @@ impl Scenario {
         Self {
             world: World::new(seed, faults, rules),
             pool: (1, 1),
-            legacy_peers: LegacyPeers::default(),
+            // As if all had been listening for a day.
+            legacy_peers: LegacyPeers { unheard: Duration::ZERO, ..LegacyPeers::default() },
             one_domain: true,
             references: ReferencePolicy::default(),
         }

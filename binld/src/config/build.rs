@@ -43,6 +43,7 @@ impl Config {
             legacy: Legacy {
                 peers: self.query.legacy_peers.iter().map(|Text(peer)| *peer).collect(),
                 wait: Duration::from_millis(u64::from(self.query.legacy_wait_ms)),
+                ..Legacy::default()
             },
             domain: DomainId::of(&self.domain.name),
             contacts: self.domain.contacts.iter().map(|Text(contact)| *contact).collect(),

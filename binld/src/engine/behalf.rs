@@ -65,7 +65,10 @@ impl Engine {
     /// Looks through the records; the next look is in [`BEHALF_INTERVAL`].
     pub(super) fn on_behalf_due(&mut self, now: Time) {
         self.timers.arm(Timer::Behalf, now + BEHALF_INTERVAL, "references of the dead to be looked for");
-        if self.domain.standing(now) != Standing::Joined {
+        // The dead are unreachable, too: that alone is what a partition looks like from here.
+        let hears_others =
+            matches!(self.domain.standing(now), Standing::Joined | Standing::Partitioned { .. });
+        if !hears_others {
             return;
         }
         let found = self.of_the_dead(now);

@@ -11,7 +11,7 @@ fn what_is_printed_parses_back() {
         [tftp]\nport = 1069\ntransfer_port = 1070\nblock_size_max = 512\n\
         [mtftp]\npinned_group = \"239.255.1.2\"\npinned_client_port = 3002\npinned_port = 9\nports = [10, 11]\nttl = 4\n\
         [query]\ngroup = \"239.255.255.16\"\nport = 12\n[control]\nport = 13\n\
-        [domain]\nname = \"attic\"\nport = 14\ncontacts = [\"10.1.0.1:4016\"]\n\
+        [domain]\nname = \"attic\"\nport = 14\ncontacts = [\"10.1.0.1:4016\"]\npreset = \"wan\"\n\
         [log]\nlevel = \"info,mtftp=debug\"\njson = true\n";
     for text in ["interface = \"eth0\"\n", full] {
         let (config, _) = parse(Path::new("x.toml"), text).unwrap();

@@ -3,7 +3,7 @@
 use wire::configure::DeleteForDead;
 use wire::flood::Flood;
 use wire::hello::{Hello, Loss};
-use wire::record::{Age, Body, Holder, Record, RecordKind, Reference, Snum, Uid};
+use wire::record::{Age, Body, Holder, Member, Record, RecordKind, Reference, Snum, Uid};
 
 use super::*;
 use crate::engine::behalf::first_by_rank;
@@ -11,6 +11,8 @@ use crate::limits::{BEHALF_AT_ONCE, BEHALF_INTERVAL};
 
 const MTFTPD: (ServerId, SocketAddrV4) =
     (ServerId([9; 16]), SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 21), 4017));
+/// As in the configuration.
+const OURS: DomainId = DomainId([5; 16]);
 const DEAD: (ServerId, SocketAddrV4) = (ServerId([6; 16]), SocketAddrV4::new(PEER, 4016));
 
 /// The engine, an MTFTP server that says hello with the records that we have, too, and what that one was asked.
@@ -19,13 +21,15 @@ struct Site {
     counter: u32,
     /// Who says hello, beside the MTFTP server.
     living: Vec<(ServerId, SocketAddrV4)>,
+    /// Of these.
+    domain: DomainId,
     is_heard: bool,
 }
 
 impl Site {
     fn new() -> Self {
         let host = Host::start(Vec::new(), Script::default());
-        let mut site = Self { host, counter: 0, living: Vec::new(), is_heard: true };
+        let mut site = Self { host, counter: 0, living: Vec::new(), domain: OURS, is_heard: true };
         site.run(3);
         site
     }
@@ -33,19 +37,19 @@ impl Site {
     fn run(&mut self, seconds: u64) {
         for _ in 0..seconds {
             if self.is_heard {
-                self.hello(MTFTPD, ServerRole::Mtftpd);
+                self.hello(MTFTPD, ServerRole::Mtftpd, OURS);
             }
             for peer in self.living.clone() {
-                self.hello(peer, ServerRole::Binld);
+                self.hello(peer, ServerRole::Binld, self.domain);
             }
             self.host.run_for(Duration::from_secs(1));
         }
     }
 
-    fn hello(&mut self, (sender, from): (ServerId, SocketAddrV4), role: ServerRole) {
+    fn hello(&mut self, (sender, from): (ServerId, SocketAddrV4), role: ServerRole, domain: DomainId) {
         self.counter += 1;
         let digest = self.host.engine.domain.records().digest();
-        let (loss, domain) = (Loss::NONE, DomainId([5; 16]));
+        let loss = Loss::NONE;
         let hello = Hello { count: self.counter, loss, deaf: false, role, domain, lowest: sender, digest };
         self.say((sender, from), Message::Hello(hello));
     }
@@ -57,7 +61,6 @@ impl Site {
 
     /// The MTFTP server tells who relies on an address: the dead one, with that serial.
     fn tell(&mut self, last: u8, serial: u32, stale: bool) {
-        self.counter += 1;
         let holder = Holder { binld: DEAD.0, boot_epoch: BootEpoch(3), serial: Serial(serial), stale };
         let group = group(&format!("239.255.0.{last}"));
         let body = Body::Reference(Reference {
@@ -66,7 +69,13 @@ impl Site {
             ports: Ports { client: 3001, server: 1760 },
             holders: vec![holder],
         });
-        let uid = Uid { owner: MTFTPD.0, kind: RecordKind::Reference, number: u64::from(last) };
+        self.flood(RecordKind::Reference, u64::from(last), body);
+    }
+
+    /// A record of the MTFTP server.
+    fn flood(&mut self, kind: RecordKind, number: u64, body: Body) {
+        self.counter += 1;
+        let uid = Uid { owner: MTFTPD.0, kind, number };
         let snum = Snum { boot_epoch: BootEpoch(1), counter: self.counter };
         let record = Record { uid, snum, age: Age(0), lives: 3600, body };
         self.say(MTFTPD, Message::Flood(Flood { wants_ack: false, records: vec![record] }));
@@ -122,14 +131,25 @@ fn g12_the_last_boot_server_asks_for_a_dead_one_ever_more_seldom_until_the_recor
 #[test]
 fn g12_nothing_is_asked_for_the_living_nor_by_who_is_cut_off() {
     type Change = fn(&mut Site);
-    let table: [(&str, bool, Change); 6] = [
+    let table: [(&str, bool, Change); 7] = [
         ("nothing", true, |_| {}),
         ("it lives", false, |site| site.living.push(DEAD)),
+        ("it lives, in another domain", false, |site| {
+            site.domain = DomainId([6; 16]);
+            site.living.push(DEAD);
+        }),
         ("it is not stale", false, |site| {
             site.run(1);
             site.tell(1, 77, false);
         }),
-        ("we hear nobody", false, |site| site.is_heard = false),
+        // Its own record says that it lives, and may be old.
+        ("we hear nobody", false, |site| {
+            let member = Member { role: ServerRole::Mtftpd, control: MTFTPD.1, roll: 0 };
+            site.flood(RecordKind::Member, 0, Body::Member(member));
+            site.is_heard = false;
+            site.run(4);
+            assert!(site.host.engine.domain.is_living(site.host.now, MTFTPD.0));
+        }),
         ("it was renewed before the second look", false, |site| {
             site.run(BEHALF_INTERVAL.as_secs() - 1);
             assert_eq!(site.asked(), []);
