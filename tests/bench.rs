@@ -20,6 +20,8 @@ use sim::lab::{Host, Lab, eventually};
 use sim::pxe_client::{Answer, DISCOVERY_PORT, Firmware, Form, Machine, receive};
 use sim::transfer_client::{MtftpClient, Received, Stream, Traffic, traffic};
 
+#[path = "domain_figures.rs"]
+mod domain_figures;
 #[path = "figures.rs"]
 mod figures;
 
@@ -57,6 +59,7 @@ fn main() {
     match arguments.first().map(String::as_str) {
         Some("cleared") => cleared(),
         Some("on-demand") => on_demand(),
+        Some("domain") => domain_figures::print(),
         Some("store") => figures::group_commit(),
         Some("memory") => figures::memory(number(1, CLAIMS), number(2, JUNK)),
         atftpd => {
@@ -65,6 +68,7 @@ fn main() {
             multicast(atftpd.map(Path::new));
             figures::group_commit();
             figures::memory(CLAIMS, JUNK);
+            domain_figures::print();
         }
     }
 }

@@ -14,7 +14,7 @@ use sim::link::Copy;
 use sim::program::{Alarm, Claimed, Stage, Standing};
 use sim::scenario::{Scenario, Wants, group, host, name};
 use sim::{Fault, LinkFaults, Rules};
-use wire::configure::{Ack, Configure, Delete, Ports, RequestRef, Target};
+use wire::configure::{Ack, Configure, Delete, DeleteForDead, Ports, RequestRef, Target};
 use wire::control::{Envelope, Message};
 use wire::query::{Opcode, Query};
 use wire::{BootEpoch, Content, Layer, Serial, ServerId, ServerType, Stamp};
@@ -196,7 +196,7 @@ fn played(requests: &[(u32, bool)], shows: &Status) -> Vec<&'static str> {
     let binld = SocketAddrV4::new(host(1), 4016);
     for (serial, delete) in requests {
         let copy = Copy { at: NOW, bytes: request(*serial, *delete), intact: true };
-        ledger.on_heard(0, binld, &copy);
+        ledger.on_heard(NOW, 0, binld, &copy);
         ledger.on_sent(NOW, 0, binld, &ack(*serial), &mut checks);
     }
     ledger.compare(NOW, 0, shows, &mut checks);
@@ -212,11 +212,35 @@ fn i2_a_reference_that_vanishes_is_seen() {
     // In the store too.
     let (mut ledger, mut checks) = (Ledger::default(), Checks::new(Rules::Ours));
     let binld = SocketAddrV4::new(host(1), 4016);
-    ledger.on_heard(0, binld, &Copy { at: NOW, bytes: request(1, false), intact: true });
+    ledger.on_heard(NOW, 0, binld, &Copy { at: NOW, bytes: request(1, false), intact: true });
     ledger.on_sent(NOW, 0, binld, &ack(1), &mut checks);
     ledger.expect_stored(NOW, 0, &db::Rows::default(), &mut checks);
     ledger.on_start(NOW, 0, &db::Rows::default(), &mut checks);
     assert_eq!(rules_broken(&checks), ["I2", "I2", "I4"]);
+}
+
+/// G12: another one may have it deleted, by its number, when it can be stale, and not before.
+#[test]
+fn i2_a_reference_that_goes_on_behalf_goes_when_it_is_stale() {
+    let seconds = |seconds| NOW + Duration::from_secs(seconds);
+    // (the number that is named, by whom, when, whether it may go)
+    let table = [(1, 2, 300, true), (1, 2, 298, false), (2, 2, 300, false), (1, 1, 300, false)];
+    for (serial, sender, after, may_go) in table {
+        let (mut ledger, mut checks) = (Ledger::default(), Checks::new(Rules::Ours));
+        let binld = SocketAddrV4::new(host(1), 4016);
+        ledger.on_heard(NOW, 0, binld, &Copy { at: NOW, bytes: request(1, false), intact: true });
+        ledger.on_sent(NOW, 0, binld, &ack(1), &mut checks);
+        let (group, file, dead, boot_epoch) = (group(1), name("f"), BINLD, BootEpoch(1));
+        let what = DeleteForDead { group, file, dead, boot_epoch, serial: Serial(serial) };
+        let message = Message::DeleteForDead(what);
+        let sender = if sender == 1 { BINLD } else { ServerId([0xbb; 16]) };
+        let bytes = Envelope { sender, boot_epoch: BootEpoch(1), sequence: 1, message }.encode();
+        let now = seconds(after);
+        ledger.on_heard(now, 0, SocketAddrV4::new(host(2), 4016), &Copy { at: now, bytes, intact: true });
+        ledger.compare(now, 0, &NOTHING, &mut checks);
+        let broken = rules_broken(&checks);
+        assert_eq!(!broken.contains(&"I2"), may_go, "#{serial} after {after} s: {broken:?}");
+    }
 }
 
 #[test]

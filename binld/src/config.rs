@@ -12,7 +12,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
-use driver::config::{ConfigError, Document, Text};
+use driver::config::{ConfigError, Document, Preset, Text};
 use driver::host;
 use driver::udp::Interface;
 use serde::{Deserialize, Serialize};
@@ -111,6 +111,9 @@ pub struct Domain {
     pub name: String,
     /// Servers of the domain beyond our link, with their control ports. Those on the link are found by themselves.
     pub contacts: Vec<Text<SocketAddrV4>>,
+    /// How fast a cut is noticed: within 17 s on one link or a few, or within minutes over a wide area. The same on every
+    /// server of the domain.
+    pub preset: Text<Preset>,
 }
 
 /// `[pool]`
@@ -267,7 +270,7 @@ impl Default for Control {
 
 impl Default for Domain {
     fn default() -> Self {
-        Self { name: "pxe".to_owned(), contacts: Vec::new() }
+        Self { name: "pxe".to_owned(), contacts: Vec::new(), preset: Text(Preset::Lan) }
     }
 }
 
@@ -406,6 +409,7 @@ impl Config {
             ("discovery", self.discovery != other.discovery),
             ("query", self.query != other.query),
             ("control", self.control != other.control),
+            ("domain", self.domain != other.domain),
             ("pool", self.pool != other.pool),
             ("pinned", self.pinned != other.pinned),
         ]

@@ -4,15 +4,16 @@
 //! `driver` crate. The parts, each in its file:
 //!
 //! * [`discovery`] clients ask, wait and are answered; [`answer`] what exactly they are told;
-//! * [`claims`] the table of our addresses; `life` moves each through its states; [`clearing`], [`choose`] and
-//!   [`predicate`] are its rules; [`marks`] what others use;
+//! * [`claims`] the table of our addresses; `life` moves each through its states, `draining` out of them; [`clearing`],
+//!   [`choose`] and [`predicate`] are its rules; `early` ends a clearing that all consent to; [`marks`] what others use;
 //! * `coordination` what other servers say to us: queries, echoes, statements; [`contest`] who keeps an address that two
 //!   hold, and `repair` sees to it; [`turns`] whose turn it is on the pinned tuple; `members` what the domain tells,
-//!   and [`replicas`] the claims of others; [`overheard`] and [`backoff`] keep out of the way of others;
+//!   [`replicas`] the claims of others, and [`behalf`] the references of the dead; [`overheard`] and [`backoff`] keep out of the way of others;
 //! * `configuring` what we say to MTFTP servers; [`requests`] until they answer; [`files`] what they have.
 
 pub mod answer;
 pub mod backoff;
+pub mod behalf;
 pub mod catalog;
 pub mod choose;
 pub mod claims;
@@ -21,6 +22,8 @@ mod configuring;
 pub mod contest;
 mod coordination;
 pub mod discovery;
+mod draining;
+mod early;
 pub mod event;
 pub mod files;
 mod life;
@@ -47,14 +50,18 @@ use wire::pxe::BootItem;
 use wire::{BootEpoch, Content, DomainId, GroupAddr, ServerId, Stamp};
 
 use peers::domain::{Domain, DomainConfig};
+use peers::limits::LEGACY_KEEP;
+pub use peers::lowest::Constants as LowestConstants;
 use wire::record::ServerRole;
 
 use backoff::Backoff;
+use behalf::Behalf;
 use catalog::Catalog;
 use choose::Pool;
 use claims::{ClaimKey, ClaimTable, Placement, StateName};
 use contest::{Contest, ContestKey};
 use discovery::{ClientKey, Clients};
+use early::Early;
 use event::Event;
 use files::Files;
 use marks::Marks;
@@ -90,8 +97,23 @@ pub struct EngineConfig {
     pub domain: DomainId,
     /// Servers of the domain beyond our link, to be asked.
     pub contacts: Vec<SocketAddrV4>,
+    /// Spans of the domain's lowest-id record.
+    pub lowest: LowestConstants,
     /// What clients may ask for.
     pub catalog: Catalog,
+}
+
+impl EngineConfig {
+    /// Where all servers of the link hear control messages.
+    pub(crate) fn group(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(*self.query.ip(), self.control_port)
+    }
+
+    /// Whether who has that address hears our multicast, which has a TTL of 1.
+    pub(crate) fn is_on_link(&self, address: Ipv4Addr) -> bool {
+        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix_len.min(32))).unwrap_or(0);
+        (address.to_bits() ^ self.address.to_bits()) & mask == 0
+    }
 }
 
 /// Servers that speak only the query and the echo (Y5, races.md T6b).
@@ -101,12 +123,14 @@ pub struct Legacy {
     pub peers: BTreeSet<Ipv4Addr>,
     /// How long such a server waits for an echo before it takes an address.
     pub wait: Duration,
+    /// Silence is waited for until none was heard for so long: of what was before its start a process knows nothing.
+    pub unheard: Duration,
 }
 
 impl Default for Legacy {
     /// None is known; one that is heard is taken to wait for a second.
     fn default() -> Self {
-        Self { peers: BTreeSet::new(), wait: Duration::from_secs(1) }
+        Self { peers: BTreeSet::new(), wait: Duration::from_secs(1), unheard: LEGACY_KEEP }
     }
 }
 
@@ -187,6 +211,7 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     Claim(ClaimKey),
+    Early(ClaimKey),
     Request(Subject),
     File(Content),
     Client(ClientKey),
@@ -196,6 +221,7 @@ enum Timer {
     Turn,
     Reconcile,
     Alive,
+    Behalf,
 }
 
 /// The boot server.
@@ -203,6 +229,7 @@ enum Timer {
 pub struct Engine {
     config: EngineConfig,
     identity: Identity,
+    began_at: Time,
     draw: Draw,
     /// What the wall clock showed at which instant.
     wall: (Time, Wall),
@@ -216,8 +243,11 @@ pub struct Engine {
     backoff: Backoff,
     contests: BTreeMap<ContestKey, Contest>,
     turns: Turns,
+    /// Addresses that are asked for by word.
+    early: BTreeMap<ClaimKey, Early>,
     domain: Domain,
     replicas: Replicas,
+    behalf: Behalf,
     /// Claims that moved in this input: the domain is to be told.
     unpublished: BTreeSet<ClaimKey>,
     /// What the domain was told: the number of each claim's record.
@@ -257,13 +287,15 @@ impl Engine {
             role: ServerRole::Binld,
             control,
             prefix_len: config.prefix_len,
-            group: SocketAddrV4::new(*config.query.ip(), config.control_port),
+            group: config.group(),
             contacts: config.contacts.clone(),
+            constants: config.lowest,
         };
         let domain = Domain::new(member, draw.fork(), now);
         let mut engine = Self {
             config,
             identity,
+            began_at: now,
             draw,
             wall: (now, wall),
             stamp_millis: 0,
@@ -275,8 +307,10 @@ impl Engine {
             backoff: Backoff::default(),
             contests: BTreeMap::new(),
             turns: Turns::default(),
+            early: BTreeMap::new(),
             domain,
             replicas: Replicas::default(),
+            behalf: Behalf::default(),
             unpublished: BTreeSet::new(),
             published: BTreeMap::new(),
             requests: Requests::default(),
@@ -294,6 +328,7 @@ impl Engine {
         engine.watch_files(now);
         engine.on_alive(now);
         engine.on_turn_due(now);
+        engine.on_behalf_due(now);
         engine.reconcile(now);
         engine.share_news(now);
         engine
@@ -306,7 +341,9 @@ impl Engine {
             Role::Discovery | Role::Broadcast => self.on_discovery(now, arrival),
             Role::Query => self.on_query_port(now, arrival),
             Role::Control => self.on_control_port(now, arrival),
-            Role::Tftp | Role::Transfer | Role::Mtftp(_) => self.counters.add("dropped", "wrong_door", 1),
+            Role::Domain | Role::Tftp | Role::Transfer | Role::Mtftp(_) => {
+                self.counters.add("dropped", "wrong_door", 1);
+            }
         }
         self.settle(now);
     }
@@ -317,6 +354,7 @@ impl Engine {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Claim(key) => self.on_claim_due(now, &key),
+                Timer::Early(key) => self.on_early_due(now, &key),
                 Timer::Request(subject) => self.on_request_due(now, &subject),
                 Timer::File(content) => self.ask_file(now, &content),
                 Timer::Client(key) => self.on_patience_over(now, &key),
@@ -326,6 +364,7 @@ impl Engine {
                 Timer::Reconcile => self.unsettle(),
                 Timer::Turn => self.on_turn_due(now),
                 Timer::Alive => self.on_alive(now),
+                Timer::Behalf => self.on_behalf_due(now),
             }
         }
         if self.domain.next_deadline().is_some_and(|due| due.at <= now) {
@@ -360,7 +399,7 @@ impl Engine {
     /// The process ends: claims and references stay; only the time of death is noted.
     pub fn on_stop(&mut self, now: Time) {
         self.on_alive(now);
-        self.domain.on_stop();
+        self.domain.on_stop(now);
         self.serve_domain(now);
     }
 

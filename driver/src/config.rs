@@ -4,6 +4,7 @@
 //! (does the interface exist, is the directory there) they check themselves and report through [`Document::error`],
 //! which finds the line of a key in the text.
 
+mod preset;
 mod text;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use std::sync::OnceLock;
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
 
+pub use preset::Preset;
 pub use text::{Text, Written};
 
 /// What is wrong with a configuration. Reading has no state, so none changed.

@@ -9,6 +9,8 @@ pub enum Role {
     Query,
     /// The control envelope.
     Control,
+    /// The control envelope, as the members of a domain multicast it: of a daemon whose own control port is another.
+    Domain,
     /// Boot server discovery on 4011.
     Discovery,
     /// Boot server discovery by broadcast on 67.

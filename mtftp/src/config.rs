@@ -1,17 +1,18 @@
 //! The configuration: `/etc/pxemc/mtftpd.toml`, read, checked, filled in, and printed so that it parses back.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use driver::Role;
-use driver::config::{ConfigError, Document, Text};
+use driver::config::{ConfigError, Document, Preset, Text};
 use driver::host;
 use driver::udp::{DoorSpec, Interface};
+use peers::lowest::Constants as LowestConstants;
 use serde::{Deserialize, Serialize};
-use wire::GroupAddr;
 use wire::tftp::{BLOCK_SIZE_DEFAULT, BLOCK_SIZE_UNFRAGMENTED};
+use wire::{DomainId, GroupAddr};
 
 use crate::engine::{EngineConfig, ReferencePolicy};
 use crate::limits::{GRACE, GRACE_MAX};
@@ -58,6 +59,9 @@ pub struct Config {
     /// How BINLDs speak to us.
     #[serde(default)]
     pub control: Control,
+    /// Which servers tell each other what they do.
+    #[serde(default)]
+    pub domain: Domain,
     /// What is written to standard error.
     #[serde(default)]
     pub log: Log,
@@ -67,7 +71,7 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum References {
-    /// After 300 s it is shown as stale, and an operator may delete it on behalf of the BINLD.
+    /// After 300 s it is stale, and is deleted on behalf of the BINLD if that is dead: by a living one, or an operator.
     #[default]
     Lease,
     /// For ever: the source to the letter.
@@ -118,6 +122,20 @@ pub struct Query {
 pub struct Control {
     /// UDP port.
     pub port: u16,
+}
+
+/// `[domain]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Domain {
+    /// The domain's name, as the BINLDs have it.
+    pub name: String,
+    /// UDP port, on the query group, that all its members listen on: the control port of the BINLDs.
+    pub port: u16,
+    /// Servers of the domain beyond our link, with their control ports. Those on the link are found by themselves.
+    pub contacts: Vec<Text<SocketAddrV4>>,
+    /// How soon a cut in the domain is noticed: the same on every server of the domain.
+    pub preset: Text<Preset>,
 }
 
 /// `[log]`
@@ -174,6 +192,12 @@ impl Default for Query {
 impl Default for Control {
     fn default() -> Self {
         Self { port: 4017 }
+    }
+}
+
+impl Default for Domain {
+    fn default() -> Self {
+        Self { name: "pxe".to_owned(), port: 4016, contacts: Vec::new(), preset: Text(Preset::Lan) }
     }
 }
 
@@ -267,6 +291,7 @@ fn check(config: &Config, document: &Document) -> Result<(), ConfigError> {
         ("tftp.port", config.tftp.port),
         ("control.port", config.control.port),
         ("query.port", config.query.port),
+        ("domain.port", config.domain.port),
         ("mtftp.pinned_port", mtftp.pinned_port),
     ]
     .map(|(key, port)| (key.to_owned(), port))
@@ -347,6 +372,14 @@ impl Config {
                 References::Lease => ReferencePolicy::Lease,
                 References::Forever => ReferencePolicy::Forever,
             },
+            control_port: self.control.port,
+            domain: DomainId::of(&self.domain.name),
+            domain_group: SocketAddrV4::new(self.query.group.0.ip(), self.domain.port),
+            contacts: self.domain.contacts.iter().map(|Text(contact)| *contact).collect(),
+            lowest: match self.domain.preset {
+                Text(Preset::Lan) => LowestConstants::LAN,
+                Text(Preset::Wan) => LowestConstants::WAN,
+            },
         }
     }
 
@@ -363,9 +396,11 @@ impl Config {
         };
         // First the port that a second mtftpd with our address must fail on.
         let mut doors = vec![door(Role::Control, self.control.port)];
-        // The port itself belongs to the binld that may share our address.
-        let groups = vec![self.query.group.0.ip()];
-        doors.push(DoorSpec { groups, own: false, ..door(Role::Query, self.query.port) });
+        // The ports themselves belong to the binld that may share our address.
+        for (role, port) in [(Role::Query, self.query.port), (Role::Domain, self.domain.port)] {
+            let groups = vec![self.query.group.0.ip()];
+            doors.push(DoorSpec { groups, own: false, ..door(role, port) });
+        }
         doors.push(door(Role::Tftp, self.tftp.port));
         doors.push(door(Role::Transfer, self.tftp.transfer_port));
         for port in [self.mtftp.pinned_port].iter().chain(&self.mtftp.ports) {
@@ -400,6 +435,7 @@ impl Config {
             ("mtftp", self.mtftp != new.mtftp),
             ("query", self.query != new.query),
             ("control", self.control != new.control),
+            ("domain", self.domain != new.domain),
         ];
         changed.iter().filter(|(_, changed)| *changed).map(|(key, _)| *key).collect()
     }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  Role::Control ── configure, delete ──► references ──┐            Persist, Open ──► shell ──► on_stored, on_file
+//!  Role::Control, Domain ── hello, flood ► members ────┤
 //!  Role::Query ──── query ──────────────► defend       ├─► Context ─► Send, Blocks ──► sockets
 //!  Role::Mtftp ──── open, ACK, ERROR ───► sessions ────┤
 //!  Role::Tftp, Transfer ────────────────► plain ───────┘
@@ -15,6 +16,7 @@ mod bench;
 mod context;
 mod defend;
 mod master;
+mod members;
 mod plain;
 mod references;
 mod rtt;
@@ -30,19 +32,25 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use driver::{Arrival, Counters, Deadline, Draw, Rate, Role, Time, Wall};
+use peers::domain::Domain;
+use peers::lowest::Constants as LowestConstants;
+use wire::clear::{ClearAnswer, ClearAsk, ClearVerdict};
 use wire::control::{Envelope, Message};
 use wire::hold::Hold;
 use wire::query::{Opcode, Query};
 use wire::tftp::{BLOCK_SIZE_UNFRAGMENTED, ErrorCode, Packet, Request};
-use wire::{BootEpoch, GroupAddr, ServerId};
+use wire::{BootEpoch, DomainId, GroupAddr, ServerId};
 
 pub use action::{
-    Action, Blocks, Change, Event, FileError, FileFacts, FileId, FileTicket, Forgotten, Journal, Order,
-    Outcome, ReferenceRecord, RestRecord, SerialRecord, Tally, Ticket,
+    Action, Blocks, Change, DeletedBy, Event, FileError, FileFacts, FileId, FileTicket, Forgotten, Journal,
+    Order, Outcome, ReferenceRecord, RestRecord, SerialRecord, Tally, Ticket,
 };
-pub use status::{ClaimStatus, OpenerStatus, ReferenceStatus, RestStatus, SessionStatus, Status};
+pub use status::{
+    ClaimStatus, DomainStatus, OpenerStatus, ReferenceStatus, RestStatus, SessionStatus, Status,
+};
 
 use context::Context;
+use members::Published;
 use plain::Plain;
 use references::{References, Sender};
 use sessions::Sessions;
@@ -52,7 +60,8 @@ use crate::limits;
 /// How long a reference lasts whose BINLD does not renew it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ReferencePolicy {
-    /// After [`LEASE`](limits::LEASE) it is *stale*: shown, told, and forgotten on an operator's word.
+    /// After [`LEASE`](limits::LEASE) it is *stale*: shown, told, and deleted on behalf of a BINLD that is dead, by the word
+    /// of a living one or of an operator.
     #[default]
     Lease,
     /// For ever, and never shown as stale: the source to the letter (R003.20).
@@ -78,6 +87,16 @@ pub struct EngineConfig {
     pub grace: Duration,
     /// How long references last.
     pub references: ReferencePolicy,
+    /// UDP port of our control messages.
+    pub control_port: u16,
+    /// The domain that we are a member of.
+    pub domain: DomainId,
+    /// Where all its members on the link listen.
+    pub domain_group: SocketAddrV4,
+    /// Its servers beyond our link, to be asked.
+    pub contacts: Vec<SocketAddrV4>,
+    /// How soon we notice that the domain is cut in two.
+    pub lowest: LowestConstants,
 }
 
 impl Default for EngineConfig {
@@ -95,6 +114,11 @@ impl Default for EngineConfig {
             query_group: group(239, 255, 255, 15),
             grace: limits::GRACE,
             references: ReferencePolicy::default(),
+            control_port: 4017,
+            domain: DomainId::of("pxe"),
+            domain_group: SocketAddrV4::new(Ipv4Addr::new(239, 255, 255, 15), 4016),
+            contacts: Vec::new(),
+            lowest: LowestConstants::LAN,
         }
     }
 }
@@ -116,6 +140,8 @@ pub struct Identity {
     pub epoch: BootEpoch,
     /// The address it serves from: half of every content.
     pub address: Ipv4Addr,
+    /// Length of the prefix of its link: who is inside it hears our multicast.
+    pub prefix_len: u8,
 }
 
 /// A query for the pinned address that was not about us: somebody may be sending there.
@@ -131,22 +157,32 @@ pub struct Engine {
     identity: Identity,
     context: Context,
     references: References,
+    domain: Domain,
+    published: Published,
     sessions: Sessions,
     plain: Plain,
     requests: Rate,
     controls: Rate,
     queries: Rate,
+    members: Rate,
     foreign: Option<Foreign>,
 }
 
 impl Engine {
-    /// A server that knows nothing yet. `draw` is kept for later use.
+    /// A server that knows nothing yet.
     #[must_use]
-    pub fn new(config: EngineConfig, identity: Identity, draw: Draw) -> Self {
-        // Nothing random is needed yet; the parameter fixes the contract with the drivers.
-        drop(draw);
+    pub fn new(config: EngineConfig, identity: Identity, draw: Draw, now: Time) -> Self {
+        let mut engine = Self::silent(config, identity, draw, now);
+        engine.share_news(now);
+        engine
+    }
+
+    /// The same before its first word.
+    fn silent(config: EngineConfig, identity: Identity, draw: Draw, now: Time) -> Self {
         Self {
             references: References::new(config.clone(), identity),
+            domain: members::begin(&config, identity, draw, now),
+            published: Published::default(),
             plain: Plain::new(config.block_size_max),
             config,
             identity,
@@ -155,6 +191,7 @@ impl Engine {
             requests: Rate::new(limits::REQUESTS_PER_SECOND, limits::REQUESTS_BURST, limits::SOURCES_MAX),
             controls: Rate::new(limits::CONTROLS_PER_SECOND, limits::CONTROLS_BURST, limits::SOURCES_MAX),
             queries: Rate::new(limits::QUERIES_PER_SECOND, limits::QUERIES_BURST, limits::SOURCES_MAX),
+            members: Rate::new(limits::MEMBERS_PER_SECOND, limits::MEMBERS_PER_SECOND, limits::SOURCES_MAX),
             foreign: None,
         }
     }
@@ -170,8 +207,9 @@ impl Engine {
         now: Time,
         wall: Wall,
     ) -> Self {
-        let mut engine = Self::new(config, identity, draw);
+        let mut engine = Self::silent(config, identity, draw, now);
         engine.references.recover(rows, now, wall, &mut engine.context);
+        engine.share_news(now);
         engine
     }
 
@@ -184,7 +222,8 @@ impl Engine {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Deadline> {
         let first = Deadline::earliest(self.references.next_deadline(), self.sessions.next_deadline());
-        Deadline::earliest(first, self.plain.next_deadline())
+        let second = Deadline::earliest(self.plain.next_deadline(), self.domain.next_deadline());
+        Deadline::earliest(first, second)
     }
 
     /// What happened so far, by kind.
@@ -210,12 +249,13 @@ impl Engine {
         }
         match arrival.role {
             Role::Query => self.on_query(now, from, arrival.bytes),
-            Role::Control => self.on_control(now, wall, from, arrival.bytes),
+            Role::Control | Role::Domain => self.on_control(now, wall, from, arrival),
             Role::Mtftp(port) => self.on_mtftp(now, from, port, arrival),
             Role::Tftp => self.on_tftp(now, from, arrival.bytes),
             Role::Transfer => self.on_transfer(now, from, arrival.bytes),
             Role::Discovery | Role::Broadcast => self.context.count("drop", "role"),
         }
+        self.share_news(now);
     }
 
     /// Time has passed. Calling it early, late or twice is harmless.
@@ -228,6 +268,10 @@ impl Engine {
             self.session_ended(Some(group));
         }
         self.plain.on_timeout(now, &mut self.context);
+        if self.domain.next_deadline().is_some_and(|due| due.at <= now) {
+            self.domain.on_timeout(now);
+        }
+        self.share_news(now);
     }
 
     /// An operator orders the reference of a BINLD to be deleted on its behalf (G12); `force` also while it is not
@@ -243,15 +287,28 @@ impl Engine {
         let in_session = self.sessions.is_running(group);
         let what = ((group, binld), force);
         self.references.forget(now, wall, order, what, in_session, &mut self.context);
+        self.share_news(now);
     }
 
     /// The store's answer to [`Action::Persist`].
     pub fn on_stored(&mut self, now: Time, ticket: Ticket, result: Result<(), ()>) {
         self.references.on_stored(now, ticket, result, &mut self.context);
+        self.share_news(now);
+    }
+
+    /// The process ends: the domain is told. References stay.
+    pub fn on_stop(&mut self, now: Time) {
+        self.domain.on_stop(now);
+        self.share_news(now);
     }
 
     /// The shell's answer to [`Action::Open`].
     pub fn on_file(&mut self, now: Time, ticket: FileTicket, result: Result<FileFacts, FileError>) {
+        self.route_file(now, ticket, result);
+        self.share_news(now);
+    }
+
+    fn route_file(&mut self, now: Time, ticket: FileTicket, result: Result<FileFacts, FileError>) {
         if self.plain.on_file(now, ticket, result, &mut self.context)
             || self.references.on_file(ticket, result, &mut self.context)
         {
@@ -274,6 +331,7 @@ impl Engine {
         self.plain.on_file_changed(file, &mut self.context);
         let over = self.sessions.on_file_changed(now, file, &mut self.context);
         self.session_ended(over);
+        self.share_news(now);
     }
 
     fn session_ended(&mut self, group: Option<GroupAddr>) {
@@ -300,7 +358,7 @@ impl Engine {
             }
             return;
         };
-        if !defend::conflicts(place, self.identity.address, &query) {
+        if !defend::conflicts(place, self.identity.address, &query.content) {
             return;
         }
         if !self.queries.allows(now, *from.ip()) {
@@ -312,14 +370,41 @@ impl Engine {
         self.context.send(Role::Control, from, query.encode(Opcode::Echo));
     }
 
-    fn on_control(&mut self, now: Time, wall: Wall, from: SocketAddrV4, bytes: &[u8]) {
-        if !self.controls.allows(now, *from.ip()) {
-            return self.context.over_rate("control", *from.ip());
+    /// The same question by word: whoever is asked answers, whatever there is to say.
+    fn on_clear_ask(&mut self, now: Time, from: SocketAddrV4, ask: &ClearAsk) {
+        if !self.queries.allows(now, *from.ip()) {
+            return self.context.over_rate("clear", *from.ip());
         }
-        let envelope = match Envelope::decode(bytes) {
+        let place = self.references.place(ask.group);
+        let taken = place.filter(|place| defend::conflicts(place, self.identity.address, &ask.content));
+        let defended = taken.map(|place| place.file().clone());
+        self.context.count("clear", if defended.is_some() { "refused" } else { "said" });
+        let verdict = if defended.is_some() { ClearVerdict::Taken } else { ClearVerdict::Clear };
+        if let Some(file) = defended {
+            self.context.tell(Event::Defended { group: ask.group, file, from });
+        }
+        let answer = ClearAnswer { group: ask.group, nonce: ask.nonce, verdict };
+        self.references.say(from, Message::ClearAnswer(answer), &mut self.context);
+    }
+
+    fn on_control(&mut self, now: Time, wall: Wall, from: SocketAddrV4, arrival: &Arrival<'_>) {
+        let envelope = match Envelope::decode(arrival.bytes) {
             Ok(envelope) => envelope,
             Err(error) => return self.context.count("drop_control", error.kind.name()),
         };
+        if members::is_of_domain(&envelope.message) {
+            return self.on_member(now, wall, from, &envelope);
+        }
+        if let Message::ClearAsk(ask) = &envelope.message {
+            return self.on_clear_ask(now, from, ask);
+        }
+        // To the group goes what all members shall hear, and nothing else.
+        if arrival.role == Role::Domain {
+            return self.context.count("drop_control", "not_for_us");
+        }
+        if !self.controls.allows(now, *from.ip()) {
+            return self.context.over_rate("control", *from.ip());
+        }
         let sender = Sender { from, binld: envelope.sender, epoch: envelope.boot_epoch, wall };
         match envelope.message {
             Message::Configure(message) => {
@@ -331,6 +416,7 @@ impl Engine {
                 let in_session = self.sessions.is_running(message.group);
                 self.references.on_delete(now, sender, message, in_session, &mut self.context);
             }
+            Message::DeleteForDead(message) => self.on_delete_for_dead(now, sender, &message),
             Message::Hold(statement) => self.on_hold(now, from, &statement),
             // Said by servers to BINLDs; we are not one.
             Message::Ack(_)
@@ -343,7 +429,9 @@ impl Engine {
             | Message::Disconnect(_)
             | Message::SyncList(_)
             | Message::Flood(_)
-            | Message::FloodAck(_) => {
+            | Message::FloodAck(_)
+            | Message::ClearAsk(_)
+            | Message::ClearAnswer(_) => {
                 self.context.count("drop_control", "not_for_us");
             }
         }
@@ -361,7 +449,7 @@ impl Engine {
             place.and_then(|place| defend::hold(now, place, self.identity.address, statement, in_session));
         if let Some(answer) = answer {
             self.context.count("hold", "answered");
-            self.references.answer(from, Message::Hold(answer), &mut self.context);
+            self.references.say(from, Message::Hold(answer), &mut self.context);
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use peers::limits::OWNED_MAX;
+
 // --- references ---------------------------------------------------------------------------------------------
 
 /// References kept in all. 4096 addresses are far more than one segment carries; a row takes under 1 KiB.
@@ -21,7 +23,8 @@ pub const GRACE: Duration = Duration::from_secs(90);
 /// Longest grace that may be configured: an address must not stay taken for a working day.
 pub const GRACE_MAX: Duration = Duration::from_secs(3600);
 /// A reference that its BINLD has not renewed for this long is stale (G12): five of its renewals, one every 45 s, are
-/// missing. It is shown and told; nothing is freed.
+/// missing. It is shown and told, and may be deleted on behalf of its BINLD if that is dead. Longer than a BINLD hands an
+/// address out after its last ACK, 180 s, and a client may come after that, 120 s, together.
 pub const LEASE: Duration = Duration::from_secs(300);
 /// An address on which a session was opened this recently is in use (Y4).
 pub const IN_USE: Duration = Duration::from_secs(300);
@@ -41,12 +44,22 @@ pub const REQUESTS_BURST: u32 = 40;
 pub const CONTROLS_PER_SECOND: u32 = 200;
 /// Control messages of one source at once.
 pub const CONTROLS_BURST: u32 = 1024;
+/// What one source says as a member of the domain, per second and at once: a partition that heals brings hundreds of
+/// records together. As many as `binld` takes.
+pub const MEMBERS_PER_SECOND: u32 = 500;
 /// Queries per second of one source that may be echoed (`security.md` 4.5).
 pub const QUERIES_PER_SECOND: u32 = 50;
 /// Queries of one source at once.
 pub const QUERIES_BURST: u32 = 100;
 /// Sources whose rate is kept; beyond them strangers are refused until one has been idle.
 pub const SOURCES_MAX: usize = 16_384;
+
+// --- the domain ---------------------------------------------------------------------------------------------
+
+/// Life of the record of an address's references, in seconds, as of a claim's: refreshed every 30 s.
+pub const REFERENCE_LIVES: u16 = 120;
+/// Records of ours that the domain is told: with the member record what others keep of one owner.
+pub const PUBLISHED_MAX: usize = OWNED_MAX - 1;
 
 // --- multicast sessions -------------------------------------------------------------------------------------
 

@@ -56,7 +56,12 @@ pub fn run(file: &Path, loaded: Loaded) -> anyhow::Result<()> {
     let mut kept = db::Store::open(&path, db::Kind::Mtftpd).with_context(using)?;
     let boot = kept.boot(wall.0, ServerId(host::random()?)).with_context(using)?;
     let journal = crate::rows::journal(kept.load().with_context(using)?);
-    let identity = Identity { server: boot.server, epoch: boot.epoch, address: interface.address };
+    let identity = Identity {
+        server: boot.server,
+        epoch: boot.epoch,
+        address: interface.address,
+        prefix_len: interface.prefix_len,
+    };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"), server = %identity.server, boot_epoch = identity.epoch.0,
         interface = %interface.name, address = %interface.address, boot_dir = %config.boot_dir.display(),
@@ -166,6 +171,7 @@ impl Shell {
             wall: self.clock.wall(),
             uptime: now.since(Time::ZERO),
             status: self.engine.status(),
+            domain: self.engine.domain_status(now),
             files_open: self.files.len(),
             counters: self.engine.counters().iter().chain(self.doors.counters()).collect(),
         }
@@ -247,7 +253,8 @@ impl Service for Shell {
         }
     }
 
-    fn on_stop(&mut self, _now: Time) {
+    fn on_stop(&mut self, now: Time) {
+        self.engine.on_stop(now);
         tracing::info!("mtftpd ends; its references stay");
     }
 

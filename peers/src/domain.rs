@@ -4,6 +4,8 @@
 //!   ([`exchange`](crate::exchange)). A new record, own or heard, goes once to everybody on the link by multicast, and to
 //!   each neighbour beyond it ([`links`](crate::links)).
 //! * What is heard from somebody who is no living member is dropped and counted: it has to say hello or connect first.
+//! * The lowest-id record ([`lowest`](crate::lowest)) shows which members are connected; who vanished without leaving is
+//!   named, whatever it says.
 //! * Every table is bounded, and one message makes at most [`LISTS_MAX`] + 6 others.
 //!
 //! Invariant: in a domain whose members hear each other all have the same records [`Records::digest`] within seconds of
@@ -23,10 +25,15 @@ use wire::{BootEpoch, DomainId, ServerId};
 use crate::exchange::Exchanges;
 use crate::hello::{About, Hellos, News as HelloNews, PeerStatus};
 use crate::limits::{
-    DEAF_FOR, DIFFERS_FOR, HELLO_INTERVAL, HELLO_SHARE, JOIN_PATIENCE, LISTS_MAX, MEMBER_LIVES,
+    DEAF_FOR, DIFFERS_FOR, HELLO_INTERVAL, HELLO_SHARE, JOIN_PATIENCE, LISTS_MAX, MEMBER_LIVES, PARTING,
+    PEER_SILENT,
 };
 use crate::links::{Due as LinkDue, Links};
+use crate::lowest::{Constants, Lowest, Perceptions};
 use crate::records::Records;
+
+use reach::Reach;
+pub use reach::Unreachable;
 
 /// Who we are, and among whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +54,8 @@ pub struct DomainConfig {
     pub group: SocketAddrV4,
     /// Servers to ask beyond the link.
     pub contacts: Vec<SocketAddrV4>,
+    /// Spans of the lowest-id record, the same in all members.
+    pub constants: Constants,
 }
 
 /// What the member wants done.
@@ -77,6 +86,10 @@ pub enum News {
     Linked(SocketAddrV4),
     /// A neighbour beyond our link is silent.
     Unlinked(SocketAddrV4),
+    /// A member has vanished without leaving: it is cut off, or dead.
+    Unreachable(SocketAddrV4),
+    /// No member is unreachable any more; the last one is back, or has left.
+    Healed(SocketAddrV4),
 }
 
 /// How much of the domain we know.
@@ -88,8 +101,31 @@ pub enum Standing {
     Joined,
     /// Records are being compared.
     Comparing,
-    /// Nobody else of the domain is heard.
+    /// Nobody else of the domain is heard. Who was heard before is named by [`Domain::unreachable`].
     Alone,
+    /// Members have vanished without leaving: cut off, or dead, which nobody can tell apart from here. Others are heard.
+    /// It lasts until all of them are heard again or leave, and an hour at most after the last sign of life
+    /// ([`UNREACHABLE_KEEP`](crate::limits::UNREACHABLE_KEEP)).
+    Partitioned {
+        /// How many have vanished; [`Domain::unreachable`] names them.
+        members: usize,
+        /// The last sign of life of the one that vanished first.
+        since: Time,
+    },
+}
+
+impl Standing {
+    /// In one word, as operators are shown it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Joining => "joining",
+            Self::Joined => "joined",
+            Self::Comparing => "comparing",
+            Self::Alone => "alone",
+            Self::Partitioned { .. } => "partitioned",
+        }
+    }
 }
 
 /// One member.
@@ -98,12 +134,21 @@ pub struct Domain {
     config: DomainConfig,
     draw: Draw,
     began_at: Time,
+    /// When a server was last heard that was not living before.
+    appeared_at: Time,
     hellos: Hellos,
     /// Until when our own silence is no evidence.
     deaf_until: Time,
     records: Records,
     exchanges: Exchanges,
     links: Links,
+    lowest: Lowest,
+    perceptions: Perceptions,
+    /// When our copy of the lowest-id record was last told because somebody went by another id.
+    told_at: Option<Time>,
+    reach: Reach,
+    /// Who left last, and when: its last records may come after the word.
+    left: Option<(SocketAddrV4, Time)>,
     /// Members of the link that were asked to let us in; emptied when one has.
     asked: BTreeSet<ServerId>,
     welcome: bool,
@@ -116,10 +161,17 @@ pub struct Domain {
 impl Domain {
     /// Begins: says hello and asks the contacts.
     #[must_use]
-    pub fn new(config: DomainConfig, draw: Draw, now: Time) -> Self {
+    pub fn new(config: DomainConfig, mut draw: Draw, now: Time) -> Self {
+        let constants = config.constants;
         let mut domain = Self {
+            lowest: Lowest::new(config.domain, config.me, constants, now, &mut draw),
+            perceptions: Perceptions::new(constants),
+            told_at: None,
+            left: None,
+            reach: Reach::new(Duration::from_secs(u64::from(constants.lives))),
             draw,
             began_at: now,
+            appeared_at: now,
             hellos: Hellos::default(),
             deaf_until: Time::ZERO,
             records: Records::new(config.me, config.boot_epoch),
@@ -177,11 +229,8 @@ impl Domain {
     #[must_use]
     pub fn control_of(&self, now: Time, server: ServerId) -> Option<SocketAddrV4> {
         let uid = Uid { owner: server, kind: RecordKind::Member, number: 0 };
-        let told = || match &self.records.get(&uid, now)?.0.body {
-            Body::Member(member) => Some(member.control),
-            Body::Claim(_) | Body::Reference(_) | Body::Domain(_) | Body::Lowest(_) => None,
-        };
-        self.member(now, server).map(|peer| peer.control).or_else(told)
+        let told = || self.records.get(&uid, now).and_then(|(record, _)| member_of(record));
+        self.member(now, server).map(|peer| peer.control).or_else(|| told().map(|it| it.control))
     }
 
     /// Whether the domain knows that server to live: we hear it, or its member record is refreshed.
@@ -193,6 +242,41 @@ impl Domain {
             || self.records.get(&uid, now).is_some()
     }
 
+    /// Whether that server is dead as far as anybody here can tell: no living member ([`Self::is_living`]), and its hello
+    /// is not heard from another domain either.
+    #[must_use]
+    pub fn is_dead(&self, now: Time, server: ServerId) -> bool {
+        !self.is_living(now, server) && !self.hellos.peer(server, now).is_some_and(|peer| peer.living)
+    }
+
+    /// What that server does, if it is a living member.
+    #[must_use]
+    pub fn role_of(&self, now: Time, server: ServerId) -> Option<ServerRole> {
+        if server == self.config.me {
+            return Some(self.config.role);
+        }
+        let uid = Uid { owner: server, kind: RecordKind::Member, number: 0 };
+        let told = || self.records.get(&uid, now).and_then(|(record, _)| member_of(record));
+        self.member(now, server).map(|peer| peer.about.role).or_else(|| told().map(|it| it.role))
+    }
+
+    /// The living members that do that, ourselves among them, on our link and beyond.
+    #[must_use]
+    pub fn living_as(&self, now: Time, role: ServerRole) -> BTreeSet<ServerId> {
+        let heard = self.living(now).map(|peer| peer.server);
+        let told = self.records.of_kind(RecordKind::Member, now).map(|(record, _)| record.uid.owner);
+        let all: BTreeSet<ServerId> = heard.chain(told).chain([self.config.me]).collect();
+        all.into_iter().filter(|server| self.role_of(now, *server) == Some(role)).collect()
+    }
+
+    /// Whether nobody is left of those who can be heard: long enough after a start, a pause, or the end of a partition
+    /// for everybody to have said hello several times.
+    #[must_use]
+    pub fn is_settled(&self, now: Time) -> bool {
+        let last = self.appeared_at.max(self.began_at);
+        now.since(last) >= JOIN_PATIENCE.max(self.hello_interval() * 6)
+    }
+
     /// How much of the domain we know.
     #[must_use]
     pub fn standing(&self, now: Time) -> Standing {
@@ -202,6 +286,8 @@ impl Domain {
             Standing::Joining
         } else if alone {
             Standing::Alone
+        } else if let Some(since) = self.unreachable().map(|it| it.since).min() {
+            Standing::Partitioned { members: self.unreachable().count(), since }
         } else if self.exchanges.differing(now, DIFFERS_FOR) > 0 {
             Standing::Comparing
         } else {
@@ -234,8 +320,12 @@ impl Domain {
         now < self.deaf_until
     }
 
-    /// We end: the neighbours are told where to go, so that leaving makes no hole (R004.33).
-    pub fn on_stop(&mut self) {
+    /// We end: the lowest id is left to others (R004.21), our member record is deleted, so that who misses the word is
+    /// told by others, and the neighbours are told where to go, so that leaving makes no hole (R004.33).
+    pub fn on_stop(&mut self, now: Time) {
+        let deleted = self.records.delete_at_once(now, RecordKind::Member, 0);
+        let last: Vec<Record> = deleted.into_iter().chain(self.lowest.leave(now)).collect();
+        self.pass_on(now, &last, None);
         let up: Vec<Neighbour> = self.links.up().collect();
         for neighbour in &up {
             let other = up.iter().find(|other| *other != neighbour).copied();
@@ -252,11 +342,17 @@ impl Domain {
         let exchange = self.exchanges.next_at().map(|at| Deadline { at, why: "records to be compared" });
         let hello = Some(Deadline { at: self.hello_at, why: "hello due" });
         let first = Deadline::earliest(hello, self.records.next_deadline());
-        Deadline::earliest(Deadline::earliest(first, self.links.next_deadline()), exchange)
+        let last = Deadline::earliest(self.links.next_deadline(), exchange);
+        let lowest = Deadline::earliest(self.lowest.next_deadline(), self.perceptions.next_deadline());
+        let missing = Deadline::earliest(lowest, self.reach.next_deadline());
+        Deadline::earliest(Deadline::earliest(first, last), missing)
     }
 
     /// Time has passed. Early, late and repeated calls are harmless.
     pub fn on_timeout(&mut self, now: Time) {
+        if now.since(self.hello_at) >= PEER_SILENT {
+            self.reach.on_slept(now);
+        }
         if now >= self.hello_at {
             self.say_hello(now);
         }
@@ -275,6 +371,14 @@ impl Domain {
         if self.exchanges.next_at().is_some_and(|at| at <= now) {
             self.compare(now);
         }
+        if self.lowest.next_deadline().is_some_and(|due| due.at <= now) {
+            let record = self.lowest.on_timeout(now, &mut self.draw);
+            self.pass_on(now, record.as_slice(), None);
+        }
+        if self.perceptions.next_deadline().is_some_and(|due| due.at <= now) {
+            self.heal(now);
+        }
+        self.look_for_missing(now);
     }
 
     fn compare(&mut self, now: Time) {
@@ -291,7 +395,7 @@ impl Domain {
         let about = About {
             role: self.config.role,
             domain: self.config.domain,
-            lowest: self.lowest(now),
+            lowest: self.lowest.heard().lowest,
             digest: self.records.digest(),
         };
         let deaf = self.is_deaf(now);
@@ -304,14 +408,13 @@ impl Domain {
         for to in links {
             self.send(to, Message::Hello(hello));
         }
-        // A hundred hellos a second are heard, however many members there are.
-        let members = u32::try_from(self.hellos.len()).unwrap_or(u32::MAX).saturating_add(1);
-        let interval = HELLO_INTERVAL.max(HELLO_SHARE.saturating_mul(members));
-        self.hello_at = now + interval;
+        self.hello_at = now + self.hello_interval();
     }
 
-    fn lowest(&self, now: Time) -> ServerId {
-        self.living(now).map(|peer| peer.server).min().map_or(self.config.me, |it| it.min(self.config.me))
+    /// A hundred hellos a second are heard, however many members there are.
+    fn hello_interval(&self) -> Duration {
+        let members = u32::try_from(self.hellos.len()).unwrap_or(u32::MAX).saturating_add(1);
+        HELLO_INTERVAL.max(HELLO_SHARE.saturating_mul(members))
     }
 
     // --- messages -------------------------------------------------------------------------------------------
@@ -333,6 +436,7 @@ impl Domain {
             Message::Connect(connect) => self.on_connect(now, from, sender, connect),
             Message::Welcome(welcome) => self.on_welcome(now, from, sender, welcome),
             Message::Refuse(refuse) => self.on_refuse(now, from, sender, refuse),
+            Message::Flood(flood) if self.has_just_left(now, from) => self.on_flood(now, wall, from, flood),
             Message::Disconnect(_) | Message::SyncList(_) | Message::Flood(_) | Message::FloodAck(_)
                 if !self.is_member(now, from, sender) =>
             {
@@ -346,14 +450,21 @@ impl Domain {
             | Message::Ack(_)
             | Message::Nak(_)
             | Message::Delete(_)
+            | Message::DeleteForDead(_)
             | Message::Superseded(_)
-            | Message::Hold(_) => return false,
+            | Message::Hold(_)
+            | Message::ClearAsk(_)
+            | Message::ClearAnswer(_) => return false,
         }
         true
     }
 
     fn is_member(&self, now: Time, from: SocketAddrV4, sender: ServerId) -> bool {
         self.links.is_up(from) || self.member(now, sender).is_some_and(|peer| peer.control == from)
+    }
+
+    fn has_just_left(&self, now: Time, from: SocketAddrV4) -> bool {
+        self.left.is_some_and(|(left, at)| left == from && now.since(at) < PARTING)
     }
 
     fn is_on_link(&self, address: SocketAddrV4) -> bool {
@@ -366,7 +477,10 @@ impl Domain {
         let sender = envelope.sender;
         match self.hellos.on_hello(now, from, sender, envelope.boot_epoch, hello) {
             HelloNews::Nothing => {}
-            HelloNews::Appeared => self.out.push_back(Output::Tell(News::Appeared(from))),
+            HelloNews::Appeared => {
+                self.appeared_at = now;
+                self.out.push_back(Output::Tell(News::Appeared(from)));
+            }
             HelloNews::Deaf => {
                 self.count("hello", "peer_deaf");
                 self.out.push_back(Output::Tell(News::Deaf(*from.ip())));
@@ -376,6 +490,9 @@ impl Domain {
         if hello.domain != self.config.domain {
             return self.count("hello", "other_domain");
         }
+        self.on_sign_of_life(now, sender);
+        let heard = self.lowest.heard();
+        self.perceptions.on_hello(now, sender, hello.lowest, heard, &mut self.draw);
         let ours = self.records.digest();
         self.exchanges.on_digest(now, sender, ours, hello.digest);
         // A newcomer does not wait for the back-off of those who are in.
@@ -410,7 +527,16 @@ impl Domain {
     }
 }
 
+fn member_of(record: &Record) -> Option<&Member> {
+    match &record.body {
+        Body::Member(member) => Some(member),
+        Body::Claim(_) | Body::Reference(_) | Body::Domain(_) | Body::Lowest(_) => None,
+    }
+}
+
+mod connected;
 mod flooding;
 mod joining;
+mod reach;
 #[cfg(test)]
 mod tests;

@@ -139,7 +139,10 @@ impl Hellos {
         if !self.peers.contains_key(&server) && self.peers.len() >= PEERS_MAX {
             return News::TooMany;
         }
-        self.strangers.remove(control.ip());
+        // An MTFTP server asks nobody: a boot server of the source may run beside it on the same address.
+        if hello.role == ServerRole::Binld {
+            self.strangers.remove(control.ip());
+        }
         let fresh = Peer {
             control,
             boot_epoch,
@@ -171,7 +174,8 @@ impl Hellos {
 
     /// A query came from that address: of somebody who says hello, or of a legacy peer.
     pub fn on_query(&mut self, now: Time, source: Ipv4Addr) {
-        if self.living(now).any(|(_, peer)| *peer.control.ip() == source) {
+        let asks = |peer: &Peer| peer.about.role == ServerRole::Binld && *peer.control.ip() == source;
+        if self.living(now).any(|(_, peer)| asks(peer)) {
             return;
         }
         if !self.strangers.contains_key(&source) && self.strangers.len() >= LEGACY_MAX {
@@ -192,7 +196,14 @@ impl Hellos {
         legacy.map(|(source, _)| *source)
     }
 
-    /// The loss to reckon with: the greatest that we hear from, or are told of by, a living server.
+    /// Whether somebody asked in the last 24 h and has not said hello, or not yet.
+    #[must_use]
+    pub fn has_strangers(&self, now: Time) -> bool {
+        self.strangers.values().any(|it| now.since(it.asked_at) < LEGACY_KEEP)
+    }
+
+    /// The loss to reckon with: the greatest that we hear from, or are told of by, a living server. MTFTP servers are
+    /// among them: they defend as well, and of a dead boot server's address they are the only ones (G13).
     #[must_use]
     pub fn loss(&self, now: Time) -> Loss {
         let told = self.living(now).map(|(_, peer)| peer.tells).max().unwrap_or_default();
@@ -341,6 +352,18 @@ mod tests {
         hellos.on_hello(at(6000), A, SERVER, BootEpoch(1), &hello(0));
         hellos.on_query(at(6001), *A.ip());
         assert_eq!(hellos.legacy(at(60_000)).count(), 0);
+    }
+
+    /// Also where an upgraded MTFTP server and a boot server of the source share an address.
+    #[test]
+    fn an_mtftp_server_that_says_hello_does_not_hide_a_legacy_peer_on_its_address() {
+        let mut hellos = Hellos::default();
+        let of_mtftpd = Hello { role: ServerRole::Mtftpd, ..hello(0) };
+        for second in 0..6 {
+            hellos.on_hello(at(second * 1000), A, SERVER, BootEpoch(1), &of_mtftpd);
+            hellos.on_query(at(second * 1000 + 1), *A.ip());
+        }
+        assert_eq!(hellos.legacy(at(5500)).collect::<Vec<_>>(), [*A.ip()]);
     }
 
     #[test]

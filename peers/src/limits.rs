@@ -10,6 +10,14 @@ pub const HELLO_SHARE: Duration = Duration::from_millis(10);
 pub const JOIN_PATIENCE: Duration = Duration::from_secs(2);
 /// Life of a member record, in seconds: who is beyond the link and silent for so long is dead.
 pub const MEMBER_LIVES: u16 = 60;
+/// How long records of a member are taken that has just left: datagrams overtake each other.
+pub const PARTING: Duration = Duration::from_secs(1);
+/// After so long the next copy of a member record is overdue: a quarter of its life, and what an exchange takes that
+/// brings a copy which was lost.
+pub const MEMBER_OVERDUE: Duration = Duration::from_millis(16_500);
+/// How long a member that vanished without leaving is called unreachable: the longest life of a record. Later nothing
+/// that it said is known any more, so no part of the domain goes by it.
+pub const UNREACHABLE_KEEP: Duration = Duration::from_secs(LIVES_MAX as u64);
 /// A server not heard for this long is not counted as living: ten hellos.
 pub const PEER_SILENT: Duration = Duration::from_secs(3);
 /// A server not heard for this long is forgotten.
@@ -165,6 +173,9 @@ const _: () = assert!(
     (LOWEST_LIVES + 2 * LOWEST_CAP + 1) as u128 * LOWEST_ROUND_TRIP_LAN.as_millis() <= 17_000,
     "a partition is seen too late"
 );
+// What one member sees by itself comes within the same time.
+const _: () = assert!(MEMBER_OVERDUE.as_millis() <= 17_000);
+const _: () = assert!(MEMBER_OVERDUE.as_secs() > (MEMBER_LIVES as u64) / (REFRESHES as u64));
 // A hello, a back-off of twice the cap at most, and the way there and back: healed within 2 s on a LAN.
 const _: () = assert!(
     HELLO_INTERVAL.as_millis() + (2 * LOWEST_CAP + 1) as u128 * LOWEST_ROUND_TRIP_LAN.as_millis() <= 2_000

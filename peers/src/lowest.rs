@@ -45,8 +45,8 @@
 //! # Invariants
 //! 1. A member that owns names itself; one that follows names a lower id than its own.
 //! 2. In one machine the version of a living copy never falls.
-//! 3. A version beyond [`LOWEST_VERSION_MAX`] is neither written nor taken, nor one that is more than
-//!    [`LOWEST_JUMP_MAX`] beyond a living copy.
+//! 3. A version beyond [`LOWEST_VERSION_MAX`] is neither written nor taken; nor one that is more than
+//!    [`LOWEST_JUMP_MAX`] beyond a living copy, unless such ones are told for the life of a record.
 //! 4. No copy is kept longer than `lives` after it was taken, whatever it says of itself.
 //! 5. Two records that one machine writes are a round trip apart, the farewell excepted.
 //! 6. Every state but *left* has a deadline.
@@ -209,6 +209,8 @@ pub struct Lowest {
     settled: Option<(ServerId, Time)>,
     began_at: Time,
     written_at: Option<Time>,
+    /// Since when, and when last, versions were told that are too far beyond ours.
+    doubted: Option<(Time, Time)>,
     /// When to tell the link our copy: somebody there has an older one.
     owed_at: Option<Time>,
 }
@@ -227,6 +229,7 @@ impl Lowest {
             settled: None,
             began_at: now,
             written_at: None,
+            doubted: None,
             owed_at: None,
         }
     }
@@ -252,6 +255,35 @@ impl Lowest {
             }
             Some(std::cmp::Ordering::Less) => self.correct(now, cast, draw),
         }
+    }
+
+    /// A list shows what its sender has: a record of that version, or none. As [`Self::on_record`], with nothing taken.
+    pub fn on_listed(&mut self, now: Time, theirs: Option<Snum>, cast: Cast, draw: &mut Draw) -> Verdict {
+        self.lapse(now, draw);
+        match self.living(now) {
+            Some(ours) if theirs.is_none_or(|theirs| theirs < ours.record.snum) => {
+                if cast == Cast::Multicast && self.state != State::Left {
+                    // It was shown to us alone: nobody else will answer.
+                    self.owed_at.get_or_insert(now + draw.jitter(self.constants.round_trip));
+                    return Verdict::Old;
+                }
+                self.correct(now, cast, draw)
+            }
+            Some(_) | None => Verdict::Same,
+        }
+    }
+
+    /// Whether a record of that version, which somebody lists, would be taken.
+    #[must_use]
+    pub fn wants(&self, now: Time, theirs: Snum) -> bool {
+        let is_newer = self.living(now).is_none_or(|ours| ours.record.snum < theirs);
+        is_newer && theirs.boot_epoch == BootEpoch(0) && self.is_believed(now, theirs.counter)
+    }
+
+    /// How the record is named in lists.
+    #[must_use]
+    pub fn uid(&self) -> Uid {
+        self.uid
     }
 
     /// Call when [`Self::next_deadline`] has come: a record to flood, if any.
@@ -332,7 +364,7 @@ impl Lowest {
     }
 
     /// The id that `heard` tells, if it may be looked at.
-    fn check(&self, now: Time, heard: &Record) -> Result<ServerId, Refusal> {
+    fn check(&mut self, now: Time, heard: &Record) -> Result<ServerId, Refusal> {
         let Body::Lowest(told) = heard.body else { return Err(Refusal::Foreign) };
         if heard.uid != self.uid || heard.snum.boot_epoch != BootEpoch(0) {
             return Err(Refusal::Foreign);
@@ -341,11 +373,30 @@ impl Lowest {
             return Err(Refusal::Expired);
         }
         let version = heard.snum.counter;
-        let believed = match self.living(now) {
+        let believed = self.is_believed(now, version) || self.has_lasted(now, version);
+        if believed { Ok(told) } else { Err(Refusal::Version) }
+    }
+
+    /// Whether versions far beyond ours have been told for the life of a record. Then we are the one that stands aside:
+    /// a lie that we missed, or the other side of a partition, has driven them there.
+    fn has_lasted(&mut self, now: Time, version: u32) -> bool {
+        if !(1..=LOWEST_VERSION_MAX).contains(&version) {
+            return false;
+        }
+        let lives = Duration::from_secs(u64::from(self.constants.lives));
+        let lately = self.doubted.filter(|(_, last)| now.since(*last) < lives);
+        let since = lately.map_or(now, |(since, _)| since);
+        let has_lasted = now.since(since) >= lives;
+        self.doubted = (!has_lasted).then_some((since, now));
+        has_lasted
+    }
+
+    fn is_believed(&self, now: Time, version: u32) -> bool {
+        let most = match self.living(now) {
             Some(_) => self.version().saturating_add(LOWEST_JUMP_MAX).min(LOWEST_VERSION_MAX),
             None => LOWEST_VERSION_MAX,
         };
-        if version == 0 || version > believed { Err(Refusal::Version) } else { Ok(told) }
+        (1..=most).contains(&version)
     }
 
     /// A newer record came.

@@ -176,6 +176,14 @@ impl Records {
         self.say(now, uid, lives, None)
     }
 
+    /// As [`Self::delete`], however short the last change was ago: we end, and nothing comes out of [`Self::on_timeout`]
+    /// any more.
+    pub fn delete_at_once(&mut self, now: Time, kind: RecordKind, number: u64) -> Option<Record> {
+        let uid = Uid { owner: self.me, kind, number };
+        self.own.get_mut(&uid)?.body = None;
+        self.write(now, uid)
+    }
+
     fn say(&mut self, now: Time, uid: Uid, lives: u16, body: Option<Body>) -> Option<Record> {
         let lives = lives.min(LIVES_MAX);
         let known = self.own.get_mut(&uid);
@@ -374,7 +382,8 @@ impl Records {
     /// Whether we lack one of these, or have it older.
     #[must_use]
     pub fn wants_any(&self, entries: &[SyncEntry]) -> bool {
-        entries.iter().any(|entry| {
+        // The lowest-id record has a machine of its own.
+        entries.iter().filter(|entry| entry.uid.kind != RecordKind::Lowest).any(|entry| {
             let theirs = (entry.snum, entry.age == Age::DELETED);
             let ours = self.kept.get(&entry.uid).map(|kept| (kept.record.snum, kept.is_deleted()));
             ours.map_or(entry.age != Age::DELETED, |ours| ours < theirs)

@@ -5,9 +5,10 @@ use std::process::Output;
 
 use serde_json::Value;
 use sim::boot_net::{
-    DYNAMIC_ITEM, PINNED_ITEM, boot_files, claim, references, start_binld, start_mtftpd, until_held,
+    DYNAMIC_ITEM, PINNED_ITEM, binld_config, boot_files, claim, references, start, start_binld, start_mtftpd,
+    until_held,
 };
-use sim::daemon::{Daemon, program};
+use sim::daemon::{Daemon, Kind, program};
 use sim::lab::{Lab, eventually};
 
 fn text(bytes: &[u8]) -> String {
@@ -106,4 +107,64 @@ fn an_order_without_a_daemon_fails_and_says_so() {
     let (code, printed, _) = mtftpd.check();
     assert_eq!(code, Some(0));
     assert!(printed.contains("references = \"lease\"\n"), "{printed}");
+}
+
+/// The servers that a daemon hears, by what they do, if it is done with joining.
+fn members(daemon: &Daemon, list: &str) -> Option<Vec<String>> {
+    let status = daemon.status();
+    let list = status[list].as_array().expect("a list");
+    let addresses = list.iter().filter_map(|one| one["address"].as_str().map(str::to_owned));
+    (status["domain"] == "joined").then(|| addresses.collect())
+}
+
+/// Also where both daemons share an address: the group's port is bound by the one, the host's by the other.
+#[test]
+fn a_file_server_is_a_member_of_the_domain_and_tells_who_relies_on_it() {
+    let mut lab = Lab::new();
+    boot_files(&lab);
+    let host = lab.host("both", 21);
+    let mut mtftpd = start(&lab, &host, Kind::Mtftpd, "mtftpd", "");
+    let own = binld_config(&[host.address()], DYNAMIC_ITEM);
+    let beside = start(&lab, &host, Kind::Binld, "beside", &own);
+    let other = start_binld(&mut lab, 1, DYNAMIC_ITEM);
+    until_held(&beside, "rom.img");
+    until_held(&other, "rom.img");
+    for binld in [&beside, &other] {
+        eventually("the file server is heard", || {
+            (members(binld, "file_servers")? == ["10.77.0.21"]).then_some(())
+        });
+        eventually("one other boot server is heard", || {
+            (members(binld, "boot_servers")?.len() == 1).then_some(())
+        });
+    }
+    eventually("the file server hears both", || {
+        let mut heard = members(&mtftpd, "members")?;
+        heard.sort();
+        (heard == ["10.77.0.11", "10.77.0.21"]).then_some(())
+    });
+    // Three members, two claims, and the references of their address.
+    for daemon in [&mtftpd, &beside, &other] {
+        eventually("all have the same records", || (daemon.status()["records"] == 6).then_some(()));
+    }
+    let (code, shown, _) = told(&mtftpd.ask(&["status"]));
+    assert!(code == Some(0) && shown.contains("domain joined, 6 records"), "{shown}");
+    assert!(shown.contains("members: 2"), "{shown}");
+    // One that is told to end says so.
+    mtftpd.stop();
+    eventually("it left", || other.log().contains("another server leaves").then_some(()));
+}
+
+#[test]
+fn a_file_server_of_another_domain_hears_and_tells_nothing() {
+    let mut lab = Lab::new();
+    boot_files(&lab);
+    let host = lab.host("mtftp1", 21);
+    let mtftpd = start(&lab, &host, Kind::Mtftpd, "mtftpd", "[domain]\nname = \"attic\"\n");
+    let binld = start_binld(&mut lab, 1, DYNAMIC_ITEM);
+    until_held(&binld, "rom.img");
+    eventually("it hears nobody of its own", || (mtftpd.status()["domain"] == "alone").then_some(()));
+    // Itself, and its references.
+    assert_eq!(mtftpd.status()["records"], 2);
+    let (code, printed, _) = mtftpd.check();
+    assert!(code == Some(0) && printed.contains("name = \"attic\""), "{printed}");
 }

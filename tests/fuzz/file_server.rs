@@ -17,11 +17,11 @@ use mtftp::engine::{
     ReferenceRecord, RestRecord, SerialRecord, Ticket,
 };
 use mtftp::limits::{BLOCK_SENDS_MAX, BLOCKS_BEFORE_ACK, OACK_SENDS_MAX};
-use wire::configure::{Configure, Delete, Ports, Target};
+use wire::configure::{Configure, Delete, DeleteForDead, Ports, Target};
 use wire::control::{Envelope, Message};
 use wire::query::{Opcode, Query};
 use wire::tftp::{ErrorCode, Mode, Options, Packet, Request};
-use wire::{BootEpoch, Content, FileName, GroupAddr, Layer, Serial, ServerId, ServerType, Stamp};
+use wire::{BootEpoch, Content, DomainId, FileName, GroupAddr, Layer, Serial, ServerId, ServerType, Stamp};
 
 use crate::script::{Heard, Script};
 use crate::{decoders, domain};
@@ -185,7 +185,7 @@ fn pick_client(script: &mut Script<'_>) -> SocketAddrV4 {
 
 impl Lab {
     fn new() -> Self {
-        let engine = Engine::new(EngineConfig::default(), Self::identity(1), Draw::from_seed(1));
+        let engine = Engine::new(Self::config(), Self::identity(1), Draw::from_seed(1), Time::ZERO);
         Self {
             engine,
             epoch: 1,
@@ -206,8 +206,12 @@ impl Lab {
         }
     }
 
+    fn config() -> EngineConfig {
+        EngineConfig { domain: DomainId::of("lab"), ..EngineConfig::default() }
+    }
+
     fn identity(epoch: u32) -> Identity {
-        Identity { server: ServerId([9; 16]), epoch: BootEpoch(epoch), address: OWN }
+        Identity { server: ServerId([9; 16]), epoch: BootEpoch(epoch), address: OWN, prefix_len: 24 }
     }
 
     fn input(&mut self, script: &mut Script<'_>) {
@@ -247,6 +251,7 @@ impl Lab {
                     let hello = domain::hello(script);
                     self.control(script, hello);
                 }
+                190..=199 => self.delete_for_dead(script),
                 200..=239 => {
                     let message = domain::message(script);
                     self.control(script, message);
@@ -298,7 +303,7 @@ impl Lab {
                     *self.owed.transfers.entry(from).or_default() += BLOCK_SENDS_MAX;
                 }
             }
-            Role::Discovery | Role::Broadcast => {}
+            Role::Domain | Role::Discovery | Role::Broadcast => {}
         }
     }
 
@@ -311,7 +316,8 @@ impl Lab {
             Role::Mtftp(PORTS[0]),
             Role::Mtftp(PORTS[1]),
             Role::Discovery,
-            Role::Broadcast,
+            // As long as the list that kept scripts were made with.
+            Role::Domain,
         ];
         let role = script.pick(&roles);
         let from = pick_client(script);
@@ -371,6 +377,13 @@ impl Lab {
     fn delete(&mut self, script: &mut Script<'_>) {
         let (serial, file, group) = (Self::serial(script), pick_file(script), pick_group(script));
         self.control(script, Message::Delete(Delete { serial, group, file }));
+    }
+
+    fn delete_for_dead(&mut self, script: &mut Script<'_>) {
+        let (serial, file, group) = (Self::serial(script), pick_file(script), pick_group(script));
+        let (dead, _) = pick_binld(script);
+        let boot_epoch = BootEpoch(u32::from(script.byte() / 64) + 1);
+        self.control(script, Message::DeleteForDead(DeleteForDead { group, file, dead, boot_epoch, serial }));
     }
 
     fn query(&mut self, script: &mut Script<'_>) {
@@ -531,7 +544,7 @@ impl Lab {
         self.count();
         self.epoch += 1;
         self.engine = Engine::recover(
-            EngineConfig::default(),
+            Self::config(),
             Self::identity(self.epoch),
             Draw::from_seed(u64::from(self.epoch)),
             self.rows.journal(),

@@ -107,7 +107,7 @@ fn kept_scripts_of_the_boot_server() {
 }
 
 /// Counters of the core: what the scripts of the MTFTP server must come to.
-const FILE_SERVER: [&str; 22] = [
+const FILE_SERVER: [&str; 24] = [
     "control.ack",
     "control.file_busy",
     "control.forbidden_address",
@@ -117,7 +117,9 @@ const FILE_SERVER: [&str; 22] = [
     "control.repeated",
     "control.superseded",
     "drop.source",
+    "drop_behalf.not_stale",
     "query.defended",
+    "references.deleted_on_behalf",
     "session.ack_beyond_end",
     "session.began",
     "session.ended",

@@ -2,13 +2,19 @@
 //!
 //! | file | rows |
 //! |---|---|
+//! | `behalf` | who cleans up behind a dead boot server: G12 |
 //! | `clearing` | who gets an address that several want: G1–G4, G6, G8, G9, G16, G18, G21–G23, G26, fairness |
+//! | `early` | all say that they have nothing against it: T11 |
 //! | `repair` | two that hold the same one: G4, Y4, Y5, Y7 |
 //! | `pinned` | the pool of one: P1–P4 |
+//! | `partition` | members cut off from each other: G5 |
 //! | `lives` | crashes, restarts, silence: G13, G17, G24, I5 |
 
+mod behalf;
 mod clearing;
+mod early;
 mod lives;
+mod partition;
 mod pinned;
 mod repair;
 

@@ -8,7 +8,7 @@ const REPAIR: u64 = 35_000;
 /// Two boot servers that cannot hear each other while they clear the same address; each has its MTFTP server.
 fn apart(seed: u64) -> (Scenario, [usize; 2]) {
     let mut world = quiet(seed);
-    let (binlds, mtftps) = furnish(&mut world, [NOW, at_ms(500)], dynamic);
+    let (binlds, mtftps) = furnish(&mut world, [NOW, at_ms(5000)], dynamic);
     cut(&mut world, binlds, mtftps);
     (world, binlds)
 }
@@ -63,7 +63,7 @@ fn y4_the_loser_moves_to_the_next_address() {
     world.pool = (last, last);
     let older = world.binld(host(1), &[dynamic(1, host(3))], TRUE_CLOCK, NOW);
     world.pool = (1, 2);
-    let binlds = [older, world.binld(host(2), &[dynamic(2, host(4))], TRUE_CLOCK, at_ms(500))];
+    let binlds = [older, world.binld(host(2), &[dynamic(2, host(4))], TRUE_CLOCK, at_ms(5000))];
     cut(&mut world, binlds, mtftps);
     world.run_ms(60_000);
     assert_eq!(binlds.map(|binld| world.claim(binld).group), [Some(first); 2]);
@@ -161,7 +161,7 @@ fn y7_a_commit_gap_is_defended() {
     let mut world = quiet(1);
     // Its disk answers late: cleared, committed, not yet stored or configured. A newcomer asks meanwhile.
     let (binlds, _) = furnish(&mut world, [at_ms(3700), NOW], dynamic);
-    world.run_ms(3000);
+    world.run_ms(100);
     world.world.nodes[binlds[1]].busy_until = at_ms(12_000);
     world.run_until_state(binlds[1], StateName::Recording, LONG);
     world.run_ms(4000);

@@ -314,6 +314,7 @@ fn says_more(message: &Message) -> bool {
         Message::Hold(_) | Message::Delete(_) => true,
         Message::Ack(_)
         | Message::Nak(_)
+        | Message::DeleteForDead(_)
         | Message::Superseded(_)
         | Message::Hello(_)
         | Message::Connect(_)
@@ -322,7 +323,9 @@ fn says_more(message: &Message) -> bool {
         | Message::Disconnect(_)
         | Message::SyncList(_)
         | Message::Flood(_)
-        | Message::FloodAck(_) => false,
+        | Message::FloodAck(_)
+        | Message::ClearAsk(_)
+        | Message::ClearAnswer(_) => false,
     }
 }
 

@@ -4,6 +4,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use binld::engine::Legacy as LegacyPeers;
 use driver::{Draw, Time};
 use wire::{Content, GroupAddr};
 
@@ -112,6 +113,10 @@ fn furnish(seed: u64, rules: Rules) -> Draft {
         faults = LinkFaults::NONE;
     }
     let mut scenario = Scenario::new(seed, faults, rules);
+    // Who has just begun cannot know of a legacy peer that is there.
+    if has_legacy(&mut stream(seed, "legacy")) {
+        scenario.legacy_peers = LegacyPeers::default();
+    }
     // Crowded, so that servers meet; or with room, so that nobody may ever run out of addresses.
     let crowded = mix.below(2) == 0;
     scenario.pool = (1, if crowded { 1 + mix.below(4) as u8 } else { 64 });
@@ -135,6 +140,11 @@ fn furnish(seed: u64, rules: Rules) -> Draft {
         placed.push((node, host(number), wants));
     }
     Draft { scenario, mix, binlds: placed, daemons, clients: 0, legacy: None, faultless }
+}
+
+/// The first draw of the legacy peer's stream: whether there is one.
+fn has_legacy(draw: &mut Draw) -> bool {
+    draw.below(2) != 0
 }
 
 fn wants(mix: &mut Draw, item: u64, servers: &[Ipv4Addr]) -> Wants {
@@ -266,7 +276,7 @@ impl Draft {
     /// addresses from the front of our pool or wants the pinned one, and may be restarted.
     fn plan_legacy(&mut self) {
         let mut draw = stream(self.scenario.world.seed, "legacy");
-        if draw.below(2) == 0 {
+        if !has_legacy(&mut draw) {
             return;
         }
         let pool: Vec<GroupAddr> = (1..=self.scenario.pool.1).map(group).collect();

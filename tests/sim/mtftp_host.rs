@@ -144,7 +144,8 @@ impl Program for MtftpHost {
     fn start(&mut self, now: Time, wall: Wall, draw: Draw) {
         self.wall = wall;
         let boot = self.store.boot(wall.0, self.server).expect("the store begins a boot epoch");
-        let identity = Identity { server: boot.server, epoch: boot.epoch, address: self.address };
+        let identity =
+            Identity { server: boot.server, epoch: boot.epoch, address: self.address, prefix_len: 16 };
         let journal = journal(self.store.load().expect("the store is read"));
         self.engine = Some(Engine::recover(self.config.clone(), identity, draw, journal, now, wall));
     }
@@ -165,6 +166,9 @@ impl Program for MtftpHost {
         let mut doors = vec![
             Door::unicast(Role::Control, 4017),
             Door::unicast(Role::Query, 4015).and_group(self.config.query_group.ip()).groups_only(),
+            Door::unicast(Role::Domain, self.config.domain_group.port())
+                .and_group(*self.config.domain_group.ip())
+                .groups_only(),
             Door::unicast(Role::Tftp, 69),
             Door::unicast(Role::Transfer, 6969),
         ];

@@ -10,6 +10,7 @@ use binld::engine::claims::{Placement, StateName};
 use binld::engine::status::{ClaimStatus, Status};
 use binld::engine::{EngineConfig, Legacy as LegacyPeers};
 use driver::Time;
+use mtftp::engine::ReferencePolicy;
 use wire::configure::Ports;
 use wire::pxe::BootItem;
 use wire::{Content, DomainId, FileName, GroupAddr, Layer, ServerId, ServerType};
@@ -132,9 +133,11 @@ pub struct Scenario {
     pub pool: (u8, u8),
     /// What boot servers know of peers that speak only the frozen packet.
     pub legacy_peers: LegacyPeers,
-    /// Whether boot servers are members of one domain. Else each is alone in its own: they know of each other's claims
+    /// Whether boot servers and MTFTP servers are members of one domain. Else each is alone in its own: they know of each other's claims
     /// by query and echo only.
     pub one_domain: bool,
+    /// How long the references of MTFTP servers last.
+    pub references: ReferencePolicy,
 }
 
 impl Scenario {
@@ -144,14 +147,20 @@ impl Scenario {
         Self {
             world: World::new(seed, faults, rules),
             pool: (1, 1),
-            legacy_peers: LegacyPeers::default(),
+            // As if all had been listening for a day.
+            legacy_peers: LegacyPeers { unheard: Duration::ZERO, ..LegacyPeers::default() },
             one_domain: true,
+            references: ReferencePolicy::default(),
         }
     }
 
     fn server_id(&self) -> ServerId {
         let number = self.world.nodes.len() as u8;
         ServerId([0xa0 + number; 16])
+    }
+
+    fn domain_of(&self, address: Ipv4Addr) -> DomainId {
+        if self.one_domain { DomainId::of("pxe") } else { DomainId::of(&address.to_string()) }
     }
 
     /// A boot server; gives its number.
@@ -167,8 +176,9 @@ impl Scenario {
             dynamic_ports: Ports { client: 3001, server: 1760 },
             pinned: Placement { group: pinned, ports: Ports { client: 3001, server: 1759 } },
             legacy: self.legacy_peers.clone(),
-            domain: if self.one_domain { DomainId::of("pxe") } else { DomainId::of(&address.to_string()) },
+            domain: self.domain_of(address),
             contacts: Vec::new(),
+            lowest: binld::engine::LowestConstants::LAN,
             catalog,
         };
         let host = BinldHost::new(config, self.server_id());
@@ -183,7 +193,11 @@ impl Scenario {
             .chain(&[LOADER])
             .map(|file| (name(file), file.bytes().cycle().take(5000).collect()))
             .collect();
-        let config = mtftp::engine::EngineConfig::default();
+        let config = mtftp::engine::EngineConfig {
+            domain: self.domain_of(address),
+            references: self.references,
+            ..mtftp::engine::EngineConfig::default()
+        };
         let host = MtftpHost::new(address, self.server_id(), config, files);
         let name = format!("mtftp{}", address.octets()[3]);
         self.world.add(&name, address, clock, Box::new(host), start_at)
@@ -224,6 +238,16 @@ impl Scenario {
     pub fn run_ms(&mut self, millis: u64) {
         let span = Duration::from_millis(millis);
         if let Err(violation) = self.world.run_for(span) {
+            self.blame(&violation);
+        }
+    }
+
+    /// The same, in microseconds.
+    ///
+    /// # Panics
+    /// If a check fails: with the seed and what did not hold.
+    pub fn run_us(&mut self, micros: u64) {
+        if let Err(violation) = self.world.run_for(Duration::from_micros(micros)) {
             self.blame(&violation);
         }
     }

@@ -36,6 +36,9 @@ fn message(message: &Message) -> String {
     match message {
         Message::Configure(it) => format!("Configure #{} {} {}", it.serial.0, place(it.group()), it.file),
         Message::Delete(it) => format!("Delete #{} {} {}", it.serial.0, it.group, it.file),
+        Message::DeleteForDead(it) => {
+            format!("Delete for the dead {} its #{} {} {}", it.dead, it.serial.0, it.group, it.file)
+        }
         Message::Ack(it) => {
             format!("ACK {} {} ports {} {}", answered(&it.request), it.file, it.ports.client, it.ports.server)
         }
@@ -61,6 +64,8 @@ fn message(message: &Message) -> String {
         Message::Disconnect(_) => "disconnect".to_owned(),
         Message::SyncList(it) => format!("sync list of {} records", it.entries.len()),
         Message::Flood(it) => format!("flood of {} records", it.records.len()),
+        Message::ClearAsk(it) => format!("clear ask {} {}", it.group, it.content),
+        Message::ClearAnswer(it) => format!("clear answer {} {:?}", it.group, it.verdict),
         Message::FloodAck(it) => format!("flood ack of {} records", it.acked.len()),
     }
 }

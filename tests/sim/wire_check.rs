@@ -7,13 +7,14 @@
 //!   server, in its present life, for that address, that file and that port, and the reference was not deleted since.
 //! - **Cleared**: before it, that boot server has asked its peers, in its present life.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use wire::configure::{Configure, Delete, RequestRef, Target};
+use wire::configure::{Configure, Delete, DeleteForDead, RequestRef, Target};
 use wire::control::{Envelope, Message};
 use wire::query::{Opcode, Query};
+use wire::record::{Age, Body, Record};
 use wire::{BootEpoch, Serial, ServerId};
 
 use crate::capture::Packet;
@@ -148,6 +149,8 @@ struct Judge {
     deletes: BTreeMap<Request, ServerId>,
     /// References by address and MTFTP server.
     references: BTreeMap<(Ipv4Addr, Ipv4Addr), Vec<ServerId>>,
+    /// References whose deletion somebody else asked for, by address, MTFTP server and BINLD.
+    for_dead: BTreeSet<(Ipv4Addr, Ipv4Addr, ServerId)>,
     /// What each address was last told for, and when.
     told: BTreeMap<Ipv4Addr, (Told, Duration)>,
 }
@@ -202,6 +205,9 @@ impl Judge {
                 Message::Delete(Delete { serial, group, .. }) => {
                     self.deletes.insert((from, boot_epoch, serial, group.ip()), sender);
                 }
+                Message::DeleteForDead(DeleteForDead { group, dead, .. }) => {
+                    self.for_dead.insert((group.ip(), to, dead));
+                }
                 Message::Configure(_)
                 | Message::Ack(_)
                 | Message::Nak(_)
@@ -214,10 +220,29 @@ impl Judge {
                 | Message::Disconnect(_)
                 | Message::SyncList(_)
                 | Message::Flood(_)
-                | Message::FloodAck(_) => {}
+                | Message::FloodAck(_)
+                | Message::ClearAsk(_)
+                | Message::ClearAnswer(_) => {}
             }
         } else if let Message::Ack(ack) = message {
             self.see_ack(packet.at, from, to, &ack);
+        } else if let Message::Flood(flood) = message {
+            flood.records.iter().for_each(|record| self.see_record(from, record));
+        }
+    }
+
+    /// A delete on behalf has no ACK but the record of the references, without that one.
+    fn see_record(&mut self, server: Ipv4Addr, record: &Record) {
+        let Body::Reference(reference) = &record.body else { return };
+        let group = reference.group.ip();
+        let is_there = |binld: ServerId| {
+            record.age != Age::DELETED && reference.holders.iter().any(|holder| holder.binld == binld)
+        };
+        let asked: Vec<_> =
+            self.for_dead.iter().filter(|it| (it.0, it.1) == (group, server)).copied().collect();
+        for key in asked.into_iter().filter(|(.., dead)| !is_there(*dead)) {
+            self.for_dead.remove(&key);
+            self.references.entry((group, server)).or_default().retain(|other| *other != key.2);
         }
     }
 

@@ -428,7 +428,7 @@ impl World {
                 if !copy.intact {
                     self.replies.on_altered(*from.ip(), *to.ip());
                 }
-                self.ledger.on_heard(node, from, copy);
+                self.ledger.on_heard(now, node, from, copy);
             }
             Kind::Binld | Kind::Mtftp | Kind::Other => {}
         }
@@ -523,7 +523,7 @@ impl World {
                 let host = &self.nodes[from];
                 self.replies.on_control_sent(now, from, host, &transmit.bytes, &mut self.checks);
             }
-            Kind::Mtftp if transmit.role == Role::Control => {
+            Kind::Mtftp if transmit.role == Role::Control && !is_hello(&transmit.bytes) => {
                 self.ledger.on_sent(now, from, transmit.to, &transmit.bytes, &mut self.checks);
             }
             Kind::Binld | Kind::Mtftp | Kind::Other => {}

@@ -11,6 +11,8 @@
 //!            and for *in use*, what is there: +0-1 client port | +2-3 server port | +4 m | +5.. file, m bytes
 //! delete     0-3 serial | 4-7 group address | 8 n | 9.. file
 //! superseded 0-3 boot epoch | 4-7 serial | 8-11 group address | 12-15 known boot epoch | 16-19 known serial
+//! delete for a dead BINLD
+//!            0-3 group address | 4-19 BINLD | 20-23 boot epoch | 24-27 serial | 28 n | 29.. file
 //! ```
 //! For plain TFTP, ports and stamp of a configure are sent as zero and not looked at; no NAK says *in use* of it.
 //! Answers repeat boot epoch, serial, group address and file of the request they answer.
@@ -117,6 +119,27 @@ pub struct Delete {
     pub group: GroupAddr,
     /// The file it carried for us.
     pub file: FileName,
+}
+
+/// A living BINLD has the reference of a dead one deleted (G12): the one that had this number when the MTFTP server told
+/// that it is stale, and no newer one.
+///
+/// There is no answer of its own. The server tells the whole domain of each change of its references, so that every
+/// survivor hears of it, also the next one if the sender dies; a lost datagram and a refusal look alike, and both are
+/// right when the sender looks at the record again before it repeats itself. And a stranger who sends this gets nothing
+/// back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeleteForDead {
+    /// The address.
+    pub group: GroupAddr,
+    /// The file it carries.
+    pub file: FileName,
+    /// Whose reference.
+    pub dead: ServerId,
+    /// The boot epoch and …
+    pub boot_epoch: BootEpoch,
+    /// … the serial of its last configure.
+    pub serial: Serial,
 }
 
 /// The request is older than one the MTFTP server has seen; the sender must go above the known one.
@@ -288,6 +311,26 @@ impl Delete {
         Ok(Self {
             serial: Serial(reader.u32("serial")?),
             group: read_multicast(reader)?,
+            file: reader.name("file")?,
+        })
+    }
+}
+
+impl DeleteForDead {
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        put_group(out, Some(self.group));
+        out.put_slice(&self.dead.0);
+        out.put_u32(self.boot_epoch.0);
+        out.put_u32(self.serial.0);
+        put_name(out, &self.file);
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            group: read_multicast(reader)?,
+            dead: ServerId(reader.array("dead BINLD")?),
+            boot_epoch: BootEpoch(reader.u32("boot epoch of a reference")?),
+            serial: Serial(reader.u32("serial of a reference")?),
             file: reader.name("file")?,
         })
     }

@@ -9,7 +9,8 @@
 
 use bytes::BufMut;
 
-use crate::configure::{Ack, Configure, Delete, Nak, Superseded};
+use crate::clear::{ClearAnswer, ClearAsk};
+use crate::configure::{Ack, Configure, Delete, DeleteForDead, Nak, Superseded};
 use crate::error::{DecodeError, DecodeErrorKind};
 use crate::flood::{Flood, FloodAck, SyncList};
 use crate::hello::Hello;
@@ -61,6 +62,8 @@ pub enum Message {
     Hold(Hold),
     /// 7: every server → the group, again and again.
     Hello(Hello),
+    /// 9: living BINLD → MTFTP server.
+    DeleteForDead(DeleteForDead),
     /// 10: any server → another.
     Connect(Connect),
     /// 11: its answer.
@@ -75,6 +78,10 @@ pub enum Message {
     Flood(Flood),
     /// 16: its answer.
     FloodAck(FloodAck),
+    /// 17: a BINLD that clears an address → every server, or one.
+    ClearAsk(ClearAsk),
+    /// 18: its answer.
+    ClearAnswer(ClearAnswer),
 }
 
 impl Message {
@@ -87,6 +94,7 @@ impl Message {
             Self::Superseded(_) => 5,
             Self::Hold(_) => 6,
             Self::Hello(_) => 7,
+            Self::DeleteForDead(_) => 9,
             Self::Connect(_) => 10,
             Self::Welcome(_) => 11,
             Self::Refuse(_) => 12,
@@ -94,6 +102,8 @@ impl Message {
             Self::SyncList(_) => 14,
             Self::Flood(_) => 15,
             Self::FloodAck(_) => 16,
+            Self::ClearAsk(_) => 17,
+            Self::ClearAnswer(_) => 18,
         }
     }
 }
@@ -112,6 +122,7 @@ impl Envelope {
             Message::Superseded(message) => message.put(&mut payload),
             Message::Hold(message) => message.put(&mut payload),
             Message::Hello(message) => message.put(&mut payload),
+            Message::DeleteForDead(message) => message.put(&mut payload),
             Message::Connect(message) => message.put(&mut payload),
             Message::Welcome(message) => message.put(&mut payload),
             Message::Refuse(message) => message.put(&mut payload),
@@ -119,6 +130,8 @@ impl Envelope {
             Message::SyncList(message) => message.put(&mut payload),
             Message::Flood(message) => message.put(&mut payload),
             Message::FloodAck(message) => message.put(&mut payload),
+            Message::ClearAsk(message) => message.put(&mut payload),
+            Message::ClearAnswer(message) => message.put(&mut payload),
         }
         let mut out = Vec::with_capacity(HEADER_LEN + payload.len());
         out.put_slice(&MAGIC);
@@ -172,6 +185,7 @@ impl Envelope {
             5 => Message::Superseded(Superseded::read(&mut reader)?),
             6 => Message::Hold(Hold::read(&mut reader)?),
             7 => Message::Hello(Hello::read(&mut reader)?),
+            9 => Message::DeleteForDead(DeleteForDead::read(&mut reader)?),
             10 => Message::Connect(Connect::read(&mut reader)?),
             11 => Message::Welcome(Welcome::read(&mut reader)?),
             12 => Message::Refuse(Refuse::read(&mut reader)?),
@@ -179,6 +193,8 @@ impl Envelope {
             14 => Message::SyncList(SyncList::read(&mut reader)?),
             15 => Message::Flood(Flood::read(&mut reader)?),
             16 => Message::FloodAck(FloodAck::read(&mut reader)?),
+            17 => Message::ClearAsk(ClearAsk::read(&mut reader)?),
+            18 => Message::ClearAnswer(ClearAnswer::read(&mut reader)?),
             _ => return Err(DecodeError { what: "message kind", offset: 5, kind: DecodeErrorKind::Code }),
         };
         reader.finish("payload")?;

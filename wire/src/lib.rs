@@ -21,6 +21,7 @@
 //! [`EncodeError`], cannot be built in the first place, or is left out of a list, as the list's documentation says.
 #![warn(clippy::indexing_slicing)]
 
+pub mod clear;
 pub mod configure;
 pub mod control;
 pub mod dhcp;

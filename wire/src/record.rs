@@ -205,7 +205,7 @@ pub struct Holder {
     pub binld: ServerId,
     /// The boot epoch and …
     pub boot_epoch: BootEpoch,
-    /// … the serial of its last configure.
+    /// … the serial of its last configure; of one that is not stale perhaps those of an earlier one.
     pub serial: Serial,
     /// Whether it has not been renewed for a lease.
     pub stale: bool,

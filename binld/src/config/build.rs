@@ -4,7 +4,7 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use driver::Role;
-use driver::config::Text;
+use driver::config::{Preset, Text};
 use driver::udp::{DoorSpec, Interface};
 use wire::configure::Ports;
 use wire::pxe::BootItem;
@@ -14,7 +14,7 @@ use super::{Boot, Config, Item};
 use crate::engine::catalog::{self, Catalog};
 use crate::engine::choose;
 use crate::engine::claims::Placement;
-use crate::engine::{EngineConfig, Legacy};
+use crate::engine::{EngineConfig, Legacy, LowestConstants};
 
 /// Where DHCP clients broadcast to.
 const BROADCAST_PORT: u16 = 67;
@@ -43,9 +43,14 @@ impl Config {
             legacy: Legacy {
                 peers: self.query.legacy_peers.iter().map(|Text(peer)| *peer).collect(),
                 wait: Duration::from_millis(u64::from(self.query.legacy_wait_ms)),
+                ..Legacy::default()
             },
             domain: DomainId::of(&self.domain.name),
             contacts: self.domain.contacts.iter().map(|Text(contact)| *contact).collect(),
+            lowest: match self.domain.preset {
+                Text(Preset::Lan) => LowestConstants::LAN,
+                Text(Preset::Wan) => LowestConstants::WAN,
+            },
             catalog: self.catalog(),
         }
     }

@@ -50,6 +50,7 @@ port = 4016
 [domain]
 name = \"pxe\"
 contacts = []
+preset = \"lan\"
 
 [pool]
 first = \"239.255.0.0\"
@@ -99,6 +100,7 @@ run_dir = "run"
 discovery = { port = 1, groups = [], broadcast = true }
 query = { group = "239.255.255.16", port = 2, legacy_peers = ["10.0.0.7"], legacy_wait_ms = 1500 }
 control = { port = 3 }
+domain = { name = "lab", contacts = ["10.9.0.1:4016"], preset = "wan" }
 pool = { first = "239.192.0.0", last = "239.192.0.9", exclude = ["239.192.0.3"], client_port = 4, server_port = 5, ttl = 9 }
 pinned = { group = "239.255.1.2", client_port = 6, server_port = 7 }
 log = { level = "warn,binld=trace", json = true }
@@ -446,6 +448,7 @@ fn boots_that_contradict_themselves_are_refused() {
             "x.toml:9: profile \"tftp\" loads nothing by multicast; write profile \"ipxe\" or \"pxe-rom\", or leave \
              `multicast` out",
         ),
+        (with("[domain]\npreset = \"wlan\""), "x.toml:3: unknown preset `wlan`; did you mean `lan`?"),
         (boot("profile = \"ipx\""), "x.toml:9: unknown profile `ipx`; did you mean `ipxe`?"),
         (
             boot("profile = \"pxe-rom\"\nmulticast = \"boot.ipxe\"\npinned = true"),
@@ -591,7 +594,7 @@ fn only_the_catalog_and_the_log_change_at_run_time() {
     let full = parsed(FULL).config;
     assert_eq!(
         old.restart_keys(&Config { interface: "eth0".to_owned(), ..full }),
-        ["address", "state_dir", "run_dir", "discovery", "query", "control", "pool", "pinned"]
+        ["address", "state_dir", "run_dir", "discovery", "query", "control", "domain", "pool", "pinned"]
     );
 }
 

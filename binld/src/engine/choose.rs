@@ -56,7 +56,14 @@ pub fn is_forbidden(group: GroupAddr) -> bool {
 /// How much a server is the one for that address: of several the one with the greatest number (rendezvous hashing).
 #[must_use]
 pub fn rendezvous(group: GroupAddr, server: &[u8; 16]) -> u64 {
-    mix(group.ip().octets().into_iter().chain(server.iter().copied()))
+    rendezvous_of(group, &[server])
+}
+
+/// The same of a server for another one.
+#[must_use]
+pub fn rendezvous_of(group: GroupAddr, servers: &[&[u8; 16]]) -> u64 {
+    let bytes = servers.iter().flat_map(|server| server.iter().copied());
+    mix(group.ip().octets().into_iter().chain(bytes))
 }
 
 fn hash(content: &Content, number: u32) -> u64 {

@@ -45,7 +45,7 @@ impl Engine {
     }
 
     /// A source has said too much.
-    fn over_rate(&mut self, place: &'static str, source: Ipv4Addr) {
+    pub(super) fn over_rate(&mut self, place: &'static str, source: Ipv4Addr) {
         if self.counters.add_and_tell(place, "rate") {
             self.tell(Event::OverRate { source, place });
         }
@@ -60,7 +60,7 @@ impl Engine {
         }
         self.share(now, query);
         if let Some(rest) = self.claims.rest(query.group)
-            && judge(Standing::Leaving, &rest.content, query) == Verdict::Defend
+            && judge(Standing::Leaving, &rest.content, &query.content) == Verdict::Defend
             && self.may_answer(now, arrival)
         {
             self.echo(arrival, query);
@@ -69,7 +69,7 @@ impl Engine {
             return self.defend_for_another(now, arrival, query);
         };
         let (key, Some(standing)) = (claim.key.clone(), claim.state.standing()) else { return };
-        match judge(standing, &key.content, query) {
+        match judge(standing, &key.content, &query.content) {
             Verdict::Silent => {}
             Verdict::Defend | Verdict::DefendLoudly if !self.may_answer(now, arrival) => {}
             Verdict::Defend => {
@@ -161,7 +161,11 @@ impl Engine {
                 self.over_rate("dropped.control", *arrival.from.ip());
             }
             Message::Hold(hold) => self.on_hold(now, arrival.from, hold),
-            Message::Configure(_) | Message::Delete(_) => {
+            Message::ClearAsk(ask) => self.on_clear_ask(now, arrival.from, ask),
+            Message::ClearAnswer(answer) => {
+                self.on_clear_answer(now, arrival.from, envelope.sender, answer);
+            }
+            Message::Configure(_) | Message::Delete(_) | Message::DeleteForDead(_) => {
                 self.counters.add("dropped.control", "not_an_mtftp_server", 1);
             }
             Message::Hello(_)

@@ -259,10 +259,7 @@ impl Engine {
 
     /// Relayed clients, and those with an address outside our prefix, hear no multicast of TTL 1.
     fn is_on_link(&self, waiting: &Waiting) -> bool {
-        let mask = u32::MAX.checked_shl(32 - u32::from(self.config.prefix_len.min(32))).unwrap_or(0);
-        let client = client_address(waiting);
-        let same = (client.to_bits() ^ self.config.address.to_bits()) & mask == 0;
-        same && waiting.request.giaddr.is_unspecified()
+        self.config.is_on_link(client_address(waiting)) && waiting.request.giaddr.is_unspecified()
     }
 
     /// Files nobody has acknowledged lately are asked for at once, not at their next turn.

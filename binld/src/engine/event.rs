@@ -188,12 +188,12 @@ pub enum Event {
         /// Whose; our own address for us.
         who: Ipv4Addr,
     },
-    /// Another boot server says hello, for the first time or again.
+    /// Another server says hello, for the first time or again.
     PeerAppeared {
         /// Where.
         address: Ipv4Addr,
     },
-    /// Another boot server says that it leaves.
+    /// Another server says that it leaves.
     PeerLeft {
         /// Where.
         address: Ipv4Addr,
@@ -213,6 +213,16 @@ pub enum Event {
         /// Where.
         address: Ipv4Addr,
     },
+    /// A member of the domain has vanished without leaving: it is cut off, or dead (G5).
+    Unreachable {
+        /// Where it was.
+        address: Ipv4Addr,
+    },
+    /// No member is unreachable any more.
+    Healed {
+        /// Who was the last one.
+        last: Ipv4Addr,
+    },
     /// A claim is made where another member has the same content (G9).
     Shared {
         /// The address.
@@ -221,6 +231,15 @@ pub enum Event {
         content: Content,
         /// Who made the other claim.
         owner: ServerId,
+    },
+    /// An MTFTP server is asked to delete the reference of a BINLD that is dead (G12).
+    ForDead {
+        /// The address.
+        group: GroupAddr,
+        /// What it carries.
+        content: Content,
+        /// Whose.
+        dead: ServerId,
     },
     /// A source says more than is taken from one.
     OverRate {

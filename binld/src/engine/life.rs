@@ -1,5 +1,7 @@
 //! How a claim moves through its life. The states and their picture are in [`claims`](super::claims).
 
+use std::time::Duration;
+
 use driver::{Role, Time, Wall};
 use wire::GroupAddr;
 use wire::Stamp;
@@ -85,7 +87,10 @@ impl Engine {
             Some(at) => {
                 self.counters.add("clearing", "started", 1);
                 self.tell(Event::Clearing { group: at.group, content: key.content.clone() });
-                let start_at = now + self.draw.jitter(START_JITTER);
+                // Who is told *clear* has no need to be out of step.
+                let early = self.may_clear_early(now);
+                let jitter = if early { Duration::ZERO } else { self.draw.jitter(START_JITTER) };
+                let start_at = now + jitter;
                 let clearing = Clearing::new(self.plan(now, schedule), start_at);
                 self.set_state(now, key, State::Clearing { at, clearing });
             }
@@ -158,29 +163,9 @@ impl Engine {
                     self.begin_clearing(now, key, Schedule::Background);
                 }
             }
-            State::Clearing { at, clearing } => {
-                let (at, due) = (*at, clearing.poll(now));
-                match due {
-                    // Nobody objected whom we hear; but the domain knows who has it, and may only be cut off from us (G5).
-                    Due::Clear => match self.knows_holder(now, at.group, &key.content) {
-                        Some(by) => self.on_refused(now, key, by, true),
-                        None => self.commit(now, key, at),
-                    },
-                    Due::Query => self.ask_peers(now, key),
-                    Due::Nothing => self.rearm(key),
-                }
-            }
-            State::Rechecking { commitment, clearing } => {
-                let (commitment, due) = (*commitment, clearing.poll(now));
-                match due {
-                    // Not a clean round: somebody has echoed, and it is open who keeps the address.
-                    Due::Clear if self.is_contested(key) => self.recheck(now, key, commitment),
-                    Due::Clear => {
-                        if let Some(claim) = self.claims.get_mut(key) {
-                            claim.cleared = true;
-                        }
-                        self.configure(now, key, commitment);
-                    }
+            State::Clearing { clearing, .. } | State::Rechecking { clearing, .. } => {
+                match clearing.poll(now) {
+                    Due::Clear => self.on_clear(now, key),
                     Due::Query => self.ask_peers(now, key),
                     Due::Nothing => self.rearm(key),
                 }
@@ -209,7 +194,38 @@ impl Engine {
         }
     }
 
-    fn recheck(&mut self, now: Time, key: &ClaimKey, commitment: Commitment) {
+    /// The window is over and nobody objected, or everybody has said that there is nothing to wait for.
+    pub(super) fn on_clear(&mut self, now: Time, key: &ClaimKey) {
+        let Some(claim) = self.claims.get_mut(key) else { return };
+        match &claim.state {
+            State::Clearing { at, .. } => {
+                let at = *at;
+                // Nobody objected whom we hear; but the domain knows who has it, and may only be cut off from us (G5).
+                match self.knows_holder(now, at.group, &key.content) {
+                    Some(by) => self.on_refused(now, key, by, true),
+                    None => self.commit(now, key, at),
+                }
+            }
+            State::Rechecking { commitment, .. } => {
+                let commitment = *commitment;
+                if self.is_contested(key) {
+                    // Not a clean round: somebody has echoed, and it is open who keeps the address.
+                    return self.recheck(now, key, commitment);
+                }
+                if let Some(claim) = self.claims.get_mut(key) {
+                    claim.cleared = true;
+                }
+                self.configure(now, key, commitment);
+            }
+            State::Waiting { .. }
+            | State::Recording { .. }
+            | State::Configuring { .. }
+            | State::Held { .. }
+            | State::Draining { .. } => {}
+        }
+    }
+
+    pub(super) fn recheck(&mut self, now: Time, key: &ClaimKey, commitment: Commitment) {
         let clearing = Clearing::new(self.plan(now, Schedule::Background), now + QUERY_INTERVAL);
         self.set_state(now, key, State::Rechecking { commitment, clearing });
     }
@@ -221,10 +237,11 @@ impl Engine {
         }
     }
 
-    fn ask_peers(&mut self, _now: Time, key: &ClaimKey) {
+    fn ask_peers(&mut self, now: Time, key: &ClaimKey) {
         self.counters.add("query", "sent", 1);
         self.send_query(key);
         self.rearm(key);
+        self.ask_early(now, key);
     }
 
     /// The query of a claim: asked while clearing, repeated as an announcement afterwards.
@@ -372,72 +389,6 @@ impl Engine {
         self.persist(vec![Change::PutMark(group, wall, why)]);
     }
 
-    /// No boot item wants the claim any more, or others do: the reference goes when the last client that was told the
-    /// address has had its time (P3).
-    pub(super) fn drain(&mut self, now: Time, key: &ClaimKey) {
-        let told_at = self.claims.get(key).and_then(|claim| claim.told_at);
-        self.drain_from(now, key, told_at.map_or(now, |told_at| (told_at + HANDOUT_LIFETIME).max(now)));
-    }
-
-    /// No client is told the address from now on, and the reference goes at `delete_at`.
-    pub(super) fn drain_from(&mut self, now: Time, key: &ClaimKey, delete_at: Time) {
-        let Some(claim) = self.claims.get(key) else { return };
-        let commitment = claim.state.commitment().copied();
-        let stored = !matches!(claim.state, State::Recording { .. });
-        let Some(commitment) = commitment.filter(|_| stored) else {
-            // Nobody was told of it; if the row is on its way to the disk, its removal follows.
-            if let Some(commitment) = commitment {
-                self.persist(vec![Change::DropClaim(commitment.at.group)]);
-            }
-            self.abandon_reference(now, key);
-            self.forget_contests(key);
-            self.claims.remove(key);
-            self.unpublished.insert(key.clone());
-            return self.timers.disarm(&Timer::Claim(key.clone()));
-        };
-        let Some(claim) = self.claims.get(key) else { return };
-        if matches!(claim.state, State::Draining { .. }) {
-            return;
-        }
-        self.forget_contests(key);
-        self.end_request(&Subject::Configure(key.clone()));
-        self.set_state(now, key, State::Draining { commitment, delete_at });
-        self.record(key);
-        self.tell(Event::Draining { group: commitment.at.group, content: key.content.clone() });
-    }
-
-    /// The claim leaves an address at which the MTFTP server may keep our reference. It stands in the store, as draining,
-    /// until the server has acknowledged the delete: a reference that we forget blocks the address for everybody.
-    fn abandon_reference(&mut self, now: Time, key: &ClaimKey) {
-        let since = self.wall_at(now);
-        let Some(claim) = self.claims.get_mut(key) else { return };
-        let Some(group) = claim.referenced.take() else { return };
-        let record = ClaimRecord {
-            key: key.clone(),
-            at: Placement {
-                group,
-                ports: claim.state.placement().map_or(self.config.dynamic_ports, |at| at.ports),
-            },
-            boot_item: claim.boot_item,
-            item: claim.item.clone(),
-            state: StateName::Draining,
-            // No commitment any more: nothing is defended.
-            stamp: Stamp { millis: 0, sender: self.identity.server },
-            since,
-        };
-        self.persist(vec![Change::PutClaim(record)]);
-        self.delete_reference(now, key, group);
-    }
-
-    /// The MTFTP server has deleted our reference.
-    pub(super) fn on_deleted(&mut self, now: Time, key: &ClaimKey, group: GroupAddr) {
-        self.release(now, key, group);
-        let there = self.claims.on(group).is_some_and(|claim| claim.state.commitment().is_some());
-        if !there {
-            self.persist(vec![Change::DropClaim(group)]);
-        }
-    }
-
     /// Another server has the content on another address: the one that comes first in the content's order stays, and
     /// the other drains into it (Y6). Two streams of one file would only cost twice.
     pub(super) fn share(&mut self, now: Time, query: &Query) {
@@ -471,43 +422,6 @@ impl Engine {
             }
             Some(_) | None => claim.elsewhere = Some((query.group, now)),
         }
-    }
-
-    /// Wanted again before it was deleted: the reference may still be there, so it is only renewed.
-    fn undrain(&mut self, now: Time, key: &ClaimKey) {
-        let Some(claim) = self.claims.get(key) else { return };
-        let (Some(commitment), cleared) = (claim.state.commitment().copied(), claim.cleared) else { return };
-        self.end_request(&Subject::Delete(key.clone(), commitment.at.group));
-        if cleared {
-            self.configure(now, key, commitment);
-        } else {
-            self.recheck(now, key, commitment);
-        }
-    }
-
-    /// The reference is gone, or nobody answers for it: the address rests.
-    pub(super) fn release(&mut self, now: Time, key: &ClaimKey, group: GroupAddr) {
-        let state = self.claims.get(key).map(|claim| &claim.state);
-        let Some(State::Draining { commitment, .. }) = state else { return };
-        let commitment = *commitment;
-        if commitment.at.group != group {
-            return;
-        }
-        self.claims.remove(key);
-        self.unpublished.insert(key.clone());
-        self.timers.disarm(&Timer::Claim(key.clone()));
-        let until = now + if key.pinned { REST_PINNED } else { REST };
-        let wall = self.wall_at(now);
-        self.persist(vec![Change::PutRest(group, key.content.clone(), commitment.stamp, wall)]);
-        self.claims.put_rest(group, Rest { content: key.content.clone(), stamp: commitment.stamp, until });
-        self.timers.arm(Timer::Rest(group), until, "rest is over");
-        self.tell(Event::Released { group, content: key.content.clone() });
-    }
-
-    pub(super) fn on_rest_over(&mut self, group: GroupAddr) {
-        self.claims.end_rest(group);
-        self.persist(vec![Change::DropRest(group)]);
-        self.unsettle();
     }
 
     /// Takes over what the store had (Y7, G24). Of an address that was left to somebody else only the reference is
@@ -553,7 +467,7 @@ impl Engine {
             self.set_state(now, &key, state);
         }
         for (group, until) in journal.marks {
-            let left = std::time::Duration::from_millis(until.0.saturating_sub(wall.0));
+            let left = Duration::from_millis(until.0.saturating_sub(wall.0));
             self.marks.restore(now, group, now + left);
         }
         for (group, content, stamp) in journal.rests {

@@ -69,6 +69,8 @@ impl Engine {
             }
             News::Changed(uid) => self.replicas.on_changed(uid, self.domain.records(), now),
             News::Linked(control) => self.tell(Event::Linked { address: *control.ip() }),
+            News::Unreachable(control) => self.tell(Event::Unreachable { address: *control.ip() }),
+            News::Healed(control) => self.tell(Event::Healed { last: *control.ip() }),
             News::Unlinked(control) => self.tell(Event::Unlinked { address: *control.ip() }),
         }
     }

@@ -1,7 +1,7 @@
 //! Does a query concern a claim, and what does the claim do about it? Pure and total (R003.8–R003.13, Y1–Y3).
 
 use wire::Content;
-use wire::query::{Query, content_key};
+use wire::query::content_key;
 
 /// How firmly an address is ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,21 +30,21 @@ pub enum Verdict {
 /// Same address, different (MTFTP server, file). Ports, type and layer do not count: network cards, IGMP and switches
 /// filter on the address only. Judged claim by claim, which is what silence rules 1–3 of the source come to.
 #[must_use]
-pub fn conflicts(content: &Content, query: &Query) -> bool {
-    *content != query.content
+pub fn conflicts(ours: &Content, theirs: &Content) -> bool {
+    ours != theirs
 }
 
-/// What a claim for `content` on the very address of `query` does about it.
+/// What a claim for `ours` does about somebody who asks for the very same address for `theirs`.
 #[must_use]
-pub fn judge(standing: Standing, content: &Content, query: &Query) -> Verdict {
-    if !conflicts(content, query) {
+pub fn judge(standing: Standing, ours: &Content, theirs: &Content) -> Verdict {
+    if !conflicts(ours, theirs) {
         return Verdict::Silent;
     }
     match standing {
         Standing::Committed => Verdict::DefendLoudly,
         Standing::Leaving => Verdict::Defend,
         // Equal keys mean equal content, which is no conflict: the order is strict.
-        Standing::Pending if query.key() < content_key(content) => Verdict::Defend,
+        Standing::Pending if content_key(theirs) < content_key(ours) => Verdict::Defend,
         Standing::Pending => Verdict::Yield,
     }
 }
@@ -54,20 +54,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::net::Ipv4Addr;
-    use wire::{FileName, GroupAddr, Layer, ServerType};
+    use wire::FileName;
 
     fn content(server: u8, file: &str) -> Content {
         Content { server: Ipv4Addr::new(10, 0, 0, server), file: FileName::new(file.as_bytes()).unwrap() }
-    }
-
-    fn query(content: Content) -> Query {
-        Query {
-            content,
-            server_type: ServerType(1),
-            layer: Layer(0),
-            group: GroupAddr::new(Ipv4Addr::new(239, 255, 0, 9)).unwrap(),
-            client_port: 3001,
-        }
     }
 
     #[test]
@@ -85,19 +75,15 @@ mod tests {
             (Standing::Leaving, &high, &low, Verdict::Defend),
         ];
         for (standing, ours, theirs, verdict) in table {
-            assert_eq!(
-                judge(standing, ours, &query(theirs.clone())),
-                verdict,
-                "{standing:?} {ours} {theirs}"
-            );
+            assert_eq!(judge(standing, ours, theirs), verdict, "{standing:?} {ours} {theirs}");
         }
     }
 
     #[test]
     fn the_same_server_with_another_file_conflicts() {
         // Silence rule 1 read literally would be silent here; per claim it is not.
-        assert!(conflicts(&content(1, "a"), &query(content(1, "b"))));
-        assert!(conflicts(&content(1, "a"), &query(content(2, "a"))));
+        assert!(conflicts(&content(1, "a"), &content(1, "b")));
+        assert!(conflicts(&content(1, "a"), &content(2, "a")));
     }
 
     proptest! {
@@ -107,8 +93,8 @@ mod tests {
             a in (1u8..4, "[ab]{1,3}"), b in (1u8..4, "[ab]{1,3}")
         ) {
             let (a, b) = (content(a.0, &a.1), content(b.0, &b.1));
-            let ours = judge(Standing::Pending, &a, &query(b.clone()));
-            let theirs = judge(Standing::Pending, &b, &query(a.clone()));
+            let ours = judge(Standing::Pending, &a, &b);
+            let theirs = judge(Standing::Pending, &b, &a);
             if a == b {
                 prop_assert_eq!((ours, theirs), (Verdict::Silent, Verdict::Silent));
             } else {

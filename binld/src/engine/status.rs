@@ -4,8 +4,9 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use driver::{Time, Wall};
-use peers::domain::Standing;
+pub use peers::domain::{Standing, Unreachable};
 use peers::hello::PeerStatus;
+use peers::lowest::Heard;
 use wire::configure::Ports;
 use wire::hold::HoldState;
 use wire::{Content, GroupAddr, ServerId, Stamp};
@@ -75,7 +76,7 @@ pub struct ReplicaStatus {
 }
 
 /// Everything, at one instant.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Status {
     /// Claims in order of content.
     pub claims: Vec<ClaimStatus>,
@@ -85,10 +86,16 @@ pub struct Status {
     pub marks: Vec<(GroupAddr, Duration)>,
     /// Addresses that rest, with what they carried and for how long.
     pub rests: Vec<(GroupAddr, Content, Duration)>,
-    /// Other boot servers that say hello, in order of name.
+    /// Other servers that say hello, MTFTP servers among them, in order of name.
     pub peers: Vec<PeerStatus>,
     /// How much of the domain we know.
     pub standing: Standing,
+    /// Members that have vanished without leaving, in order of name.
+    pub unreachable: Vec<Unreachable>,
+    /// The lowest id of all members that are connected with us.
+    pub lowest: Heard,
+    /// How many members there are, guessed from the lowest id.
+    pub size_estimate: f64,
     /// Records that the members tell each other, ours among them.
     pub records: usize,
     /// Claims of other members, in order of address.
@@ -137,6 +144,9 @@ impl Engine {
             rests: rests.map(|(group, rest)| (group, rest.content.clone(), rest.until.since(now))).collect(),
             peers: self.domain.hellos().status(now).collect(),
             standing: self.domain.standing(now),
+            unreachable: self.domain.unreachable().collect(),
+            lowest: self.domain.lowest(),
+            size_estimate: self.domain.size_estimate(),
             records: self.domain.records().len(),
             replicas: self.replicas_status(now),
             legacy_peers: legacy_peers.into_iter().collect(),

@@ -12,6 +12,7 @@ use wire::hold::{Hold, HoldState};
 use wire::query::{Opcode, Query};
 use wire::{FileName, Layer, Serial, ServerType};
 
+mod behalf;
 mod conflicts;
 mod yields;
 
@@ -76,6 +77,7 @@ fn config(items: Vec<Item>) -> EngineConfig {
         legacy: Legacy::default(),
         domain: DomainId([5; 16]),
         contacts: Vec::new(),
+        lowest: peers::lowest::Constants::LAN,
         catalog: Catalog {
             items,
             servers: [21, 22].map(|last| SocketAddrV4::new(server(last), 4017)).to_vec(),
@@ -200,8 +202,8 @@ impl Host {
                 let ports = Ports { client: 0, server: 0 };
                 Message::Ack(Ack { request, ports, file_size: 0, file: delete.file })
             }
-            // One that echoed is asked who it is.
-            Message::Hold(_) => return,
+            // One that echoed is asked who it is; the other has a record for an answer.
+            Message::Hold(_) | Message::DeleteForDead(_) => return,
             Message::Ack(_)
             | Message::Nak(_)
             | Message::Superseded(_)
@@ -212,7 +214,9 @@ impl Host {
             | Message::Disconnect(_)
             | Message::SyncList(_)
             | Message::Flood(_)
-            | Message::FloodAck(_) => {
+            | Message::FloodAck(_)
+            | Message::ClearAsk(_)
+            | Message::ClearAnswer(_) => {
                 panic!("a boot server does not say {:?} to an MTFTP server", envelope.message)
             }
         };

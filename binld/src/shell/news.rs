@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use driver::Time;
 use driver::quiet::Quiet;
-use wire::{GroupAddr, Mac};
+use wire::{Content, GroupAddr, Mac, ServerId};
 
 use crate::engine::event::{Event, Offer, WhyPlain, WhySilent};
 
@@ -50,7 +50,9 @@ fn source_of(event: &Event) -> Option<Source> {
         | Event::PeerLeft { address }
         | Event::Twin { address }
         | Event::Linked { address }
-        | Event::Unlinked { address } => Some(Source::Server(*address)),
+        | Event::Unlinked { address }
+        | Event::Unreachable { address }
+        | Event::Healed { last: address } => Some(Source::Server(*address)),
         Event::Defended { against, .. } => Some(Source::Server(*against)),
         Event::ServerSilent { server } | Event::ServerBack { server } => Some(Source::Server(*server)),
         Event::Clearing { .. }
@@ -63,6 +65,7 @@ fn source_of(event: &Event) -> Option<Source> {
         | Event::Draining { .. }
         | Event::Released { .. }
         | Event::Shared { .. }
+        | Event::ForDead { .. }
         | Event::StoreFailed => None,
     }
 }
@@ -114,18 +117,17 @@ fn write(event: &Event) {
         Event::OverRate { source, place } => {
             tracing::warn!(%source, place, "one source says more than is taken from one: the rest is dropped");
         }
-        Event::PeerAppeared { address } => {
-            tracing::info!(server = %address, "another boot server says hello");
-        }
-        Event::PeerLeft { address } => tracing::info!(server = %address, "another boot server leaves"),
+        Event::PeerAppeared { address } => tracing::info!(server = %address, "another server says hello"),
+        Event::PeerLeft { address } => tracing::info!(server = %address, "another server leaves"),
         Event::Twin { address } => write_twin(*address),
         Event::Linked { address } => tracing::info!(server = %address, "neighbour beyond the link"),
-        Event::Unlinked { address } => {
-            tracing::warn!(server = %address, "a neighbour beyond the link is silent");
-        }
+        Event::Unlinked { address } => write_unlinked(*address),
+        Event::Unreachable { address } => write_unreachable(*address),
+        Event::Healed { last } => tracing::info!(%last, "healed: no member is unreachable any more"),
         Event::Shared { group, content, owner } => {
             tracing::info!(%group, %content, %owner, "shared: another boot server has this content there");
         }
+        Event::ForDead { group, content, dead } => write_for_dead(*group, content, *dead),
         Event::ManyConflicts { content } => {
             tracing::warn!(%content, "conflict follows conflict: fewer attempts are made");
         }
@@ -137,6 +139,19 @@ fn write(event: &Event) {
         // The store's own line says why and what to do.
         Event::StoreFailed => tracing::debug!("a change was not stored"),
     }
+}
+
+fn write_for_dead(group: GroupAddr, content: &Content, dead: ServerId) {
+    tracing::warn!(%group, %content, %dead, "a boot server is dead: the MTFTP server is asked to delete its reference");
+}
+
+fn write_unlinked(address: Ipv4Addr) {
+    tracing::warn!(server = %address, "a neighbour beyond the link is silent");
+}
+
+fn write_unreachable(address: Ipv4Addr) {
+    let todo = "look whether it runs, and at what lies between; binld status names all that are unreachable";
+    tracing::warn!(server = %address, todo, "unreachable: a member of the domain is cut off, or dead");
 }
 
 fn write_twin(address: Ipv4Addr) {

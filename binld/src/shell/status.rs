@@ -7,11 +7,12 @@ use std::time::Duration;
 use driver::table::{ago, section};
 use driver::udp::Interface;
 use driver::{Time, Wall};
-use peers::domain::Standing;
+use peers::domain::{Standing, Unreachable};
 use peers::hello::PeerStatus;
 use serde_json::{Value, json};
 use wire::hello::Loss;
 use wire::hold::HoldState;
+use wire::record::ServerRole;
 
 use crate::engine::Identity;
 use crate::engine::claims::StateName;
@@ -36,7 +37,7 @@ impl Report<'_> {
         // Writing to a string cannot fail.
         let _ = writeln!(
             out,
-            "binld {}  server {}  boot epoch {}\ninterface {}  address {}/{}  up {}  clients waiting {}  queries {}\ndomain {}, {} records",
+            "binld {}  server {}  boot epoch {}\ninterface {}  address {}/{}  up {}  clients waiting {}  queries {}\ndomain {}, {} records, lowest id {}, about {:.0} members",
             env!("CARGO_PKG_VERSION"),
             self.identity.server,
             self.identity.boot_epoch.0,
@@ -46,8 +47,10 @@ impl Report<'_> {
             ago(self.uptime),
             self.status.clients_waiting,
             self.status.queries,
-            standing_name(self.status.standing),
+            self.standing(),
             self.status.records,
+            self.status.lowest.lowest,
+            self.size(),
         );
         let claims = self.status.claims.iter().map(|claim| self.claim_row(claim)).collect();
         let head = [
@@ -73,9 +76,13 @@ impl Report<'_> {
         let rests =
             rests.map(|(group, content, left)| vec![group.to_string(), content.to_string(), ago(*left)]);
         section(&mut out, "rests", &["address", "content", "ends in"], rests.collect());
-        let peers = self.status.peers.iter().map(|peer| self.peer_row(peer)).collect();
         let head = ["address", "server", "heard", "loss heard", "loss told", "deaf"];
-        section(&mut out, "boot servers", &head, peers);
+        for (title, role) in [("boot servers", ServerRole::Binld), ("file servers", ServerRole::Mtftpd)] {
+            let peers = self.peers_that_are(role).map(|peer| self.peer_row(peer)).collect();
+            section(&mut out, title, &head, peers);
+        }
+        let gone = self.status.unreachable.iter().map(|it| self.unreachable_row(it)).collect();
+        section(&mut out, "unreachable members", &["address", "server", "silent for"], gone);
         let legacy = self.status.legacy_peers.iter().map(|peer| vec![peer.to_string()]).collect();
         let replicas = self.status.replicas.iter().map(replica_row).collect();
         let head = ["address", "owner", "content", "state", "handed out", "refreshed"];
@@ -103,6 +110,15 @@ impl Report<'_> {
         ]
     }
 
+    /// The servers that say hello and do that.
+    fn peers_that_are(&self, role: ServerRole) -> impl Iterator<Item = &PeerStatus> {
+        self.status.peers.iter().filter(move |peer| peer.about.role == role)
+    }
+
+    fn peers_json(&self, role: ServerRole) -> Vec<Value> {
+        self.peers_that_are(role).map(|peer| self.peer_json(peer)).collect()
+    }
+
     fn peer_row(&self, peer: &PeerStatus) -> Vec<String> {
         let heard = self.heard_ago(peer);
         let percent = |loss: Loss| format!("{}.{} %", loss.per_mille() / 10, loss.per_mille() % 10);
@@ -117,7 +133,7 @@ impl Report<'_> {
     }
 
     fn heard_ago(&self, peer: &PeerStatus) -> Duration {
-        self.uptime.saturating_sub(peer.heard_at.since(Time::ZERO))
+        self.ago(peer.heard_at)
     }
 
     fn peer_json(&self, peer: &PeerStatus) -> Value {
@@ -130,6 +146,43 @@ impl Report<'_> {
             "loss_told_per_mille": peer.tells.per_mille(),
             "deaf": peer.deaf,
         })
+    }
+
+    /// The state, and of a partition since when.
+    fn standing(&self) -> String {
+        let name = self.status.standing.name();
+        match self.status.standing {
+            Standing::Partitioned { members, since } => {
+                format!("{name} ({members} unreachable, since {} ago)", ago(self.ago(since)))
+            }
+            Standing::Joining | Standing::Joined | Standing::Comparing | Standing::Alone => name.to_owned(),
+        }
+    }
+
+    /// What was guessed, unless somebody lies about the lowest id: no domain has more members.
+    fn size(&self) -> f64 {
+        self.status.size_estimate.min(1e6).round()
+    }
+
+    fn ago(&self, at: Time) -> Duration {
+        self.uptime.saturating_sub(at.since(Time::ZERO))
+    }
+
+    fn unreachable_row(&self, gone: &Unreachable) -> Vec<String> {
+        vec![gone.control.ip().to_string(), gone.server.to_string(), ago(self.ago(gone.since))]
+    }
+
+    fn unreachable_json(&self, gone: &Unreachable) -> Value {
+        json!({
+            "address": gone.control.ip(),
+            "server": gone.server.to_string(),
+            "since_ms": self.instant(gone.since),
+        })
+    }
+
+    /// As the wall clock would have shown it.
+    fn instant(&self, at: Time) -> u64 {
+        self.wall.0.saturating_sub(millis(self.ago(at)))
     }
 
     fn replica_json(replica: &ReplicaStatus) -> Value {
@@ -171,8 +224,14 @@ impl Report<'_> {
             "uptime_ms": millis(self.uptime),
             "clients_waiting": self.status.clients_waiting,
             "queries": self.status.queries,
-            "boot_servers": self.status.peers.iter().map(|peer| self.peer_json(peer)).collect::<Vec<_>>(),
-            "domain": standing_name(self.status.standing),
+            "boot_servers": self.peers_json(ServerRole::Binld),
+            "file_servers": self.peers_json(ServerRole::Mtftpd),
+            "domain": self.status.standing.name(),
+            "unreachable": self.status.unreachable.iter().map(|it| self.unreachable_json(it)).collect::<Vec<_>>(),
+            "unreachable_since_ms": self.status.unreachable.iter().map(|it| self.instant(it.since)).min(),
+            "lowest": self.status.lowest.lowest.to_string(),
+            "lowest_since_ms": self.instant(self.status.lowest.since),
+            "size_estimate": self.size(),
             "records": self.status.records,
             "claims_of_others": self.status.replicas.iter().map(Self::replica_json).collect::<Vec<_>>(),
             "legacy_peers": self.status.legacy_peers,
@@ -262,15 +321,6 @@ fn hold_name(state: HoldState) -> &'static str {
     }
 }
 
-fn standing_name(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Joining => "joining",
-        Standing::Joined => "joined",
-        Standing::Comparing => "comparing",
-        Standing::Alone => "alone",
-    }
-}
-
 fn state_name(state: StateName) -> &'static str {
     match state {
         StateName::Waiting => "waiting",
@@ -290,10 +340,39 @@ fn millis(span: Duration) -> u64 {
 mod tests {
     use super::*;
     use peers::hello::About;
+    use peers::lowest::Heard;
     use std::net::SocketAddrV4;
     use wire::configure::Ports;
-    use wire::record::ServerRole;
     use wire::{BootEpoch, Content, DomainId, FileName, GroupAddr, ServerId, Stamp};
+
+    fn gone(since: Time) -> Unreachable {
+        let control = SocketAddrV4::new([10, 0, 0, 6].into(), 4016);
+        Unreachable { server: ServerId([6; 16]), control, since }
+    }
+
+    fn peers() -> Vec<PeerStatus> {
+        let peer = PeerStatus {
+            server: ServerId([7; 16]),
+            control: SocketAddrV4::new([10, 0, 0, 7].into(), 4016),
+            heard_at: Time::ZERO + Duration::from_secs(3695),
+            living: false,
+            loss: Loss::new(123).unwrap(),
+            tells: Loss::NONE,
+            deaf: true,
+            about: About {
+                role: ServerRole::Binld,
+                domain: DomainId([5; 16]),
+                lowest: ServerId([1; 16]),
+                digest: 1,
+            },
+        };
+        let file_server = PeerStatus {
+            server: ServerId([9; 16]),
+            about: About { role: ServerRole::Mtftpd, ..peer.about },
+            ..peer
+        };
+        vec![peer, file_server]
+    }
 
     fn report(interface: &Interface) -> Report<'_> {
         let content = Content { server: [10, 0, 0, 9].into(), file: FileName::new(b"big \x1b[2J").unwrap() };
@@ -314,21 +393,6 @@ mod tests {
         };
         let waiting = ClaimStatus { group: None, ports: None, state: StateName::Waiting, ..claim.clone() };
         let known = Knowledge::Acknowledged { at: Time::ZERO, size: 5 };
-        let peer = PeerStatus {
-            server: ServerId([7; 16]),
-            control: SocketAddrV4::new([10, 0, 0, 7].into(), 4016),
-            heard_at: Time::ZERO + Duration::from_secs(3695),
-            living: false,
-            loss: Loss::new(123).unwrap(),
-            tells: Loss::NONE,
-            deaf: true,
-            about: About {
-                role: ServerRole::Binld,
-                domain: DomainId([5; 16]),
-                lowest: ServerId([1; 16]),
-                digest: 1,
-            },
-        };
         let replica = ReplicaStatus {
             owner: ServerId([7; 16]),
             group,
@@ -337,9 +401,13 @@ mod tests {
             configured: true,
             refreshed_ago: Duration::from_secs(20),
         };
+        let silent_since = Time::ZERO + Duration::from_secs(3640);
         let status = Status {
-            peers: vec![peer],
-            standing: Standing::Joined,
+            peers: peers(),
+            standing: Standing::Partitioned { members: 1, since: silent_since },
+            unreachable: vec![gone(silent_since)],
+            lowest: Heard { lowest: ServerId([1; 16]), version: 7, since: Time::ZERO },
+            size_estimate: 3.4,
             records: 3,
             replicas: vec![replica],
             legacy_peers: vec![[10, 0, 0, 8].into()],
@@ -378,8 +446,12 @@ mod tests {
             "queries 6",
             "10.0.0.7 (not handed out)",
             "boot servers: 1",
+            "file servers: 1",
             "claims of others: 1",
-            "domain joined, 3 records",
+            "domain partitioned (1 unreachable, since 1m 00s ago), 3 records",
+            "lowest id 01010101010101010101010101010101, about 3 members",
+            "unreachable members: 1",
+            "10.0.0.6",
             "5s, silent",
             "12.3 %",
             "legacy peers: 1",
@@ -414,8 +486,17 @@ mod tests {
         assert_eq!(value["claims"][0]["state"], "held");
         assert_eq!(value["claims"][0]["acked_ago_ms"], 3000);
         assert_eq!(value["claims"][0]["disputed"], true);
+        assert_eq!(value["boot_servers"].as_array().map(Vec::len), Some(1));
+        assert_eq!(value["file_servers"][0]["server"], "09".repeat(16));
         assert_eq!(value["boot_servers"][0]["loss_heard_per_mille"], 123);
         assert_eq!(value["legacy_peers"][0], "10.0.0.8");
+        assert_eq!(value["domain"], "partitioned");
+        assert_eq!(value["unreachable"][0]["address"], "10.0.0.6");
+        assert_eq!(value["unreachable"][0]["server"], "06".repeat(16));
+        assert_eq!(value["unreachable"][0]["since_ms"], 940_000);
+        assert_eq!(value["unreachable_since_ms"], 940_000);
+        assert_eq!(value["lowest"], "01".repeat(16));
+        assert_eq!(value["size_estimate"], 3.0);
         assert_eq!(value["claims"][1]["group"], Value::Null);
         assert_eq!(value["files"][0]["size"], 5);
         assert_eq!(value["marks"][0]["ends_in_ms"], 5000);

@@ -59,6 +59,7 @@ pub(super) fn role_name(role: Role) -> String {
     match role {
         Role::Query => "query".to_owned(),
         Role::Control => "control".to_owned(),
+        Role::Domain => "domain".to_owned(),
         Role::Discovery => "discovery".to_owned(),
         Role::Broadcast => "broadcast".to_owned(),
         Role::Tftp => "tftp".to_owned(),

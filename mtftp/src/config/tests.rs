@@ -11,6 +11,7 @@ fn what_is_printed_parses_back() {
         [tftp]\nport = 1069\ntransfer_port = 1070\nblock_size_max = 512\n\
         [mtftp]\npinned_group = \"239.255.1.2\"\npinned_client_port = 3002\npinned_port = 9\nports = [10, 11]\nttl = 4\n\
         [query]\ngroup = \"239.255.255.16\"\nport = 12\n[control]\nport = 13\n\
+        [domain]\nname = \"attic\"\nport = 14\ncontacts = [\"10.1.0.1:4016\"]\npreset = \"wan\"\n\
         [log]\nlevel = \"info,mtftp=debug\"\njson = true\n";
     for text in ["interface = \"eth0\"\n", full] {
         let (config, _) = parse(Path::new("x.toml"), text).unwrap();
@@ -31,6 +32,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.engine(), EngineConfig::default());
     assert!(config.to_string().contains("references = \"lease\"\n"), "{config}");
     assert_eq!((config.tftp.port, config.query.port, config.control.port), (69, 4015, 4017));
+    assert_eq!((config.domain.name.as_str(), config.domain.port), ("pxe", 4016));
     assert_eq!((config.mtftp.pinned_port, config.mtftp.ports), (1759, vec![1760]));
 }
 
@@ -43,6 +45,14 @@ fn wrong_configurations_say_where_and_what_to_do() {
         (
             "interface = \"e\"\n[control]\nport = 4015\n",
             "x.toml:3: `query.port` and `control.port` are both 4015; give each a port of its own",
+        ),
+        (
+            "interface = \"e\"\n[control]\nport = 4016\n",
+            "x.toml:3: `domain.port` and `control.port` are both 4016; give each a port of its own",
+        ),
+        (
+            "interface = \"e\"\n[domain]\ncontact = []\n",
+            "x.toml:3: unknown key `contact`; did you mean `contacts`?",
         ),
         (
             "interface = \"e\"\n[mtftp]\nports = [1760, 1759]\n",
@@ -117,4 +127,26 @@ fn how_long_references_last_reaches_the_core_and_changes_only_at_a_start() {
     assert_eq!(lease.engine().references, ReferencePolicy::Lease);
     assert_eq!(forever.engine().references, ReferencePolicy::Forever);
     assert_eq!(lease.fixed_changes(&forever), ["references"]);
+}
+
+/// The port of the group belongs to the BINLD that may share our address: only the group is bound.
+#[test]
+fn the_domain_reaches_the_core_and_its_group_has_a_door() {
+    let read = |text: &str| parse(Path::new("x.toml"), text).unwrap().0;
+    let plain = read("interface = \"eth0\"\n");
+    let text = "interface = \"eth0\"\n[query]\ngroup = \"239.255.255.16\"\n\
+        [domain]\nname = \"attic\"\nport = 14\ncontacts = [\"10.1.0.1:4016\"]\n";
+    let attic = read(text);
+    assert_eq!(plain.fixed_changes(&attic), ["query", "domain"]);
+    let engine = attic.engine();
+    assert_eq!((engine.domain, engine.control_port), (DomainId::of("attic"), 4017));
+    assert_eq!(engine.domain_group.to_string(), "239.255.255.16:14");
+    assert_eq!(engine.contacts, ["10.1.0.1:4016".parse().unwrap()]);
+    let lo = Interface::find("lo", None).unwrap();
+    let of_group = |config: &Config| -> Vec<(Role, u16, Vec<Ipv4Addr>)> {
+        let doors = config.doors(&lo).into_iter().filter(|door| !door.own);
+        doors.map(|door| (door.role, door.port, door.groups)).collect()
+    };
+    let group = vec![Ipv4Addr::new(239, 255, 255, 16)];
+    assert_eq!(of_group(&attic), [(Role::Query, 4015, group.clone()), (Role::Domain, 14, group)]);
 }

@@ -215,8 +215,8 @@ pub enum Event {
         binld: ServerId,
         /// Whether it was the last one: the address rests now.
         released: bool,
-        /// Whether an operator said so, and not the BINLD.
-        on_behalf: bool,
+        /// At whose word.
+        by: DeletedBy,
     },
     /// A BINLD has not renewed its reference in time (G12). Nothing was taken from it.
     Stale {
@@ -285,8 +285,54 @@ pub enum Event {
         /// For what.
         file: FileName,
     },
+    /// A server says hello, for the first time or again.
+    MemberAppeared {
+        /// Where.
+        address: Ipv4Addr,
+    },
+    /// A server says that it leaves the domain.
+    MemberLeft {
+        /// Where.
+        address: Ipv4Addr,
+    },
+    /// Another server says that it is us: one of the two runs with a copy of the other's store.
+    Twin {
+        /// Where.
+        address: Ipv4Addr,
+    },
+    /// A server beyond our link is a neighbour now.
+    Linked {
+        /// Where.
+        address: Ipv4Addr,
+    },
+    /// A neighbour beyond our link is silent.
+    Unlinked {
+        /// Where.
+        address: Ipv4Addr,
+    },
+    /// A member of the domain has vanished without leaving: cut off, or dead.
+    Unreachable {
+        /// Where it was.
+        address: Ipv4Addr,
+    },
+    /// No member is unreachable any more.
+    Healed {
+        /// The last that was.
+        last: Ipv4Addr,
+    },
     /// The store could not keep something; whoever asked hears nothing and will ask again.
     StoreFailed,
+}
+
+/// Who said that a reference shall go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeletedBy {
+    /// Its BINLD.
+    Itself,
+    /// An operator, on behalf of a BINLD that is dead.
+    Operator,
+    /// A living BINLD, likewise.
+    Member(ServerId),
 }
 
 /// Number of an operator's order; its [`Action::Answer`] repeats it.

@@ -5,10 +5,12 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use driver::{Arrival, Draw, Role, Time, Transmit, Wall};
-use wire::configure::{Configure, Delete, Ports, Target};
+use wire::configure::{Configure, Delete, DeleteForDead, Ports, Target};
 use wire::control::{Envelope, Message};
+use wire::hello::{Hello, Loss};
+use wire::record::{Age, Body, Holder, ServerRole};
 use wire::tftp::{Mode, Options, Packet, Request};
-use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
+use wire::{BootEpoch, DomainId, FileName, GroupAddr, Serial, ServerId, Stamp};
 
 use super::*;
 
@@ -36,12 +38,17 @@ pub(crate) fn binld(n: u8) -> (ServerId, SocketAddrV4) {
     (ServerId([n; 16]), SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, n), 4016))
 }
 
+/// See [`Bench::told_of_references`].
+pub(crate) type ToldReference = (GroupAddr, Option<Vec<(u8, u32, bool)>>);
+
 pub(crate) struct Bench {
     pub(crate) engine: Engine,
     pub(crate) now: Time,
     pub(crate) files: BTreeMap<String, u64>,
     /// What went out since last asked.
     pub(crate) sent: Vec<Transmit>,
+    /// What the domain was told by multicast.
+    pub(crate) told: Vec<Message>,
     pub(crate) blocks: Vec<Blocks>,
     pub(crate) events: Vec<Event>,
     pub(crate) changes: Vec<Change>,
@@ -55,12 +62,12 @@ pub(crate) struct Bench {
 }
 
 pub(crate) fn identity() -> Identity {
-    Identity { server: ServerId([9; 16]), epoch: BootEpoch(77), address: OWN }
+    Identity { server: ServerId([9; 16]), epoch: BootEpoch(77), address: OWN, prefix_len: 24 }
 }
 
 impl Bench {
     pub(crate) fn new() -> Self {
-        Self::with(Engine::new(EngineConfig::default(), identity(), Draw::from_seed(1)))
+        Self::with(Engine::new(EngineConfig::default(), identity(), Draw::from_seed(1), Time::ZERO))
     }
 
     pub(crate) fn with(engine: Engine) -> Self {
@@ -70,6 +77,7 @@ impl Bench {
             now: Time::ZERO + Duration::from_secs(1),
             files: files.iter().map(|(name, size)| ((*name).to_owned(), *size)).collect(),
             sent: Vec::new(),
+            told: Vec::new(),
             blocks: Vec::new(),
             events: Vec::new(),
             changes: Vec::new(),
@@ -86,6 +94,10 @@ impl Bench {
     pub(crate) fn drain(&mut self) {
         while let Some(action) = self.engine.poll_action() {
             match action {
+                Action::Send(transmit) if transmit.to == self.engine.config().domain_group => {
+                    assert_eq!(transmit.role, Role::Control);
+                    self.told.push(Envelope::decode(&transmit.bytes).unwrap().message);
+                }
                 Action::Send(transmit) => self.sent.push(transmit),
                 Action::Blocks(blocks) => self.blocks.push(blocks),
                 Action::Tell(event) => self.events.push(event),
@@ -204,6 +216,38 @@ impl Bench {
     pub(crate) fn delete(&mut self, n: u8, serial: u32, group: GroupAddr, file: &str) -> Option<Message> {
         let message = Message::Delete(Delete { serial: Serial(serial), group, file: name(file) });
         self.control(n, 1, message)
+    }
+
+    /// Server `n` says hello.
+    pub(crate) fn hello(&mut self, n: u8, role: ServerRole) {
+        let (sender, from) = binld(n);
+        let (loss, domain) = (Loss::NONE, DomainId::of("pxe"));
+        let hello = Hello { count: 1, loss, deaf: false, role, domain, lowest: sender, digest: 0 };
+        let message = Message::Hello(hello);
+        let envelope = Envelope { sender, boot_epoch: BootEpoch(1), sequence: 0, message };
+        self.datagram(Role::Domain, from, &envelope.encode());
+        self.sent.clear();
+    }
+
+    pub(crate) fn delete_for_dead(&mut self, n: u8, what: DeleteForDead) -> Option<Message> {
+        self.control(n, 1, Message::DeleteForDead(what))
+    }
+
+    /// What the domain was told of references since last asked, in order: of each record the address and its holders
+    /// with serial and whether stale; `None` if it was deleted.
+    pub(crate) fn told_of_references(&mut self) -> Vec<ToldReference> {
+        let floods = std::mem::take(&mut self.told).into_iter().filter_map(|message| {
+            let Message::Flood(flood) = message else { return None };
+            Some(flood.records)
+        });
+        let told = floods.flatten().filter_map(|record| {
+            let Body::Reference(reference) = record.body else { return None };
+            assert_eq!(reference.content.server, OWN);
+            let holder = |it: &Holder| (it.binld.0[0], it.serial.0, it.stale);
+            let holders = reference.holders.iter().map(holder).collect();
+            Some((reference.group, (record.age != Age::DELETED).then_some(holders)))
+        });
+        told.collect()
     }
 
     pub(crate) fn forget(&mut self, n: u8, group: GroupAddr, force: bool) -> Option<Forgotten> {

@@ -5,14 +5,13 @@ use std::net::Ipv4Addr;
 use driver::Time;
 use wire::Content;
 use wire::hold::{Hold, HoldState};
-use wire::query::Query;
 
 use super::references::Place;
 
-/// Whether a query asks for an address that carries something else here: same address, and not the same content.
+/// Whether somebody asks for an address that carries something else here: same address, and not the same content.
 /// Ports, boot server type and layer do not count (`requirements.md` § 4, R003.8–R003.13).
-pub(crate) fn conflicts(place: &Place, own: Ipv4Addr, query: &Query) -> bool {
-    !(query.content.server == own && query.content.file == *place.file())
+pub(crate) fn conflicts(place: &Place, own: Ipv4Addr, asked: &Content) -> bool {
+    !(asked.server == own && asked.file == *place.file())
 }
 
 /// What we say to a holder's statement: nothing if it is about another address or about the same content. We hand

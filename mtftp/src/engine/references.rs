@@ -6,7 +6,7 @@
 //! configure ─► Looking (file?) ─► Storing (reference) ─► ACK          no file, in use ─► NAK, nothing changed
 //! delete    ─► last reference and a session runs: Closing (no new opens; 120 s at most) ─► Storing (removal) ─► ACK
 //!           └► otherwise: Storing (removal) ─► ACK
-//! forget    ─► as delete, by an operator's word and on behalf of a BINLD that does not renew (G12)
+//! forget    ─► as delete, on behalf of a BINLD that does not renew (G12): by an operator's word, or a living BINLD's
 //! ```
 //!
 //! One address:
@@ -22,18 +22,20 @@
 //! *no such file* that goes wrong is silence and a counter: the BINLD asks again. A BINLD that does not configure again
 //! for 300 s has a *stale* reference: that is shown and told, and takes nothing from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use driver::{Deadline, Deadlines, Role, Time, Wall};
-use wire::configure::{Ack, Configure, Delete, Nak, NakReason, Ports, RequestRef, Superseded, Target};
+use wire::configure::{
+    Ack, Configure, Delete, DeleteForDead, Nak, NakReason, Ports, RequestRef, Superseded, Target,
+};
 use wire::control::{Envelope, Message};
 use wire::tftp::MTFTP_FILE_SIZE_MAX;
 use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
 
 use super::action::{
-    Change, Event, FileError, FileFacts, FileTicket, Forgotten, Journal, Order, ReferenceRecord, RestRecord,
-    SerialRecord, Ticket,
+    Change, DeletedBy, Event, FileError, FileFacts, FileTicket, Forgotten, Journal, Order, ReferenceRecord,
+    RestRecord, SerialRecord, Ticket,
 };
 use super::context::Context;
 use super::{EngineConfig, Identity};
@@ -42,6 +44,7 @@ use crate::limits::{
     REST, REST_PINNED,
 };
 
+mod behalf;
 mod configure;
 mod delete;
 mod forget;
@@ -181,6 +184,8 @@ enum By {
     },
     /// `None`: has been answered already.
     Operator(Option<Order>),
+    /// A living BINLD, of a dead one. It sees the record change.
+    Member(ServerId),
 }
 
 /// Keys of one request in flight: address and BINLD.
@@ -206,6 +211,8 @@ pub(crate) struct References {
     deadlines: Deadlines<Due>,
     /// Nothing is released before.
     grace_until: Time,
+    /// Addresses of which the domain is to be told something else.
+    changed: BTreeSet<GroupAddr>,
     sequence: u64,
 }
 
@@ -224,6 +231,7 @@ impl References {
             probes: BTreeMap::new(),
             deadlines: Deadlines::default(),
             grace_until: Time::ZERO,
+            changed: BTreeSet::new(),
             sequence: 0,
         }
     }
@@ -270,6 +278,7 @@ impl References {
         };
         self.deadlines.disarm(&Due::Rested(record.group));
         self.put_reference(record, ports, true);
+        self.changed.insert(record.group);
         let key = (record.group, record.binld);
         self.known.insert(key, Known { epoch: record.epoch, serial: record.serial, answer: None });
         self.lease_after_restart(key, now, wall);
@@ -345,6 +354,11 @@ impl References {
     /// Every address in use or at rest.
     pub(crate) fn places(&self) -> impl Iterator<Item = (GroupAddr, &Place)> {
         self.places.iter().map(|(group, place)| (*group, place))
+    }
+
+    /// The addresses whose references changed since the last call.
+    pub(crate) fn take_changed(&mut self) -> BTreeSet<GroupAddr> {
+        std::mem::take(&mut self.changed)
     }
 
     pub(crate) fn place(&self, group: GroupAddr) -> Option<&Place> {

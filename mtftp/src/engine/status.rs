@@ -2,7 +2,9 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use driver::Wall;
+use driver::{Time, Wall};
+use peers::domain::Standing;
+use peers::hello::PeerStatus;
 use wire::configure::Ports;
 use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
 
@@ -20,6 +22,17 @@ pub struct Status {
     pub rests: Vec<RestStatus>,
     /// Plain transfers under way.
     pub transfers: usize,
+}
+
+/// What we are among the servers of our domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainStatus {
+    /// How much of the domain we know.
+    pub standing: Standing,
+    /// Records that the members tell each other, ours among them.
+    pub records: usize,
+    /// Other servers that say hello, in order of name.
+    pub members: Vec<PeerStatus>,
 }
 
 /// An address with references.
@@ -96,6 +109,16 @@ pub struct OpenerStatus {
 }
 
 impl Engine {
+    /// What we are in the domain now.
+    #[must_use]
+    pub fn domain_status(&self, now: Time) -> DomainStatus {
+        DomainStatus {
+            standing: self.domain.standing(now),
+            records: self.domain.records().len(),
+            members: self.domain.hellos().status(now).collect(),
+        }
+    }
+
     /// What there is now.
     #[must_use]
     pub fn status(&self) -> Status {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use driver::Wall;
 use proptest::prelude::*;
+use wire::clear::{ClearAsk, ClearVerdict};
 use wire::hold::{Hold, HoldState};
 use wire::query::{Opcode, Query};
 use wire::tftp::{Options, Packet};
@@ -29,6 +30,19 @@ fn echoed(bench: &mut Bench, query: &Query) -> bool {
     !sent.is_empty()
 }
 
+/// The same question by word: it is answered whatever there is to say.
+fn verdict(bench: &mut Bench, query: &Query) -> ClearVerdict {
+    let from = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 4016);
+    let ask = ClearAsk { group: query.group, content: query.content.clone(), nonce: 77 };
+    let message = Message::ClearAsk(ask);
+    let envelope = Envelope { sender: ServerId([5; 16]), boot_epoch: BootEpoch(1), sequence: 0, message };
+    bench.sent.clear();
+    bench.datagram(Role::Domain, from, &envelope.encode());
+    let Some(Message::ClearAnswer(answer)) = bench.answer_to(from) else { panic!("no answer") };
+    assert_eq!((answer.group, answer.nonce), (query.group, 77));
+    answer.verdict
+}
+
 /// R003.8–R003.13, G13: echoes for what is in use or at rest here, by address and content only.
 #[test]
 fn g13_defends_references_and_rests() {
@@ -45,10 +59,14 @@ fn g13_defends_references_and_rests() {
         (other, "b", group(2), false),
     ];
     for (server, file, group, expected) in table {
-        assert_eq!(echoed(&mut bench, &query(server, file, group)), expected, "{server} {file} {group}");
+        let query = query(server, file, group);
+        assert_eq!(echoed(&mut bench, &query), expected, "{server} {file} {group}");
+        let said = if expected { ClearVerdict::Taken } else { ClearVerdict::Clear };
+        assert_eq!(verdict(&mut bench, &query), said, "{server} {file} {group}");
     }
     bench.delete(1, 2, group(1), "a");
     assert!(echoed(&mut bench, &query(other, "b", group(1))), "resting");
+    assert_eq!(verdict(&mut bench, &query(other, "b", group(1))), ClearVerdict::Taken);
     bench.pass(limits::REST);
     assert!(!echoed(&mut bench, &query(other, "b", group(1))), "free");
 }

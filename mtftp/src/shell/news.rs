@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use driver::Time;
 use driver::quiet::Quiet;
 
-use crate::engine::{Event, Outcome};
+use crate::engine::{DeletedBy, Event, Outcome};
 
 /// Writes the line of an event, unless its source has written too many lately.
 pub(super) fn tell(quiet: &mut Quiet<Ipv4Addr>, now: Time, event: &Event) {
@@ -21,6 +21,13 @@ fn source_of(event: &Event) -> Option<Ipv4Addr> {
         Event::Defended { from, .. } | Event::SessionBegan { from, .. } => Some(*from.ip()),
         Event::TransferEnded { client, .. } | Event::NoFile { client, .. } => Some(*client.ip()),
         Event::OverRate { source, .. } => Some(*source),
+        Event::MemberAppeared { address }
+        | Event::MemberLeft { address }
+        | Event::Twin { address }
+        | Event::Linked { address }
+        | Event::Unlinked { address }
+        | Event::Unreachable { address }
+        | Event::Healed { last: address } => Some(*address),
         Event::Deleted { .. }
         | Event::Stale { .. }
         | Event::Renewed { .. }
@@ -41,12 +48,31 @@ fn write(event: &Event) {
         Event::Refused { group: None, file, why, address } => {
             tracing::warn!(%file, why, %address, "file refused");
         }
-        Event::Deleted { group, file, binld, released, on_behalf: false } => {
+        Event::Deleted { group, file, binld, released, by: DeletedBy::Itself } => {
             tracing::info!(%group, %file, %binld, released, "reference deleted");
         }
-        Event::Deleted { group, file, binld, released, on_behalf: true } => {
+        Event::Deleted { group, file, binld, released, by: DeletedBy::Operator } => {
             tracing::warn!(%group, %file, %binld, released, "reference deleted by an operator, on behalf of its BINLD");
         }
+        Event::Deleted { group, file, binld, released, by: DeletedBy::Member(member) } => tracing::warn!(
+            %group, %file, %binld, released, by = %member,
+            "reference deleted by a living BINLD, on behalf of its dead one"
+        ),
+        Event::MemberAppeared { address } => tracing::info!(server = %address, "another server says hello"),
+        Event::MemberLeft { address } => tracing::info!(server = %address, "another server leaves"),
+        Event::Twin { address } => {
+            let todo = "one of the two runs with a copy of the other's store: empty it before its next start";
+            tracing::error!(server = %address, todo, "another server has our id");
+        }
+        Event::Linked { address } => tracing::info!(server = %address, "neighbour beyond the link"),
+        Event::Unlinked { address } => {
+            tracing::warn!(server = %address, "a neighbour beyond the link is silent");
+        }
+        Event::Unreachable { address } => {
+            let todo = "look whether it runs, and at what lies between";
+            tracing::warn!(server = %address, todo, "unreachable: a member of the domain is cut off, or dead");
+        }
+        Event::Healed { last } => tracing::info!(%last, "healed: no member is unreachable any more"),
         Event::Stale { group, file, binld, address, renewed } => tracing::warn!(
             %group, %file, %binld, %address, renewed_ms = renewed.0,
             "reference stale: its BINLD does not renew it; nothing is freed"

@@ -4,12 +4,14 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use driver::Wall;
 use driver::table::{ago, section};
 use driver::udp::Interface;
+use driver::{Time, Wall};
+use peers::hello::PeerStatus;
 use serde_json::{Value, json};
+use wire::record::ServerRole;
 
-use crate::engine::{ClaimStatus, Identity, ReferenceStatus, SessionStatus, Status};
+use crate::engine::{ClaimStatus, DomainStatus, Identity, ReferenceStatus, SessionStatus, Status};
 
 /// Everything an operator may see, at one instant.
 pub(super) struct Report<'a> {
@@ -20,6 +22,7 @@ pub(super) struct Report<'a> {
     pub(super) wall: Wall,
     pub(super) uptime: Duration,
     pub(super) status: Status,
+    pub(super) domain: DomainStatus,
     pub(super) files_open: usize,
     pub(super) counters: Vec<(String, u64)>,
 }
@@ -32,7 +35,7 @@ impl Report<'_> {
         let _ = writeln!(
             out,
             "mtftpd {}  server {}  boot epoch {}\ninterface {}  address {}/{}  boot directory {}  up {}\n\
-             plain transfers {}  open files {}",
+             plain transfers {}  open files {}\ndomain {}, {} records",
             env!("CARGO_PKG_VERSION"),
             self.identity.server,
             self.identity.epoch.0,
@@ -43,6 +46,8 @@ impl Report<'_> {
             ago(self.uptime),
             self.status.transfers,
             self.files_open,
+            self.domain.standing.name(),
+            self.domain.records,
         );
         let claims = self.status.claims.iter().map(claim_row).collect();
         section(&mut out, "claims", &["address", "ports", "file", "references", "state"], claims);
@@ -66,6 +71,8 @@ impl Report<'_> {
         let rests =
             rests.map(|rest| vec![rest.group.to_string(), rest.file.to_string(), self.since(rest.since)]);
         section(&mut out, "rests", &["address", "file", "for"], rests.collect());
+        let members = self.domain.members.iter().map(|member| self.member_row(member)).collect();
+        section(&mut out, "members", &["address", "does", "server", "heard", "loss heard"], members);
         let counters = self.counters.iter().map(|(name, count)| vec![name.clone(), count.to_string()]);
         section(&mut out, "counters", &["counter", "count"], counters.collect());
         out
@@ -86,6 +93,33 @@ impl Report<'_> {
             format!("{} ago", self.since(reference.renewed)),
             if reference.stale { "stale" } else { "-" }.to_owned(),
         ]
+    }
+
+    fn heard_ago(&self, member: &PeerStatus) -> Duration {
+        self.uptime.saturating_sub(member.heard_at.since(Time::ZERO))
+    }
+
+    fn member_row(&self, member: &PeerStatus) -> Vec<String> {
+        let silent = if member.living { "" } else { ", silent" };
+        let loss = member.loss.per_mille();
+        vec![
+            member.control.ip().to_string(),
+            role_name(member.about.role).to_owned(),
+            member.server.to_string(),
+            format!("{}{silent}", ago(self.heard_ago(member))),
+            format!("{}.{}%", loss / 10, loss % 10),
+        ]
+    }
+
+    fn member_json(&self, member: &PeerStatus) -> Value {
+        json!({
+            "address": member.control.ip(),
+            "role": role_name(member.about.role),
+            "server": member.server.to_string(),
+            "heard_ago_ms": u64::try_from(self.heard_ago(member).as_millis()).unwrap_or(u64::MAX),
+            "living": member.living,
+            "loss_heard_per_mille": member.loss.per_mille(),
+        })
     }
 
     /// One JSON object on one line. Instants are in milliseconds since 1970, spans in milliseconds.
@@ -109,6 +143,9 @@ impl Report<'_> {
             "files_open": self.files_open,
             "claims": self.status.claims.iter().map(|claim| self.claim_json(claim)).collect::<Vec<_>>(),
             "rests": rests.collect::<Vec<_>>(),
+            "domain": self.domain.standing.name(),
+            "records": self.domain.records,
+            "members": self.domain.members.iter().map(|member| self.member_json(member)).collect::<Vec<_>>(),
             "counters": counters.collect::<serde_json::Map<_, _>>(),
         });
         format!("{report}\n")
@@ -141,6 +178,13 @@ impl Report<'_> {
             "references": references.collect::<Vec<_>>(),
             "session": claim.session.as_ref().map(session_json),
         })
+    }
+}
+
+fn role_name(role: ServerRole) -> &'static str {
+    match role {
+        ServerRole::Binld => "binld",
+        ServerRole::Mtftpd => "mtftpd",
     }
 }
 

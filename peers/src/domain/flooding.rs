@@ -6,7 +6,7 @@ use driver::{Time, Wall};
 use wire::BootEpoch;
 use wire::control::Message;
 use wire::flood::{Acked, FLOOD_ACKS_MAX, FLOOD_LEN_MAX, Flood, FloodAck, SYNC_ENTRIES_MAX, SyncList};
-use wire::record::{Record, Snum, Uid};
+use wire::record::{Record, RecordKind, Snum, Uid};
 
 use super::{Domain, News, Output};
 use crate::limits::{LISTS_MAX, PUSHES_MAX};
@@ -16,12 +16,19 @@ impl Domain {
     pub(super) fn on_flood(&mut self, now: Time, wall: Wall, from: SocketAddrV4, flood: &Flood) {
         let (mut news, mut older, mut acked) = (Vec::new(), Vec::new(), Vec::new());
         for record in &flood.records {
+            if record.uid.kind == RecordKind::Lowest {
+                let useful = self.on_lowest(now, from, record);
+                acked.push(Acked { uid: record.uid, snum: record.snum, useful });
+                news.extend(useful.then(|| record.clone()));
+                continue;
+            }
             let outcome = self.records.on_record(now, wall, record);
             let useful = matches!(outcome, Outcome::News);
             acked.push(Acked { uid: record.uid, snum: record.snum, useful });
             match outcome {
                 Outcome::News => {
                     self.out.push_back(Output::Tell(News::Changed(record.uid)));
+                    self.on_member_record(now, record);
                     news.push(record.clone());
                 }
                 Outcome::Known => self.count("record", "known"),
@@ -88,7 +95,8 @@ impl Domain {
     }
 
     pub(super) fn resend(&mut self, now: Time, to: SocketAddrV4, uids: &[Uid]) {
-        let copies = self.records.copies(now, uids);
+        let mut copies = self.records.copies(now, uids);
+        copies.extend(self.lowest.record(now).filter(|it| uids.contains(&it.uid)));
         for uid in uids.iter().filter(|uid| !copies.iter().any(|copy| copy.uid == **uid)) {
             // It has ended meanwhile.
             let acked = Acked {
@@ -113,7 +121,8 @@ impl Domain {
         let mut from = Some(first);
         for _ in 0..LISTS_MAX {
             let Some(first) = from else { return };
-            let entries = self.records.entries(now, first..=last, SYNC_ENTRIES_MAX);
+            let mut entries = self.records.entries(now, first..=last, SYNC_ENTRIES_MAX);
+            self.with_lowest(now, first, last, &mut entries, SYNC_ENTRIES_MAX);
             let is_full = entries.len() == SYNC_ENTRIES_MAX;
             let end = entries.last().map(|entry| entry.uid).filter(|_| is_full).unwrap_or(last);
             self.send(to, Message::SyncList(SyncList { wants_list, first, last: end, entries }));
@@ -128,8 +137,9 @@ impl Domain {
         lacking.truncate(PUSHES_MAX);
         self.push(now, from, &lacking);
         // Of what we lack we send our own list, so that the other pushes it; and of what was too much for once.
+        let wants_lowest = self.on_lowest_listed(now, from, list);
         let wants = self.records.wants_any(&list.entries);
-        if wants || (is_more && list.wants_list) {
+        if wants || wants_lowest || (is_more && list.wants_list) {
             self.send_lists(now, from, list.first, list.last, false);
         }
     }

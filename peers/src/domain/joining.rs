@@ -88,6 +88,8 @@ impl Domain {
         self.hellos.forget(sender);
         self.exchanges.forget(sender);
         self.links.close(now, from);
+        self.on_left(sender);
+        self.left = Some((from, now));
         self.out.push_back(Output::Tell(News::Left(from)));
         if let Some(other) = disconnect.neighbour.filter(|it| it.server != self.config.me)
             && !self.is_on_link(other.control)

@@ -13,6 +13,7 @@ use wire::{Content, FileName, GroupAddr, Layer, ServerType, Stamp, configure::Po
 
 use super::*;
 use crate::limits::{LINKS_MAX, OWNED_MAX};
+use crate::lowest::Constants;
 
 const GROUP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 255, 15), 4016);
 /// Everybody's boot epoch lies before it.
@@ -46,6 +47,8 @@ struct Net {
     loss_ppm: u32,
     /// Members of different sides do not hear each other.
     sides: Vec<u8>,
+    /// Nothing of the first reaches the second.
+    cuts: BTreeSet<(usize, usize)>,
     counters: driver::Counters,
 }
 
@@ -59,6 +62,7 @@ impl Net {
             order: 0,
             loss_ppm: 0,
             sides: Vec::new(),
+            cuts: BTreeSet::new(),
             counters: driver::Counters::default(),
         }
     }
@@ -90,6 +94,7 @@ impl Net {
             prefix_len: 24,
             group: GROUP,
             contacts: contacts.to_vec(),
+            constants: Constants::LAN,
         };
         let draw = self.draw.fork();
         self.nodes[node].domain = Some(Domain::new(config, draw, self.now));
@@ -131,7 +136,7 @@ impl Net {
     }
 
     fn carry(&mut self, from: SocketAddrV4, to: SocketAddrV4, bytes: &[u8]) {
-        let side = self.nodes.iter().position(|it| it.control == from).map(|node| self.sides[node]);
+        let sender = self.nodes.iter().position(|it| it.control == from);
         for node in 0..self.nodes.len() {
             let it = self.nodes[node].control;
             let is_to = if to == GROUP {
@@ -139,7 +144,9 @@ impl Net {
             } else {
                 it == to
             };
-            let is_cut = side.is_some_and(|side| side != self.sides[node]);
+            let is_cut = sender.is_some_and(|sender| {
+                self.sides[sender] != self.sides[node] || self.cuts.contains(&(sender, node))
+            });
             if is_to && !is_cut && !self.draw.chance(self.loss_ppm) {
                 let when = self.now + DELAY + self.draw.jitter(DELAY / 2);
                 self.order += 1;
@@ -351,12 +358,47 @@ fn records_cross_from_link_to_link_and_back() {
     assert!(useful > 0);
     assert!(net.domain(5).is_living(net.now, ServerId([1; 16])), "by its member record");
     // The bridge ends with a word; what lies behind it ends with its life.
-    net.input(3, |domain, _| domain.on_stop());
+    net.input(3, |domain, now| domain.on_stop(now));
     net.nodes[3].domain = None;
     net.run_for(Duration::from_secs(1));
     assert!(!net.domain(1).links().is_up(control(1, 0)));
     net.run_for(Duration::from_secs(121));
     assert_eq!((net.claims(0), net.claims(5)), (1, 1));
+}
+
+/// Who lives as what, on the link and beyond, and who is dead: nobody of another domain that we hear.
+#[test]
+fn roles_are_known_on_the_link_and_beyond_and_a_neighbour_domain_is_not_dead() {
+    let mut net = Net::new(5);
+    for number in 0..2 {
+        net.add(0, number, &[]);
+    }
+    net.add(1, 0, &[control(0, 1)]);
+    let stranger = net.add(0, 7, &[]);
+    let anew = |node: usize| DomainConfig { boot_epoch: BootEpoch(101), ..net.domain(node).config.clone() };
+    let config = DomainConfig { role: ServerRole::Mtftpd, ..anew(0) };
+    let other = DomainConfig { domain: DomainId([8; 16]), ..anew(stranger) };
+    for (node, config) in [(0, config), (stranger, other)] {
+        let (now, draw) = (net.now, net.draw.fork());
+        net.nodes[node].domain = Some(Domain::new(config, draw, now));
+        net.drain(node);
+    }
+    // What they said in their first lives ends.
+    net.run_for(Duration::from_secs(5 + u64::from(MEMBER_LIVES)));
+    let [mtftpd, on_link, beyond, other] = [1, 2, 65, 8].map(|byte| ServerId([byte; 16]));
+    let (domain, now) = (net.domain(1), net.now);
+    let as_role = |role| domain.living_as(now, role).into_iter().collect::<Vec<_>>();
+    assert_eq!(as_role(ServerRole::Binld), [on_link, beyond]);
+    assert_eq!(as_role(ServerRole::Mtftpd), [mtftpd]);
+    assert_eq!(domain.role_of(now, beyond), Some(ServerRole::Binld));
+    assert_eq!((domain.role_of(now, other), domain.is_living(now, other)), (None, false));
+    assert!(!domain.is_dead(now, other), "its hello is heard");
+    assert!(domain.is_dead(now, ServerId([99; 16])) && !domain.is_dead(now, beyond));
+    net.nodes[0].domain = None;
+    net.run_for(Duration::from_secs(4));
+    assert!(!net.domain(1).is_dead(net.now, mtftpd), "its record lives on for a while");
+    net.run_for(Duration::from_secs(u64::from(MEMBER_LIVES)));
+    assert!(net.domain(1).is_dead(net.now, mtftpd));
 }
 
 #[test]
@@ -485,3 +527,5 @@ fn in_steady_state_a_member_of_32_sends_little() {
     assert!(rate <= 5_000, "{rate}");
     assert!(net.agrees());
 }
+
+mod partition;

@@ -621,7 +621,6 @@ fn who_leaves_says_so_only_if_it_is_the_lowest_and_is_silent_then() {
 fn absurd_records_change_nothing() {
     let before = One::following();
     let hostile = [
-        (record(100 + LOWEST_JUMP_MAX + 1, id(0)), Refusal::Version),
         (record(u32::MAX, id(0)), Refusal::Version),
         (record(0, id(0)), Refusal::Version),
         (Record { lives: 0, ..record(101, id(0)) }, Refusal::Expired),
@@ -644,6 +643,23 @@ fn absurd_records_change_nothing() {
     let mut one = before;
     assert_eq!(one.hear(at(1), &record(100 + LOWEST_JUMP_MAX, id(0))), Verdict::New);
     assert_eq!(One::new().hear(at(1), &record(u32::MAX, id(0))), Verdict::Refused(Refusal::Version));
+}
+
+#[test]
+fn versions_far_ahead_are_believed_if_they_last() {
+    let far = 100 + 2 * LOWEST_JUMP_MAX;
+    let refused = Verdict::Refused(Refusal::Version);
+    let mut one = One::owning();
+    // Now and then is not enough: at 3, 20 and 40 s, and then every second. It goes on with its own meanwhile.
+    for second in 3..55 {
+        one.0.on_timeout(at(second * 1000), &mut one.1);
+        if [3, 20].contains(&second) || second >= 40 {
+            assert_eq!(one.hear(at(second * 1000), &record(far, id(0x01))), refused, "{second} s");
+        }
+    }
+    assert_eq!(one.hear(at(55_000), &record(far, id(0x01))), Verdict::New);
+    assert_eq!(one.0.heard().lowest, id(0x01));
+    assert_eq!(one.hear(at(55_100), &record(u32::MAX, id(0))), refused);
 }
 
 fn record_of_a_domain() -> Body {

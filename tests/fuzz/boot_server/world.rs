@@ -54,8 +54,9 @@ pub(super) fn config(number: usize) -> EngineConfig {
         dynamic_ports: Ports { client: 3001, server: 1760 },
         pinned: Placement { group: group("239.255.1.1"), ports: Ports { client: 3001, server: 1759 } },
         legacy: binld::engine::Legacy::default(),
-        domain: DomainId([7; 16]),
+        domain: DomainId::of("lab"),
         contacts: Vec::new(),
+        lowest: binld::engine::LowestConstants::LAN,
         catalog: catalog(number),
     }
 }

@@ -9,6 +9,7 @@ use mtftp::limits::{
     OPENERS_MAX, OPENERS_PER_SOURCE_MAX, QUESTIONS_PER_STEP, REFERENCES_MAX, REFERENCES_PER_SENDER_MAX,
     SESSION_SILENCE, SESSIONS_MAX, TRANSFERS_MAX,
 };
+use wire::clear::ClearVerdict;
 use wire::configure::{Ack, RequestRef};
 use wire::control::{Envelope, Message, PACKET_LEN_MAX};
 use wire::query::{Opcode, Query};
@@ -28,8 +29,10 @@ impl Lab {
     pub(super) fn on_send(&mut self, transmit: &Transmit) {
         let Transmit { role, to, bytes } = transmit;
         self.went_out += 1;
-        assert!(is_host(*to), "{transmit:?}");
+        let group = Self::config().domain_group;
+        assert!(is_host(*to) || (*to == group && *role == Role::Control), "{transmit:?}");
         match role {
+            Role::Control if is_of_domain(bytes) => assert!(bytes.len() <= PACKET_LEN_MAX),
             Role::Control => match Query::decode(bytes) {
                 Ok((opcode, query)) => {
                     assert_eq!(opcode, Opcode::Echo);
@@ -99,6 +102,10 @@ impl Lab {
                 answered(&answer.request);
                 let known = (answer.known_epoch, answer.known_serial);
                 assert!((answer.request.boot_epoch, answer.request.serial) < known);
+            }
+            Message::ClearAnswer(answer) => {
+                let taken = answer.verdict == ClearVerdict::Taken;
+                assert!(!taken || self.on_address(answer.group).is_some(), "{answer:?}");
             }
             other => assert!(matches!(other, Message::Ack(_)), "not an answer: {other:?}"),
         }
@@ -201,14 +208,32 @@ impl Lab {
         assert_eq!(resting, self.rows.rests.keys().filter(claimed).copied().collect());
     }
 
-    /// When all is over: no session, no transfer, no rest, no open file, and nothing more is due.
+    /// When all is over: no session, no transfer, no rest, no open file, and nothing more is due but a hello.
     pub(super) fn check_quiet(&self) {
         let status = self.engine.status();
         assert!(status.claims.iter().all(|claim| claim.session.is_none() && !claim.closing), "{status:?}");
         assert_eq!((status.transfers, self.open.len()), (0, 0), "leaked");
         assert!(status.rests.is_empty(), "{status:?}");
-        assert_eq!(self.engine.next_deadline(), None);
+        let next = self.engine.next_deadline().expect("a hello");
+        assert!(next.at.since(self.now) < std::time::Duration::from_secs(3), "{next:?}");
     }
+}
+
+/// What a member says to members: of its own accord, or to them as a member; nobody is answered more for it.
+fn is_of_domain(bytes: &[u8]) -> bool {
+    Envelope::decode(bytes).is_ok_and(|envelope| {
+        matches!(
+            envelope.message,
+            Message::Hello(_)
+                | Message::Connect(_)
+                | Message::Welcome(_)
+                | Message::Refuse(_)
+                | Message::Disconnect(_)
+                | Message::SyncList(_)
+                | Message::Flood(_)
+                | Message::FloodAck(_)
+        )
+    })
 }
 
 fn spend(owed: u64, what: &str) -> u64 {

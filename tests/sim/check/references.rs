@@ -4,6 +4,9 @@
 //! * **I3** no leak: when all is quiet the references of living BINLDs are those that their claims want.
 //! * **I4** a released address carries nothing else until its rest is over, and none is released that is referenced.
 //!
+//! A reference may also go on behalf of a BINLD that is dead (G12): by an operator's word, or by a living BINLD's, which
+//! names the number that was last ACKed, 300 s after that ACK and not before.
+//!
 //! The model has of each address the BINLDs whose configure was ACKed, with the highest (boot epoch, serial) of each.
 //! A message that was altered on its way counts for what it said: the server cannot know. Only what an altered message
 //! made is excused from I3.
@@ -15,8 +18,8 @@ use std::time::Duration;
 use db::{ReferenceRow, Rows};
 use driver::Time;
 use mtftp::engine::Status;
-use mtftp::limits::{REST, REST_PINNED};
-use wire::configure::{Ack, RequestRef};
+use mtftp::limits::{GRACE, LEASE, REST, REST_PINNED};
+use wire::configure::{Ack, DeleteForDead, RequestRef};
 use wire::control::{Envelope, Message};
 use wire::{BootEpoch, Content, FileName, GroupAddr, Serial, ServerId};
 
@@ -46,12 +49,14 @@ struct Reference {
     number: Number,
     /// Its BINLD has asked to delete it, above that number.
     may_go: bool,
+    /// When it may be stale, at the earliest.
+    stale_at: Time,
 }
 
 /// The table of one server.
 #[derive(Debug, Default)]
 struct Table {
-    /// References that an operator wants deleted.
+    /// References that somebody lawfully wants deleted on behalf of their BINLD.
     ordered: BTreeSet<(GroupAddr, ServerId)>,
     asked: BTreeMap<Asked, Vec<Request>>,
     /// Highest number heard.
@@ -90,7 +95,7 @@ fn span_of(group: GroupAddr) -> Duration {
 
 impl Ledger {
     /// A control message reaches an MTFTP server that lives.
-    pub fn on_heard(&mut self, node: usize, from: SocketAddrV4, copy: &Copy) {
+    pub fn on_heard(&mut self, now: Time, node: usize, from: SocketAddrV4, copy: &Copy) {
         let Ok(envelope) = Envelope::decode(&copy.bytes) else { return };
         let (serial, group, file, delete) = match envelope.message {
             Message::Configure(configure) => {
@@ -98,6 +103,9 @@ impl Ledger {
                 (configure.serial, group, configure.file, false)
             }
             Message::Delete(delete) => (delete.serial, delete.group, delete.file, true),
+            Message::DeleteForDead(delete) => {
+                return self.tables.entry(node).or_default().on_behalf(now, envelope.sender, &delete);
+            }
             Message::Ack(_)
             | Message::Nak(_)
             | Message::Superseded(_)
@@ -109,7 +117,9 @@ impl Ledger {
             | Message::Disconnect(_)
             | Message::SyncList(_)
             | Message::Flood(_)
-            | Message::FloodAck(_) => return,
+            | Message::FloodAck(_)
+            | Message::ClearAsk(_)
+            | Message::ClearAnswer(_) => return,
         };
         let table = self.tables.entry(node).or_default();
         let binld = envelope.sender;
@@ -156,7 +166,9 @@ impl Ledger {
             let may_go = table.references.get(&key).is_some_and(|reference| reference.may_go)
                 && highest.is_some_and(|highest| highest > number);
             table.rests.remove(&group);
-            table.references.insert(key, Reference { file, number, may_go });
+            table.ordered.remove(&key);
+            let stale_at = now + (LEASE - LEASE / CLOCK_TOLERANCE);
+            table.references.insert(key, Reference { file, number, may_go, stale_at });
         }
     }
 
@@ -216,7 +228,9 @@ impl Ledger {
         let gone: Vec<(GroupAddr, ServerId)> =
             table.references.keys().filter(|key| !stored.contains_key(key)).copied().collect();
         for key in gone {
-            if !table.references.get(&key).is_some_and(|it| it.may_go) && !table.unsure.contains(&key.1) {
+            let lawful =
+                table.references.get(&key).is_some_and(|it| it.may_go) || table.ordered.contains(&key);
+            if !lawful && !table.unsure.contains(&key.1) {
                 let text = format!("the store of host {node} lost an ACKed reference: {key:?}");
                 checks.fail(now, "I2", text);
             }
@@ -225,6 +239,8 @@ impl Ledger {
         for (key, row) in stored {
             let number = (row.epoch, row.serial);
             let may_go = table.references.get(&key).is_some_and(|it| it.may_go);
+            // Leases go on by the wall clock, which somebody may have set, but leave time to renew.
+            let stale_at = now + (GRACE - GRACE / CLOCK_TOLERANCE);
             let known = table.references.get(&key).map(|reference| reference.number);
             let asked = table.highest.get(&key).is_some_and(|highest| number <= *highest);
             if !table.unsure.contains(&key.1) && (known.is_some_and(|known| number < known) || !asked) {
@@ -232,7 +248,8 @@ impl Ledger {
                 checks.fail(now, "I2", text);
             }
             table.rests.remove(&key.0);
-            table.references.insert(key, Reference { file: row.file.clone(), number, may_go });
+            let file = row.file.clone();
+            table.references.insert(key, Reference { file, number, may_go, stale_at });
         }
         // Rests begin again in full.
         for (group, (file, since)) in &mut table.rests {
@@ -321,6 +338,17 @@ impl Ledger {
 }
 
 impl Table {
+    /// A BINLD wants the reference of another one deleted. Whether the other one lives the server has to know.
+    fn on_behalf(&mut self, now: Time, sender: ServerId, delete: &DeleteForDead) {
+        let key = (delete.group, delete.dead);
+        let is_it = |it: &Reference| {
+            it.file == delete.file && it.number == (delete.boot_epoch, delete.serial) && it.stale_at <= now
+        };
+        if sender != delete.dead && self.references.get(&key).is_some_and(is_it) {
+            self.ordered.insert(key);
+        }
+    }
+
     fn remove(&mut self, now: Time, key: (GroupAddr, ServerId)) {
         let Some(Reference { file, .. }) = self.references.remove(&key) else { return };
         if !self.references.keys().any(|(group, _)| *group == key.0) {

@@ -3,7 +3,10 @@
 use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
-use wire::configure::{Ack, Configure, Delete, Nak, NakReason, Ports, RequestRef, Superseded, Target};
+use wire::clear::{ClearAnswer, ClearAsk, ClearVerdict};
+use wire::configure::{
+    Ack, Configure, Delete, DeleteForDead, Nak, NakReason, Ports, RequestRef, Superseded, Target,
+};
 use wire::control::{Envelope, HEADER_LEN, Message, PACKET_LEN_MAX};
 use wire::hello::{Hello, Loss};
 use wire::hold::{Hold, HoldState};
@@ -108,6 +111,16 @@ fn any_delete() -> impl Strategy<Value = Envelope> {
     )
 }
 
+fn any_delete_for_dead() -> impl Strategy<Value = Envelope> {
+    let number = (any::<u32>(), any::<u32>());
+    any_envelope((any::group(), any::file(), any::server_id(), number).prop_map(
+        |(group, file, dead, (epoch, serial))| {
+            let (boot_epoch, serial) = (BootEpoch(epoch), Serial(serial));
+            Message::DeleteForDead(DeleteForDead { group, file, dead, boot_epoch, serial })
+        },
+    ))
+}
+
 fn any_superseded() -> impl Strategy<Value = Envelope> {
     any_envelope((any::request_ref(), any::<u32>(), any::<u32>()).prop_map(|(request, epoch, serial)| {
         Message::Superseded(Superseded {
@@ -144,7 +157,12 @@ const MAGIC: [crate::golden::Code; 4] = [
     (0, "magic", b"P", Some(DecodeErrorKind::Code)),
     (3, "magic", b"C", Some(DecodeErrorKind::Code)),
     (4, "version", &[1], Some(DecodeErrorKind::Code)),
-    (5, "message kind", &[1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13, 14, 15, 16], Some(DecodeErrorKind::Code)),
+    (
+        5,
+        "message kind",
+        &[1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18],
+        Some(DecodeErrorKind::Code),
+    ),
 ];
 /// Flags and key epoch are zero until servers that know them speak.
 const ZERO: [crate::golden::Code; 4] = [
@@ -222,6 +240,35 @@ five_tests!(
     codes: header_and(&[]), any: any_delete(),
 );
 
+fn any_clear_ask() -> impl Strategy<Value = Envelope> {
+    any_envelope(
+        (any::group(), any::content(), any::<u64>())
+            .prop_map(|(group, content, nonce)| Message::ClearAsk(ClearAsk { group, content, nonce })),
+    )
+}
+
+fn any_clear_answer() -> impl Strategy<Value = Envelope> {
+    let verdict = prop_oneof![Just(ClearVerdict::Clear), Just(ClearVerdict::Taken)];
+    any_envelope(
+        (any::group(), any::<u64>(), verdict)
+            .prop_map(|(group, nonce, verdict)| Message::ClearAnswer(ClearAnswer { group, nonce, verdict })),
+    )
+}
+
+five_tests!(
+    delete_for_dead,
+    from_binld(10, Message::DeleteForDead(DeleteForDead {
+        group: group(),
+        file: file(),
+        dead: ServerId(std::array::from_fn(|at| 0x20 + u8::try_from(at).unwrap())),
+        boot_epoch: BootEpoch(1_699_999_744),
+        serial: Serial(43),
+    })),
+    Envelope::decode, Envelope::encode,
+    valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
+    codes: header_and(&[]), any: any_delete_for_dead(),
+);
+
 five_tests!(
     superseded,
     from_mtftpd(105, Message::Superseded(Superseded {
@@ -252,6 +299,31 @@ five_tests!(
         (75, "flags of a hold", &[0, 1, 2, 3], Some(DecodeErrorKind::Value)),
     ]),
     any: any_hold(),
+);
+
+five_tests!(
+    clear_ask,
+    from_binld(12, Message::ClearAsk(ClearAsk {
+        group: group(),
+        content: Content { server: Ipv4Addr::new(10, 0, 0, 9), file: file() },
+        nonce: 0x0123_4567_89ab_cdef,
+    })),
+    Envelope::decode, Envelope::encode,
+    valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
+    codes: header_and(&[]), any: any_clear_ask(),
+);
+
+five_tests!(
+    clear_answer,
+    from_binld(13, Message::ClearAnswer(ClearAnswer {
+        group: group(),
+        nonce: 0x0123_4567_89ab_cdef,
+        verdict: ClearVerdict::Taken,
+    })),
+    Envelope::decode, Envelope::encode,
+    valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
+    codes: header_and(&[(54, "verdict", &[1, 2], Some(DecodeErrorKind::Code))]),
+    any: any_clear_answer(),
 );
 
 five_tests!(
@@ -299,9 +371,16 @@ fn a_payload_fills_its_length() {
         assert_eq!((error.what, error.offset, error.kind), (what, end, DecodeErrorKind::Trailing));
     }
     // One byte too few, likewise.
-    for name in
-        ["configure_plain", "ack_configure", "nak_in_use", "nak_no_such_file", "delete", "superseded", "hold"]
-    {
+    for name in [
+        "configure_plain",
+        "ack_configure",
+        "nak_in_use",
+        "nak_no_such_file",
+        "delete",
+        "superseded",
+        "hold",
+        "delete_for_dead",
+    ] {
         let mut packet = golden(name);
         packet.pop();
         packet[41] -= 1;
@@ -317,6 +396,7 @@ fn a_group_address_is_class_d() {
     assert_eq!(refusal("delete", 46, &unicast), ("group address", 46, DecodeErrorKind::Address));
     // Only a configure and its answers know 0.0.0.0.
     assert_eq!(refusal("delete", 46, &[0; 4]), ("group address", 46, DecodeErrorKind::Address));
+    assert_eq!(refusal("delete_for_dead", 42, &[0; 4]), ("group address", 42, DecodeErrorKind::Address));
     assert_eq!(refusal("hold", 42, &[0; 4]), ("group address", 42, DecodeErrorKind::Address));
 }
 

@@ -52,9 +52,12 @@ fn kind(message: &Message) -> &'static str {
         | Message::Ack(_)
         | Message::Nak(_)
         | Message::Delete(_)
+        | Message::DeleteForDead(_)
         | Message::Superseded(_)
         | Message::Hold(_)
-        | Message::Hello(_) => "envelope",
+        | Message::Hello(_)
+        | Message::ClearAsk(_)
+        | Message::ClearAnswer(_) => "envelope",
     }
 }
 

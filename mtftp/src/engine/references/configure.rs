@@ -3,7 +3,7 @@
 use super::*;
 
 impl References {
-    pub(crate) fn answer(&mut self, to: SocketAddrV4, message: Message, context: &mut Context) {
+    pub(crate) fn say(&mut self, to: SocketAddrV4, message: Message, context: &mut Context) {
         self.sequence += 1;
         let envelope = Envelope {
             sender: self.identity.server,
@@ -30,14 +30,14 @@ impl References {
                 known_epoch: known.epoch,
                 known_serial: known.serial,
             });
-            self.answer(from, message, context);
+            self.say(from, message, context);
             return false;
         }
         if (epoch, serial) == (known.epoch, known.serial)
             && let Some(message) = known.answer.clone()
         {
             context.count("control", "repeated");
-            self.answer(from, message, context);
+            self.say(from, message, context);
             return false;
         }
         true
@@ -135,7 +135,7 @@ impl References {
         context.count("control", "nak");
         context.tell(Event::Refused { group, file: file.clone(), why, address: *asked.sender.from.ip() });
         let request = request_ref(asked.sender.epoch, asked.message.serial, group);
-        self.answer(asked.sender.from, Message::Nak(Nak { request, file, reason }), context);
+        self.say(asked.sender.from, Message::Nak(Nak { request, file, reason }), context);
     }
 
     /// The ports an address gets: what was asked for where we have it and it is free, else the first of ours that
@@ -204,7 +204,7 @@ impl References {
                 let request = request_ref(asked.sender.epoch, asked.message.serial, None);
                 let ports = Ports { client: 0, server: 0 };
                 let file = asked.message.file.clone();
-                self.answer(
+                self.say(
                     asked.sender.from,
                     Message::Ack(Ack { request, ports, file_size: facts.size, file }),
                     context,
@@ -328,6 +328,7 @@ impl References {
             && !std::mem::replace(&mut reference.stored, true)
         {
             let address = *asked.sender.from.ip();
+            self.changed.insert(group);
             context.tell(Event::Configured { group, file: file.clone(), ports, binld, address });
         }
         let request = request_ref(asked.sender.epoch, asked.message.serial, Some(group));
@@ -335,13 +336,15 @@ impl References {
         self.remember(key, asked.sender.epoch, asked.message.serial, Some(answer.clone()), now);
         self.renew(now, key, context);
         context.count("control", "ack");
-        self.answer(asked.sender.from, answer, context);
+        self.say(asked.sender.from, answer, context);
         // A delete that waited for the session was of the last reference; this one is there now.
         self.on_session_ended(group, context);
     }
 
     /// The store did not take a reference: a new one is not there, an old one is what it was.
     fn undo_reference(&mut self, now: Time, (group, binld): Key, old: Option<Reference>) {
+        // It may have been told as stale meanwhile, with the number that the store did not take.
+        self.changed.insert(group);
         let Some(Place::Claimed(claim)) = self.places.get_mut(&group) else { return };
         let new = claim.references.remove(&binld);
         if let Some(old) = old {

@@ -97,8 +97,13 @@ impl References {
             released = claim.references.is_empty();
             let file = claim.file.clone();
             let ports = claim.ports;
-            let on_behalf = matches!(removal.by, By::Operator(_));
-            context.tell(Event::Deleted { group, file: file.clone(), binld, released, on_behalf });
+            let by = match removal.by {
+                By::Binld { .. } => DeletedBy::Itself,
+                By::Operator(_) => DeletedBy::Operator,
+                By::Member(member) => DeletedBy::Member(member),
+            };
+            self.changed.insert(group);
+            context.tell(Event::Deleted { group, file: file.clone(), binld, released, by });
             if let Some(reference) = gone
                 && released
             {
@@ -114,7 +119,7 @@ impl References {
                 let answer = Message::Ack(Ack { request, ports, file_size: 0, file });
                 self.remember(key, removal.epoch, removal.serial, Some(answer.clone()), now);
                 context.count("control", "ack");
-                self.answer(to, answer, context);
+                self.say(to, answer, context);
             }
             By::Operator(order) => {
                 self.remember(key, removal.epoch, removal.serial, None, now);
@@ -122,6 +127,7 @@ impl References {
                     context.answer(order, Forgotten::Done { released });
                 }
             }
+            By::Member(_) => self.remember(key, removal.epoch, removal.serial, None, now),
         }
     }
 

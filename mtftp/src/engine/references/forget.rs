@@ -1,4 +1,4 @@
-//! Delete on behalf, by an operator's word (G12): the reference of a BINLD that will not delete it itself.
+//! Forget: delete on behalf, by an operator's word (G12): the reference of a BINLD that will not delete it itself.
 
 use super::*;
 
@@ -7,9 +7,7 @@ impl References {
     /// is an [`Action::Answer`](crate::engine::Action::Answer), after the store has it.
     ///
     /// Only a stale reference goes without `force`. In the grace after a restart none is stale, so the grace is kept
-    /// unless the operator knows better. The fence is one above the BINLD's highest number: what it sent before its
-    /// death brings nothing back, while one that lives after all hears *superseded*, configures again with a higher
-    /// number and has its reference back.
+    /// unless the operator knows better.
     pub(crate) fn forget(
         &mut self,
         now: Time,
@@ -23,9 +21,7 @@ impl References {
             Ok(reference) => reference,
             Err(refusal) => return context.answer(order, refusal),
         };
-        let highest = self.known.get(&key).map(|known| (known.epoch, known.serial));
-        let (epoch, serial) = highest.unwrap_or_default().max((reference.epoch, reference.serial));
-        let serial = Serial(serial.0.saturating_add(1));
+        let (epoch, serial) = self.fence(key, (reference.epoch, reference.serial));
         let mut removal = Removal { epoch, serial, at: wall, by: By::Operator(Some(order)) };
         context.count("references", "forgotten");
         if self.others(key) == 0 && in_session {
@@ -33,6 +29,15 @@ impl References {
             removal.by = By::Operator(None);
         }
         self.take_out(now, key, removal, in_session, context);
+    }
+
+    /// What is below this number is older than a removal on behalf. It is one above the BINLD's highest number: what it
+    /// sent before its death brings nothing back, while one that lives after all hears *superseded*, configures again
+    /// with a higher number and has its reference back.
+    pub(super) fn fence(&self, key: Key, number: (BootEpoch, Serial)) -> (BootEpoch, Serial) {
+        let known = self.known.get(&key).map(|known| (known.epoch, known.serial));
+        let (epoch, serial) = known.unwrap_or_default().max(number);
+        (epoch, Serial(serial.0.saturating_add(1)))
     }
 
     fn forgettable(&self, now: Time, key: Key, force: bool) -> Result<&Reference, Forgotten> {

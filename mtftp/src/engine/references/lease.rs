@@ -15,6 +15,7 @@ impl References {
             && let Some(reference) = claim.references.get_mut(&binld)
             && std::mem::take(&mut reference.stale)
         {
+            self.changed.insert(group);
             context.count("references", "renewed_late");
             let (file, address) = (claim.file.clone(), reference.address);
             context.tell(Event::Renewed { group, file, binld, address });
@@ -50,6 +51,7 @@ impl References {
             && let Some(reference) = claim.references.get_mut(&binld)
         {
             reference.stale = true;
+            self.changed.insert(group);
             context.count("references", "stale");
             let (file, address, renewed) = (claim.file.clone(), reference.address, reference.renewed);
             context.tell(Event::Stale { group, file, binld, address, renewed });

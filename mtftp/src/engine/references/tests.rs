@@ -7,6 +7,7 @@ use super::super::bench::*;
 use super::super::*;
 use crate::limits::*;
 
+mod behalf;
 mod faults;
 mod leases;
 
