@@ -277,6 +277,16 @@ impl Domain {
         now.since(last) >= JOIN_PATIENCE.max(self.hello_interval() * 6)
     }
 
+    /// Whether we have what all members have that we hear: a member that has vanished may know more.
+    #[must_use]
+    pub fn is_informed(&self, now: Time) -> bool {
+        match self.standing(now) {
+            Standing::Joining | Standing::Comparing => false,
+            Standing::Joined | Standing::Alone => true,
+            Standing::Partitioned { .. } => self.exchanges.differing(now, DIFFERS_FOR) == 0,
+        }
+    }
+
     /// How much of the domain we know.
     #[must_use]
     pub fn standing(&self, now: Time) -> Standing {

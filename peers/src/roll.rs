@@ -74,7 +74,6 @@ use driver::{Deadline, Time};
 use wire::record::{Roll as Part, Uid};
 use wire::{GroupAddr, ServerId};
 
-use crate::domain::Standing;
 use crate::limits::{ROLL_GONE_MAX, ROLL_STORE_AGAIN, ROLL_TOLD_MAX};
 use list::{Gatherings, Rank, is_part};
 
@@ -207,7 +206,8 @@ pub struct Roll {
     may_end: bool,
     /// Counts changes of `held`, and of whether it counts.
     map_version: u64,
-    standing: Standing,
+    /// Whether what the others know is known here.
+    informed: bool,
     began_at: Option<Time>,
     /// Since when we know what the others know. What was stored does not count before: we may have been struck off.
     sure_since: Option<Time>,
@@ -250,7 +250,7 @@ impl Roll {
             leaves_since: None,
             may_end: false,
             map_version: 0,
-            standing: Standing::Joining,
+            informed: false,
             began_at: None,
             sure_since: None,
             overruled: false,
@@ -322,14 +322,6 @@ impl Roll {
         self.held.current.is_some() || self.words.values().any(|word| word.flags & ROOTED != 0)
     }
 
-    /// Whether what the others know is known here.
-    fn is_informed(&self) -> bool {
-        match self.standing {
-            Standing::Joined | Standing::Alone => true,
-            Standing::Joining | Standing::Comparing => false,
-        }
-    }
-
     /// Whether that member of a list we hold is gone: no greater list than the one it was gone from has it.
     fn gone(&self, server: &ServerId) -> Option<Gone> {
         let (as_of, why) = self.gone.get(server).copied().filter(|_| *server != self.me)?;
@@ -359,9 +351,10 @@ impl Roll {
 
     // --- inputs ---------------------------------------------------------------------------------------------
 
-    /// How much of the domain is known, and which other BINLDs live. Records that are known go in first.
-    pub fn on_knowledge(&mut self, now: Time, standing: Standing, living: &BTreeSet<ServerId>) {
-        self.standing = standing;
+    /// Whether what all members that are heard know is known here ([`Domain::is_informed`](crate::domain::Domain)), and
+    /// which other BINLDs live. Records that are known go in first.
+    pub fn on_knowledge(&mut self, now: Time, informed: bool, living: &BTreeSet<ServerId>) {
+        self.informed = informed;
         self.began_at.get_or_insert(now);
         self.living.retain(|server, _| living.contains(server));
         for server in living.iter().filter(|server| **server != self.me).take(ROLL_TOLD_MAX) {

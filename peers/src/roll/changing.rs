@@ -25,7 +25,7 @@ impl Roll {
         let patience = self.began_at.map(|at| at + JOIN_PATIENCE);
         if patience.is_some_and(|at| now < at) {
             self.wait_until(patience, "what was stored counts");
-        } else if self.is_informed() && self.sure_since.is_none() {
+        } else if self.informed && self.sure_since.is_none() {
             self.sure_since = Some(now);
             self.map_version += 1;
         }
@@ -144,7 +144,7 @@ impl Roll {
     /// The last list comes into force if all have taken it up and know that all have.
     fn complete(&mut self) {
         let Some(top) = self.held.pending.last() else { return };
-        if self.saved.top != Some(top.rank()) || !self.is_informed() {
+        if self.saved.top != Some(top.rank()) || !self.informed {
             return;
         }
         let mut origins = if let Some(word) = self.settled_elsewhere(top) {
@@ -175,7 +175,7 @@ impl Roll {
     /// Proposes a list, if that is for us to do and there is a difference.
     fn propose(&mut self, now: Time) {
         let rivals = self.living.keys().filter(|server| self.gone(server).is_none());
-        let is_ours = rivals.min().is_none_or(|lowest| self.me < *lowest) && self.is_informed();
+        let is_ours = rivals.min().is_none_or(|lowest| self.me < *lowest) && self.informed;
         let Some(sure_since) = self.sure_since.filter(|_| is_ours) else { return };
         let members = self.held.members();
         let (gone, wanted): (BTreeSet<ServerId>, BTreeSet<ServerId>) =

@@ -41,7 +41,7 @@ fn machine(stored: Stored, living: &[u16]) -> Roll {
 
 fn know(roll: &mut Roll, now: Time, living: &[u16]) {
     let living = living.iter().map(|number| id(*number)).collect();
-    roll.on_knowledge(now, Standing::Joined, &living);
+    roll.on_knowledge(now, true, &living);
 }
 
 fn outputs(roll: &mut Roll) -> Vec<Output> {
@@ -502,15 +502,15 @@ fn every_address_has_an_answer() {
     let mut roll = Roll::recover(id(ME), in_force(&mine));
     assert_eq!(roll.slice(group), Slice::Moving);
     let map = roll.map_version();
-    roll.on_knowledge(at(0), Standing::Comparing, &BTreeSet::from([id(1)]));
+    roll.on_knowledge(at(0), false, &BTreeSet::from([id(1)]));
     assert_eq!((roll.slice(group), roll.map_version()), (Slice::Moving, map));
-    roll.on_knowledge(at(1999), Standing::Joined, &BTreeSet::from([id(1)]));
+    roll.on_knowledge(at(1999), true, &BTreeSet::from([id(1)]));
     assert_eq!(
         (roll.slice(group), roll.map_version()),
         (Slice::Moving, map),
         "the first may have been started with us"
     );
-    roll.on_knowledge(at(2000), Standing::Joined, &BTreeSet::from([id(1)]));
+    roll.on_knowledge(at(2000), true, &BTreeSet::from([id(1)]));
     assert_eq!(roll.slice(group), Slice::Ours);
     assert_ne!(roll.map_version(), map);
     roll.leave(at(10));

@@ -7,7 +7,6 @@ use driver::{Draw, Time};
 use wire::record::{RecordKind, Roll as Part, Uid};
 use wire::{GroupAddr, ServerId};
 
-use crate::domain::Standing;
 use crate::limits::{DIFFERS_FOR, HELLO_INTERVAL, JOIN_PATIENCE, PEER_SILENT};
 use crate::roll::{Digest, List, News, Output, Roll, Slice, Stored};
 
@@ -156,7 +155,7 @@ impl Net {
                     roll.gone.iter().map(|(id, (as_of, why))| format!("{} {} {why:?}", short(id), as_of.0));
                 format!(
                     "{:?} words {:?} gone {:?}",
-                    roll.standing,
+                    roll.informed,
                     words.collect::<Vec<_>>(),
                     gone.collect::<Vec<_>>()
                 )
@@ -367,20 +366,12 @@ impl Net {
         let differing = |span: Duration| {
             node.peers.values().any(|peer| peer.differs_since.is_some_and(|since| now.since(since) >= span))
         };
-        let standing = if now.since(node.began_at) < JOIN_PATIENCE
-            && (node.peers.is_empty() || differing(Duration::ZERO))
-        {
-            Standing::Joining
-        } else if node.peers.is_empty() {
-            Standing::Alone
-        } else if differing(DIFFERS_FOR) {
-            Standing::Comparing
-        } else {
-            Standing::Joined
-        };
+        let joins =
+            now.since(node.began_at) < JOIN_PATIENCE && (node.peers.is_empty() || differing(Duration::ZERO));
+        let informed = !joins && !differing(DIFFERS_FOR);
         let peers: Vec<usize> = node.peers.keys().copied().collect();
         let living: BTreeSet<ServerId> = peers.into_iter().map(|peer| self.nodes[peer].id).collect();
-        self.act(index, |roll, now| roll.on_knowledge(now, standing, &living));
+        self.act(index, |roll, now| roll.on_knowledge(now, informed, &living));
     }
 
     /// Sends one that it hears what that one lacks.
