@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::{Arg, ArgMatches, Command, value_parser};
 use driver::cli::Program;
 use driver::config::ConfigError;
 use driver::host;
+use wire::ServerId;
 
 use crate::config::{self, Loaded};
-use crate::shell;
+use crate::shell::{self, Order};
 
 /// The program `binld`.
 #[derive(Debug)]
@@ -36,6 +38,30 @@ impl Program for Binld {
     fn run(file: &Path, loaded: Loaded) -> anyhow::Result<()> {
         host::init_log(loaded.config.log.json, &loaded.config.log.level)?;
         shell::run(file, loaded)
+    }
+
+    fn orders() -> Vec<Command> {
+        let server = Arg::new("server")
+            .required(true)
+            .value_name("SERVER-ID")
+            .value_parser(value_parser!(ServerId))
+            .help("The boot server, by its id as `status` shows it");
+        let leave = "Leaves the domain for good: all addresses are given back, then the daemon ends";
+        let strike =
+            "Says that another boot server is gone for good, so that the others may use its part of the pool";
+        vec![
+            Command::new(Order::LEAVE).about(leave),
+            Command::new(Order::STRIKE_OFF).about(strike).arg(server),
+        ]
+    }
+
+    fn request_of(name: &str, arguments: &ArgMatches) -> Option<String> {
+        let order = match name {
+            Order::LEAVE => Order::Leave,
+            Order::STRIKE_OFF => Order::StrikeOff(*arguments.get_one::<ServerId>("server")?),
+            _ => return None,
+        };
+        Some(order.to_string())
     }
 
     fn socket_of(file: &Path) -> Result<PathBuf, ConfigError> {

@@ -5,7 +5,7 @@
 //!
 //! * [`discovery`] clients ask, wait and are answered; [`answer`] what exactly they are told;
 //! * [`claims`] the table of our addresses; `life` moves each through its states, `draining` out of them; [`clearing`],
-//!   [`choose`] and [`predicate`] are its rules; `early` ends a clearing that all consent to; [`marks`] what others use;
+//!   [`choose`], `picking` and [`predicate`] are its rules, [`slices`] and [`loans`] which addresses it may ask for; `early` ends a clearing that all consent to; [`marks`] what others use;
 //! * `coordination` what other servers say to us: queries, echoes, statements; [`contest`] who keeps an address that two
 //!   hold, and `repair` sees to it; [`turns`] whose turn it is on the pinned tuple; `members` what the domain tells,
 //!   [`replicas`] the claims of others, and [`behalf`] the references of the dead; [`overheard`] and [`backoff`] keep out of the way of others;
@@ -27,14 +27,17 @@ mod early;
 pub mod event;
 pub mod files;
 mod life;
+pub mod loans;
 pub mod marks;
 mod members;
 pub mod overheard;
+mod picking;
 mod pinned;
 pub mod predicate;
 mod repair;
 pub mod replicas;
 pub mod requests;
+pub mod slices;
 pub mod status;
 pub mod turns;
 mod wants;
@@ -52,6 +55,7 @@ use wire::{BootEpoch, Content, DomainId, GroupAddr, ServerId, Stamp};
 use peers::domain::{Domain, DomainConfig};
 use peers::limits::LEGACY_KEEP;
 pub use peers::lowest::Constants as LowestConstants;
+pub use peers::roll::Stored as StoredRoll;
 use wire::record::ServerRole;
 
 use backoff::Backoff;
@@ -64,10 +68,12 @@ use discovery::{ClientKey, Clients};
 use early::Early;
 use event::Event;
 use files::Files;
+use loans::{LoanRecord, Loans};
 use marks::Marks;
 use overheard::Overheard;
 use replicas::Replicas;
 use requests::{Requests, Subject};
+use slices::Slices;
 use turns::Turns;
 
 use crate::limits::{
@@ -179,6 +185,12 @@ pub enum Change {
     PutRest(GroupAddr, Content, Stamp, Wall),
     /// The address may be used again.
     DropRest(GroupAddr),
+    /// Writes the lists of boot servers in place of those that were there.
+    SetRoll(StoredRoll),
+    /// Writes a loan in place of the one of that address.
+    PutLoan(LoanRecord),
+    /// The address is lent to nobody.
+    DropLoan(GroupAddr),
     /// We are alive at this time (Y7).
     Alive(Wall),
 }
@@ -192,6 +204,10 @@ pub struct Journal {
     pub marks: Vec<(GroupAddr, Wall)>,
     /// Addresses that rest; they start over in full.
     pub rests: Vec<(GroupAddr, Content, Stamp)>,
+    /// The lists of boot servers.
+    pub roll: StoredRoll,
+    /// Addresses of our slice that are lent.
+    pub loans: Vec<LoanRecord>,
     /// When the former process was last known to be alive; 0 for never.
     pub last_alive: Wall,
 }
@@ -212,6 +228,8 @@ pub enum Action {
 enum Timer {
     Claim(ClaimKey),
     Early(ClaimKey),
+    Loan(ClaimKey),
+    Loans,
     Request(Subject),
     File(Content),
     Client(ClientKey),
@@ -246,6 +264,8 @@ pub struct Engine {
     /// Addresses that are asked for by word.
     early: BTreeMap<ClaimKey, Early>,
     domain: Domain,
+    slices: Slices,
+    loans: Loans,
     replicas: Replicas,
     behalf: Behalf,
     /// Claims that moved in this input: the domain is to be told.
@@ -278,7 +298,7 @@ impl Engine {
         now: Time,
         wall: Wall,
     ) -> Self {
-        let mut draw = draw;
+        let (mut draw, mut journal) = (draw, journal);
         let control = SocketAddrV4::new(config.address, config.control_port);
         let member = DomainConfig {
             domain: config.domain,
@@ -309,6 +329,8 @@ impl Engine {
             turns: Turns::default(),
             early: BTreeMap::new(),
             domain,
+            slices: Slices::new(identity.server, std::mem::take(&mut journal.roll)),
+            loans: Loans::default(),
             replicas: Replicas::default(),
             behalf: Behalf::default(),
             unpublished: BTreeSet::new(),
@@ -324,6 +346,7 @@ impl Engine {
             counters: Counters::default(),
             out: Outbox::default(),
         };
+        engine.restore_loans(now, std::mem::take(&mut journal.loans));
         engine.restore(now, journal);
         engine.watch_files(now);
         engine.on_alive(now);
@@ -355,6 +378,8 @@ impl Engine {
             match timer {
                 Timer::Claim(key) => self.on_claim_due(now, &key),
                 Timer::Early(key) => self.on_early_due(now, &key),
+                Timer::Loan(key) => self.on_loan_due(now, &key),
+                Timer::Loans => self.on_loans_due(now),
                 Timer::Request(subject) => self.on_request_due(now, &subject),
                 Timer::File(content) => self.ask_file(now, &content),
                 Timer::Client(key) => self.on_patience_over(now, &key),
@@ -369,6 +394,7 @@ impl Engine {
         }
         if self.domain.next_deadline().is_some_and(|due| due.at <= now) {
             self.domain.on_timeout(now);
+            self.slices.stale = true;
         }
         self.settle(now);
     }
@@ -380,6 +406,8 @@ impl Engine {
             self.tell(Event::StoreFailed);
         }
         self.on_recorded(now, ticket, stored);
+        self.on_roll_stored(now, ticket, stored);
+        self.on_loan_stored(ticket, stored);
         self.settle(now);
     }
 
@@ -411,7 +439,8 @@ impl Engine {
     /// When [`Self::on_timeout`] is wanted next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Deadline> {
-        Deadline::earliest(self.timers.next(), self.domain.next_deadline())
+        let member = Deadline::earliest(self.domain.next_deadline(), self.slices.roll.next_deadline());
+        Deadline::earliest(self.timers.next(), member)
     }
 
     /// The counters, by name.
@@ -443,6 +472,9 @@ impl Engine {
     fn share_news(&mut self, now: Time) {
         self.publish(now);
         self.serve_domain(now);
+        if self.serve_roll(now) {
+            self.serve_domain(now);
+        }
     }
 
     fn settle_claims(&mut self, now: Time) {

@@ -166,6 +166,26 @@ pub const REPLICA_FRESH: Duration = Duration::from_secs(90);
 /// Claims of ours that the domain is told: with the member record what others keep of one owner.
 pub const PUBLISHED_MAX: usize = peers::limits::OWNED_MAX - 1;
 
+/// How long a client's claim waits for another boot server's that was heard to ask for the same content.
+pub const SHARE_WAIT: Duration = Duration::from_secs(1);
+/// When an address is looked for again after the list of boot servers allowed none; a change of the list comes sooner.
+pub const SLICE_RETRY: Duration = Duration::from_secs(5);
+/// The owner of a slice is asked again after this, then twice as long each time …
+pub const LOAN_RETRY_FIRST: Duration = Duration::from_millis(20);
+/// … but not longer.
+pub const LOAN_ASK_MAX: Duration = Duration::from_millis(200);
+/// An owner that has not answered by then is dead, or cut off.
+pub const LOAN_PATIENCE: Duration = Duration::from_secs(1);
+/// The borrower commits within this from its question; the longest clearing takes half of it.
+pub const LOAN_USE: Duration = Duration::from_secs(10);
+/// How much longer than an address rests the borrower must have told nothing: who is heard, and has told everything, is
+/// known a few seconds late.
+pub const LOAN_MARGIN: Duration = Duration::from_secs(10);
+/// Loans are looked at this often.
+pub const LOAN_CHECK: Duration = Duration::from_secs(2);
+/// Loans at once: what a pool that is nearly full needs.
+pub const LOANS_MAX: usize = 1024;
+
 /// Between two looks for references of dead BINLDs, and before the first request: whoever is only late says so by then.
 pub const BEHALF_INTERVAL: Duration = Duration::from_secs(10);
 /// Longest wait before an MTFTP server is asked again: it may have its reason, or an operator must look.
@@ -176,6 +196,7 @@ pub const BEHALF_MAX: usize = 1024;
 pub const BEHALF_AT_ONCE: usize = 64;
 
 const _: () = assert!(EARLY_LIVES.as_millis() * 4 < peers::limits::PEER_SILENT.as_millis());
+const _: () = assert!(LOAN_MARGIN.as_millis() >= 2 * peers::limits::PEER_SILENT.as_millis());
 const _: () = assert!(RENEW_INTERVAL.as_millis() < FILE_ACK_MAX.as_millis());
 const _: () = assert!(FILE_REFRESH.as_millis() + FILE_JITTER.as_millis() < FILE_ACK_MAX.as_millis());
 const _: () = assert!(FILE_ACK_MAX.as_millis() <= CLAIM_ACK_MAX.as_millis());

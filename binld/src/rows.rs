@@ -1,12 +1,14 @@
 //! The engine's durable facts as records of the store, and back. The daemon and the simulator both go through here.
 
-use db::{Boot, ClaimRow, ClaimState, MarkRow, RestRow, Rows};
+use db::{Boot, ClaimRow, ClaimState, LoanRow, MarkRow, RestRow, RollRow, RollState, Rows};
 use driver::Wall;
+use peers::roll::{Digest, List, Origins, Stored};
 use wire::configure::Ports;
 use wire::pxe::BootItem;
 use wire::{Content, ServerId};
 
 use crate::engine::claims::{ClaimKey, Placement, StateName};
+use crate::engine::loans::LoanRecord;
 use crate::engine::{Change, ClaimRecord, Journal};
 
 /// A fact of the engine as one of the store; `owner` is us.
@@ -39,6 +41,14 @@ pub fn row_of(change: &Change, owner: ServerId) -> db::Change {
             since_ms: since.0,
         }),
         Change::DropRest(group) => db::Change::DeleteRest(*group),
+        Change::SetRoll(stored) => db::Change::SetRoll(rows_of_roll(stored)),
+        Change::PutLoan(loan) => db::Change::PutLoan(LoanRow {
+            group: loan.group,
+            borrower: loan.borrower,
+            content: loan.content.clone(),
+            since_ms: loan.since.0,
+        }),
+        Change::DropLoan(group) => db::Change::DeleteLoan(*group),
         Change::Alive(wall) => db::Change::Alive { wall_ms: wall.0 },
     }
 }
@@ -56,8 +66,53 @@ pub fn journal(rows: Rows, boot: &Boot) -> Journal {
         claims: ours.map(record_of).collect(),
         marks: rows.marks.into_iter().map(|mark| (mark.group, Wall(mark.until_ms))).collect(),
         rests: rests.collect(),
+        roll: roll_of(rows.roll),
+        loans: rows.loans.into_iter().map(loan_of).collect(),
         last_alive: Wall(boot.last_alive_ms),
     }
+}
+
+fn loan_of(row: LoanRow) -> LoanRecord {
+    LoanRecord { group: row.group, borrower: row.borrower, content: row.content, since: Wall(row.since_ms) }
+}
+
+fn rows_of_roll(stored: &Stored) -> Vec<RollRow> {
+    let row = |list: &List, state: RollState| RollRow {
+        version: list.version(),
+        digest: list.digest().0,
+        state,
+        members: list.members().to_vec(),
+        origins: Vec::new(),
+        former: Vec::new(),
+    };
+    let digests = |of: &mut dyn Iterator<Item = &Digest>| of.map(|digest| digest.0).collect();
+    let Origins { own, all } = &stored.origins;
+    let in_force = if stored.left { RollState::Left } else { RollState::Current };
+    let current = stored.current.iter().map(|list| RollRow {
+        origins: digests(&mut own.iter()),
+        former: digests(&mut all.difference(own)),
+        ..row(list, in_force)
+    });
+    // Who leaves without a list in force has nothing to remember of that.
+    current.chain(stored.pending.iter().map(|list| row(list, RollState::Pending))).collect()
+}
+
+/// The store's own checks let no list through that is none.
+fn roll_of(rows: Vec<RollRow>) -> Stored {
+    let mut stored = Stored::default();
+    for row in rows {
+        let Some(list) = List::new(row.version, row.members) else { continue };
+        if row.state == RollState::Pending {
+            stored.pending.push(list);
+            continue;
+        }
+        stored.left = row.state == RollState::Left;
+        stored.origins.own = row.origins.into_iter().map(Digest).collect();
+        stored.origins.all =
+            row.former.into_iter().map(Digest).chain(stored.origins.own.iter().copied()).collect();
+        stored.current = Some(list);
+    }
+    stored
 }
 
 fn record_of(row: ClaimRow) -> ClaimRecord {

@@ -1,6 +1,7 @@
 //! The engine among sockets, store, clock, log and operators: what makes a daemon of it.
 
 mod news;
+mod orders;
 mod status;
 mod store;
 
@@ -20,6 +21,7 @@ use wire::ServerId;
 
 use crate::config::{self, Config, Loaded};
 use crate::engine::{Action, Engine, Identity};
+pub(crate) use orders::Order;
 use store::{Done, Job, Keeper};
 
 /// How often the engine is told what the wall clock shows, and the log of what was suppressed.
@@ -118,7 +120,16 @@ impl Service for Shell {
         let json = match request {
             STATUS => false,
             STATUS_JSON => true,
-            _ => return format!("unknown request {request:?}; known: {STATUS}, {STATUS_JSON}\n"),
+            _ => {
+                let Some(order) = Order::parse(request) else {
+                    return format!(
+                        "unknown request {request:?}; known: {STATUS}, {STATUS_JSON}, {}, {} SERVER-ID\n",
+                        Order::LEAVE,
+                        Order::STRIKE_OFF
+                    );
+                };
+                return order.carry_out(&mut self.engine, now);
+            }
         };
         let report = status::Report {
             identity: self.identity,
@@ -145,6 +156,10 @@ impl Service for Shell {
 
     fn on_stop(&mut self, now: Time) {
         self.engine.on_stop(now);
+    }
+
+    fn has_ended(&self) -> bool {
+        self.engine.has_left()
     }
 
     fn flush(&mut self, now: Time, doors: &Doors) {

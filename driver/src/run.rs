@@ -38,6 +38,10 @@ pub trait Service {
     fn on_reload(&mut self, now: Time);
     /// The daemon is to end (SIGTERM, SIGINT): called once, the last input.
     fn on_stop(&mut self, now: Time);
+    /// Whether the daemon is to end by its own decision; asked after each flush.
+    fn has_ended(&self) -> bool {
+        false
+    }
     /// Takes every action out of the machine and carries it out. Also called once before the first input.
     fn flush(&mut self, now: Time, doors: &Doors);
     /// When [`Service::on_timeout`] is wanted; asked after each flush.
@@ -90,6 +94,10 @@ async fn drive<S: Service>(
             service.flush(now, doors);
             overdue.note(due, now);
         }
+        if service.has_ended() {
+            stop(service, clock, doors, "by its own decision");
+            return Ok(());
+        }
         let next = if due.is_some() { service.next_deadline() } else { deadline };
         let event = wait.next(next.map(|deadline| deadline.at)).await?;
         let now = clock.now();
@@ -106,15 +114,20 @@ async fn drive<S: Service>(
             Event::Asked(asked) => service.on_asked(now, &asked.request, asked.operator),
             Event::Reload => service.on_reload(now),
             Event::Stop(signal) => {
-                tracing::info!(signal, "stopping");
-                host::notify_stopping();
-                service.on_stop(now);
-                service.flush(now, doors);
+                stop(service, clock, doors, signal);
                 return Ok(());
             }
         }
         service.flush(now, doors);
     }
+}
+
+fn stop<S: Service>(service: &mut S, clock: &Clock, doors: &Doors, why: &str) {
+    tracing::info!(why, "stopping");
+    host::notify_stopping();
+    let now = clock.now();
+    service.on_stop(now);
+    service.flush(now, doors);
 }
 
 /// Takes datagrams out of one socket; true if it is empty now.

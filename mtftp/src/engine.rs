@@ -392,7 +392,7 @@ impl Engine {
             Ok(envelope) => envelope,
             Err(error) => return self.context.count("drop_control", error.kind.name()),
         };
-        if members::is_of_domain(&envelope.message) {
+        if envelope.message.is_of_domain() {
             return self.on_member(now, wall, from, &envelope);
         }
         if let Message::ClearAsk(ask) = &envelope.message {
@@ -431,7 +431,9 @@ impl Engine {
             | Message::Flood(_)
             | Message::FloodAck(_)
             | Message::ClearAsk(_)
-            | Message::ClearAnswer(_) => {
+            | Message::ClearAnswer(_)
+            | Message::LoanAsk(_)
+            | Message::LoanAnswer(_) => {
                 self.context.count("drop_control", "not_for_us");
             }
         }

@@ -344,6 +344,12 @@ impl Domain {
         self.send(self.config.group, Message::Disconnect(Disconnect { neighbour: None }));
     }
 
+    /// Which list of boot servers is in force here: the member record tells it, for people.
+    pub fn on_roll(&mut self, now: Time, version: u32) {
+        let member = Member { role: self.config.role, control: self.config.control, roll: version };
+        self.put(now, RecordKind::Member, 0, MEMBER_LIVES, Body::Member(member));
+    }
+
     // --- time -----------------------------------------------------------------------------------------------
 
     /// When [`Self::on_timeout`] is wanted next.
@@ -464,7 +470,9 @@ impl Domain {
             | Message::Superseded(_)
             | Message::Hold(_)
             | Message::ClearAsk(_)
-            | Message::ClearAnswer(_) => return false,
+            | Message::ClearAnswer(_)
+            | Message::LoanAsk(_)
+            | Message::LoanAnswer(_) => return false,
         }
         true
     }

@@ -158,7 +158,8 @@ impl Stored {
     }
 
     /// Of all lists.
-    fn members(&self) -> BTreeSet<ServerId> {
+    #[must_use]
+    pub fn members(&self) -> BTreeSet<ServerId> {
         self.lists().flat_map(List::members).copied().collect()
     }
 }
@@ -298,6 +299,13 @@ impl Roll {
         }
     }
 
+    /// Whether nobody need be asked for `group`: [`Slice::Ours`] or [`Slice::Unlisted`], found faster.
+    #[must_use]
+    pub fn may_pick(&self, group: GroupAddr) -> bool {
+        self.held.lists().all(|list| list.is_owner(group, &self.me))
+            && matches!(self.slice(group), Slice::Ours | Slice::Unlisted)
+    }
+
     /// Another number whenever [`Self::slice`] may give other answers: a clearing begun under another one is abandoned
     /// at commit.
     #[must_use]
@@ -427,14 +435,6 @@ impl Roll {
             *known = (as_of, why);
         }
         Ok(())
-    }
-
-    /// That server has told us that it leaves for good: it picks nothing any more.
-    pub fn on_left_for_good(&mut self, now: Time, server: ServerId) {
-        if self.note_gone(server, self.held.top_rank(), Gone::Left).is_err() {
-            self.out.push_back(Output::Count("dropped.roll", "too_many"));
-        }
-        self.progress(now);
     }
 
     /// An operator says that this server is gone for good, and its claims with it. It must not run, nor be started

@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use binld::engine::{Action, Change, ClaimRecord, Engine, Identity, Journal, Ticket};
+use binld::engine::loans::LoanRecord;
+use binld::engine::{Action, Change, ClaimRecord, Engine, Identity, Journal, StoredRoll, Ticket};
 use driver::{Arrival, Draw, Role, Time, Wall};
 use wire::configure::{Ack, Nak, NakReason, Superseded};
 use wire::control::{Envelope, Message};
@@ -43,6 +44,8 @@ struct Rows {
     claims: BTreeMap<GroupAddr, ClaimRecord>,
     marks: BTreeMap<GroupAddr, Wall>,
     rests: BTreeMap<GroupAddr, (Content, Stamp)>,
+    roll: StoredRoll,
+    loans: BTreeMap<GroupAddr, LoanRecord>,
     alive: Wall,
 }
 
@@ -64,6 +67,13 @@ impl Rows {
             Change::DropRest(group) => {
                 self.rests.remove(&group);
             }
+            Change::SetRoll(stored) => self.roll = stored,
+            Change::PutLoan(loan) => {
+                self.loans.insert(loan.group, loan);
+            }
+            Change::DropLoan(group) => {
+                self.loans.remove(&group);
+            }
             Change::Alive(wall) => self.alive = wall,
         }
     }
@@ -77,6 +87,8 @@ impl Rows {
                 .iter()
                 .map(|(group, (content, stamp))| (*group, content.clone(), *stamp))
                 .collect(),
+            roll: self.roll.clone(),
+            loans: self.loans.values().cloned().collect(),
             last_alive: self.alive,
         }
     }

@@ -325,7 +325,9 @@ fn says_more(message: &Message) -> bool {
         | Message::Flood(_)
         | Message::FloodAck(_)
         | Message::ClearAsk(_)
-        | Message::ClearAnswer(_) => false,
+        | Message::ClearAnswer(_)
+        | Message::LoanAsk(_)
+        | Message::LoanAnswer(_) => false,
     }
 }
 

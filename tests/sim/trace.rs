@@ -66,6 +66,8 @@ fn message(message: &Message) -> String {
         Message::Flood(it) => format!("flood of {} records", it.records.len()),
         Message::ClearAsk(it) => format!("clear ask {} {}", it.group, it.content),
         Message::ClearAnswer(it) => format!("clear answer {} {:?}", it.group, it.verdict),
+        Message::LoanAsk(it) => format!("loan ask {} {}", it.group, it.content),
+        Message::LoanAnswer(it) => format!("loan answer {} {:?}", it.group, it.verdict),
         Message::FloodAck(it) => format!("flood ack of {} records", it.acked.len()),
     }
 }

@@ -222,7 +222,9 @@ impl Judge {
                 | Message::Flood(_)
                 | Message::FloodAck(_)
                 | Message::ClearAsk(_)
-                | Message::ClearAnswer(_) => {}
+                | Message::ClearAnswer(_)
+                | Message::LoanAsk(_)
+                | Message::LoanAnswer(_) => {}
             }
         } else if let Message::Ack(ack) = message {
             self.see_ack(packet.at, from, to, &ack);

@@ -46,40 +46,57 @@ pub struct ClearAnswer {
 
 impl ClearAsk {
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
-        out.put_u32(self.group.ip().to_bits());
-        out.put_u32(self.content.server.to_bits());
-        out.put_u64(self.nonce);
-        put_name(out, &self.content.file);
+        put_ask(out, self.group, &self.content, self.nonce);
     }
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let group = read_multicast(reader)?;
-        let server = reader.unicast("MTFTP server")?;
-        let nonce = reader.u64("nonce")?;
-        let file = reader.name("file")?;
-        Ok(Self { group, content: Content { server, file }, nonce })
+        let (group, content, nonce) = read_ask(reader)?;
+        Ok(Self { group, content, nonce })
+    }
+}
+
+/// An address, what for, and the nonce: every question by word is that.
+pub(crate) fn put_ask(out: &mut Vec<u8>, group: GroupAddr, content: &Content, nonce: u64) {
+    out.put_u32(group.ip().to_bits());
+    out.put_u32(content.server.to_bits());
+    out.put_u64(nonce);
+    put_name(out, &content.file);
+}
+
+pub(crate) fn read_ask(reader: &mut Reader<'_>) -> Result<(GroupAddr, Content, u64), DecodeError> {
+    let group = read_multicast(reader)?;
+    let server = reader.unicast("MTFTP server")?;
+    let nonce = reader.u64("nonce")?;
+    let file = reader.name("file")?;
+    Ok((group, Content { server, file }, nonce))
+}
+
+/// And every answer the address, the nonce, and yes or no.
+pub(crate) fn put_answer(out: &mut Vec<u8>, group: GroupAddr, nonce: u64, yes: bool) {
+    out.put_u32(group.ip().to_bits());
+    out.put_u64(nonce);
+    out.put_u8(if yes { 1 } else { 2 });
+}
+
+pub(crate) fn read_answer(reader: &mut Reader<'_>) -> Result<(GroupAddr, u64, bool), DecodeError> {
+    let group = read_multicast(reader)?;
+    let nonce = reader.u64("nonce")?;
+    let offset = reader.offset();
+    match reader.u8("verdict")? {
+        1 => Ok((group, nonce, true)),
+        2 => Ok((group, nonce, false)),
+        _ => Err(DecodeError { what: "verdict", offset, kind: DecodeErrorKind::Code }),
     }
 }
 
 impl ClearAnswer {
     pub(crate) fn put(self, out: &mut Vec<u8>) {
-        out.put_u32(self.group.ip().to_bits());
-        out.put_u64(self.nonce);
-        out.put_u8(match self.verdict {
-            ClearVerdict::Clear => 1,
-            ClearVerdict::Taken => 2,
-        });
+        put_answer(out, self.group, self.nonce, self.verdict == ClearVerdict::Clear);
     }
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let group = read_multicast(reader)?;
-        let nonce = reader.u64("nonce")?;
-        let offset = reader.offset();
-        let verdict = match reader.u8("verdict")? {
-            1 => ClearVerdict::Clear,
-            2 => ClearVerdict::Taken,
-            _ => return Err(DecodeError { what: "verdict", offset, kind: DecodeErrorKind::Code }),
-        };
+        let (group, nonce, clear) = read_answer(reader)?;
+        let verdict = if clear { ClearVerdict::Clear } else { ClearVerdict::Taken };
         Ok(Self { group, nonce, verdict })
     }
 }

@@ -16,6 +16,7 @@ use crate::flood::{Flood, FloodAck, SyncList};
 use crate::hello::Hello;
 use crate::hold::Hold;
 use crate::ids::{BootEpoch, ServerId};
+use crate::loan::{LoanAnswer, LoanAsk};
 use crate::membership::{Connect, Disconnect, Refuse, Welcome};
 use crate::octets::Reader;
 
@@ -82,6 +83,10 @@ pub enum Message {
     ClearAsk(ClearAsk),
     /// 18: its answer.
     ClearAnswer(ClearAnswer),
+    /// 19: BINLD → the one whose slice an address is in.
+    LoanAsk(LoanAsk),
+    /// 20: its answer.
+    LoanAnswer(LoanAnswer),
 }
 
 impl Message {
@@ -104,6 +109,34 @@ impl Message {
             Self::FloodAck(_) => 16,
             Self::ClearAsk(_) => 17,
             Self::ClearAnswer(_) => 18,
+            Self::LoanAsk(_) => 19,
+            Self::LoanAnswer(_) => 20,
+        }
+    }
+
+    /// Whether it is about membership or records: for every member, whatever else it does.
+    #[must_use]
+    pub const fn is_of_domain(&self) -> bool {
+        match self {
+            Self::Hello(_)
+            | Self::Connect(_)
+            | Self::Welcome(_)
+            | Self::Refuse(_)
+            | Self::Disconnect(_)
+            | Self::SyncList(_)
+            | Self::Flood(_)
+            | Self::FloodAck(_) => true,
+            Self::Configure(_)
+            | Self::Ack(_)
+            | Self::Nak(_)
+            | Self::Delete(_)
+            | Self::DeleteForDead(_)
+            | Self::Superseded(_)
+            | Self::Hold(_)
+            | Self::ClearAsk(_)
+            | Self::ClearAnswer(_)
+            | Self::LoanAsk(_)
+            | Self::LoanAnswer(_) => false,
         }
     }
 }
@@ -132,6 +165,8 @@ impl Envelope {
             Message::FloodAck(message) => message.put(&mut payload),
             Message::ClearAsk(message) => message.put(&mut payload),
             Message::ClearAnswer(message) => message.put(&mut payload),
+            Message::LoanAsk(message) => message.put(&mut payload),
+            Message::LoanAnswer(message) => message.put(&mut payload),
         }
         let mut out = Vec::with_capacity(HEADER_LEN + payload.len());
         out.put_slice(&MAGIC);
@@ -195,6 +230,8 @@ impl Envelope {
             16 => Message::FloodAck(FloodAck::read(&mut reader)?),
             17 => Message::ClearAsk(ClearAsk::read(&mut reader)?),
             18 => Message::ClearAnswer(ClearAnswer::read(&mut reader)?),
+            19 => Message::LoanAsk(LoanAsk::read(&mut reader)?),
+            20 => Message::LoanAnswer(LoanAnswer::read(&mut reader)?),
             _ => return Err(DecodeError { what: "message kind", offset: 5, kind: DecodeErrorKind::Code }),
         };
         reader.finish("payload")?;

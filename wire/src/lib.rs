@@ -30,6 +30,7 @@ pub mod flood;
 pub mod hello;
 pub mod hold;
 pub mod ids;
+pub mod loan;
 pub mod membership;
 mod octets;
 pub mod pxe;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use driver::{Time, Wall};
 use wire::configure::Ports;
 use wire::pxe::BootItem;
-use wire::{Content, GroupAddr, Stamp};
+use wire::{Content, GroupAddr, ServerId, Stamp};
 
 use super::clearing::Clearing;
 use super::predicate::Standing;
@@ -47,6 +47,25 @@ pub struct Commitment {
     pub announce_at: Time,
 }
 
+/// By what right an address is asked for (G5). It ends when the map of slices changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Basis {
+    /// It is in our slice, or there are no slices yet.
+    Slice {
+        /// The version of the map.
+        map: u64,
+    },
+    /// The owner of its slice has lent it.
+    Loan {
+        /// Who.
+        owner: ServerId,
+        /// The version of the map.
+        map: u64,
+        /// When the claim must be committed.
+        until: Time,
+    },
+}
+
 /// Where a claim stands in its life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
@@ -54,6 +73,8 @@ pub enum State {
     Waiting {
         /// When it may ask again.
         until: Time,
+        /// Whether an address may come any moment: a client may wait for it.
+        soon: bool,
     },
     /// Asks whether the address is free.
     Clearing {
@@ -205,7 +226,7 @@ impl State {
     #[must_use]
     pub fn due_at(&self) -> (Time, &'static str) {
         match self {
-            Self::Waiting { until } => (*until, "claim may ask again"),
+            Self::Waiting { until, .. } => (*until, "claim may ask again"),
             Self::Clearing { clearing, .. } => (clearing.next_at(), "query due"),
             Self::Rechecking { clearing, .. } => (clearing.next_at(), "query after restart due"),
             Self::Recording { commitment, .. } => (commitment.announce_at, "announcement due"),
@@ -233,6 +254,8 @@ pub struct Claim {
     pub state: State,
     /// Since when it stands there.
     pub since: Wall,
+    /// Why it may be committed where it is asked for; nothing for one that was asked for before a restart.
+    pub basis: Option<Basis>,
     /// Number of the next address to try.
     pub candidate: u32,
     /// Refusals in a row.

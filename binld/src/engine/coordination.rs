@@ -165,6 +165,8 @@ impl Engine {
             Message::ClearAnswer(answer) => {
                 self.on_clear_answer(now, arrival.from, envelope.sender, answer);
             }
+            Message::LoanAsk(ask) => self.on_loan_ask(now, arrival.from, envelope.sender, ask),
+            Message::LoanAnswer(answer) => self.on_loan_answer(now, envelope.sender, answer),
             Message::Configure(_) | Message::Delete(_) | Message::DeleteForDead(_) => {
                 self.counters.add("dropped.control", "not_an_mtftp_server", 1);
             }

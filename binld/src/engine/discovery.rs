@@ -99,6 +99,9 @@ impl Engine {
             Err(error) => return self.counters.add("dropped.discovery", error.kind.name(), 1),
         };
         self.counters.add("discovery", "heard", 1);
+        if self.slices.leaves {
+            return self.counters.add("discovery", "leaving", 1);
+        }
         // Without option 43 it is meant for a proxy DHCP server (pxe.md H); without tag 71 it is type 0, layer 0.
         let Some(vendor) = &request.vendor else { return self.counters.add("discovery", "not_for_us", 1) };
         let nothing = BootItem { server_type: ServerType(0), layer: Layer(0) };
@@ -239,7 +242,8 @@ impl Engine {
                 let offer = MulticastOffer::Held { file: key.content.file.clone(), at };
                 Multicast::Held(key, offer, at.group)
             }
-            Some(State::Waiting { .. }) | None => Multicast::Not(WhyPlain::Refused),
+            Some(State::Waiting { soon: true, .. }) => Multicast::Soon,
+            Some(State::Waiting { soon: false, .. }) | None => Multicast::Not(WhyPlain::Refused),
             Some(State::Held { .. } | State::Draining { .. }) => Multicast::Not(WhyPlain::NotHeldInTime),
             Some(
                 State::Clearing { .. }

@@ -223,6 +223,20 @@ pub enum Event {
         /// Who was the last one.
         last: Ipv4Addr,
     },
+    /// All boot servers have agreed upon who they are: each asks for addresses of its own slice only (G5).
+    RollInForce {
+        /// Version of the list.
+        version: u32,
+        /// How many they are.
+        members: usize,
+    },
+    /// A list of boot servers leaves us out: an operator has struck us off. The next one has us again.
+    LeftOut,
+    /// A boot server that was struck off was taken in again meanwhile: it is to be struck off again.
+    NotStruck {
+        /// Which.
+        server: ServerId,
+    },
     /// A claim is made where another member has the same content (G9).
     Shared {
         /// The address.

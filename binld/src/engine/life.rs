@@ -8,20 +8,18 @@ use wire::Stamp;
 use wire::query::{Opcode, Query};
 
 use super::backoff::Pause;
-use super::claims::{Claim, ClaimKey, Commitment, Placement, Rest, State, StateName};
+use super::claims::{Basis, Claim, ClaimKey, Commitment, Placement, Rest, State, StateName};
 use super::clearing::{Clearing, Due, Schedule};
 use super::event::Event;
+use super::picking::Pick;
 use super::requests::Subject;
 use super::wants::Wanted;
 use super::{Action, Change, ClaimRecord, Engine, Journal, Ticket, Timer};
 use crate::limits::{
     ALIVE_RECENT_MS, ANNOUNCE_FIRST, ANNOUNCE_INTERVAL, ANNOUNCE_JITTER, CANDIDATES_MAX, CLAIM_ACK_MAX,
     EXHAUSTED_PAUSE, HANDOUT_LIFETIME, PINNED_CHECK, PINNED_RETRIES, PINNED_RETRY_JITTER, QUERY_INTERVAL,
-    REST, REST_PINNED, SHARE_AFTER, START_JITTER,
+    REST, REST_PINNED, SHARE_AFTER, SHARE_WAIT, SLICE_RETRY, START_JITTER,
 };
-
-/// Candidates looked at for one pick. All but a crowded pool give one at once.
-const PICK_DRAWS_MAX: u32 = 4096;
 
 impl Engine {
     /// Moves a claim and arms its timer.
@@ -60,8 +58,9 @@ impl Engine {
             key: key.clone(),
             boot_item: wanted.boot_item,
             item: wanted.item.clone(),
-            state: State::Waiting { until: now },
+            state: State::Waiting { until: now, soon: false },
             since: self.wall_at(now),
+            basis: None,
             candidate: 0,
             refusals: 0,
             told_at: None,
@@ -76,31 +75,78 @@ impl Engine {
     }
 
     /// Clears the next candidate, or waits if there is none.
-    fn begin_clearing(&mut self, now: Time, key: &ClaimKey, schedule: Schedule) {
+    pub(super) fn begin_clearing(&mut self, now: Time, key: &ClaimKey, schedule: Schedule) {
         if key.pinned && self.turns.must_wait(now, &key.content) {
-            return self.set_state(now, key, State::Waiting { until: now + PINNED_CHECK });
+            return self.set_state(now, key, State::Waiting { until: now + PINNED_CHECK, soon: false });
         }
         if self.share_first(now, key) {
             return;
         }
         match self.pick(now, key) {
-            Some(at) => {
-                self.counters.add("clearing", "started", 1);
-                self.tell(Event::Clearing { group: at.group, content: key.content.clone() });
-                // Who is told *clear* has no need to be out of step.
-                let early = self.may_clear_early(now);
-                let jitter = if early { Duration::ZERO } else { self.draw.jitter(START_JITTER) };
-                let start_at = now + jitter;
-                let clearing = Clearing::new(self.plan(now, schedule), start_at);
-                self.set_state(now, key, State::Clearing { at, clearing });
+            Pick::Free(at) => self.start_clearing(now, key, at, self.basis(), schedule),
+            Pick::Lendable(at, owner) => self.ask_loan(now, key, at, owner),
+            Pick::Later => {
+                // At the start it is only a moment.
+                let soon = !self.domain.is_settled(now);
+                self.set_state(now, key, State::Waiting { until: now + SLICE_RETRY, soon });
+                self.unsettle();
             }
-            None if key.pinned => self.wait(now, key),
+            Pick::Nothing if key.pinned => self.wait(now, key),
             // Everything in the pool is taken or marked (G22).
-            None => self.on_exhausted(now, key),
+            Pick::Nothing => self.on_exhausted(now, key),
         }
     }
 
-    fn on_exhausted(&mut self, now: Time, key: &ClaimKey) {
+    pub(super) fn start_clearing(
+        &mut self,
+        now: Time,
+        key: &ClaimKey,
+        at: Placement,
+        basis: Basis,
+        schedule: Schedule,
+    ) {
+        self.counters.add("clearing", "started", 1);
+        self.tell(Event::Clearing { group: at.group, content: key.content.clone() });
+        // Who is told *clear* has no need to be out of step.
+        let early = self.may_clear_early(now);
+        let jitter = if early { Duration::ZERO } else { self.draw.jitter(START_JITTER) };
+        let clearing = Clearing::new(self.plan(now, schedule), now + jitter);
+        if let Some(claim) = self.claims.get_mut(key) {
+            claim.basis = Some(basis);
+        }
+        self.early.remove(key);
+        self.set_state(now, key, State::Clearing { at, clearing });
+    }
+
+    /// How fast an address is to be found for the claim: a client may be waiting.
+    pub(super) fn schedule_of(&self, now: Time, key: &ClaimKey) -> Schedule {
+        let asked_at = self.claims.get(key).and_then(|claim| claim.asked_at);
+        let hurried = asked_at.is_some_and(|asked_at| now.since(asked_at) < HANDOUT_LIFETIME);
+        if hurried { Schedule::Foreground } else { Schedule::Background }
+    }
+
+    /// The next candidate.
+    pub(super) fn try_again(&mut self, now: Time, key: &ClaimKey) {
+        let schedule = self.schedule_of(now, key);
+        self.begin_clearing(now, key, schedule);
+    }
+
+    /// The right to that address has ended before it was committed: it is asked for anew, if it is ours now, or another.
+    pub(super) fn begin_again(&mut self, now: Time, key: &ClaimKey, group: GroupAddr) {
+        self.counters.add("clearing", "begun_again", 1);
+        let at = self.claims.get(key).and_then(|claim| claim.state.placement());
+        if let Some(at) = at.filter(|_| self.is_in_our_slice(group) && !self.is_lent(group)) {
+            return self.start_clearing(now, key, at, self.basis(), self.schedule_of(now, key));
+        }
+        let shared = self.shareable(now, key).map(|(_, at)| at.group);
+        let referenced = self.claims.get(key).and_then(|claim| claim.referenced);
+        if shared.is_none() || shared != referenced {
+            self.abandon_reference(now, key);
+        }
+        self.try_again(now, key);
+    }
+
+    pub(super) fn on_exhausted(&mut self, now: Time, key: &ClaimKey) {
         if let Some(claim) = self.claims.get_mut(key) {
             claim.refusals = 0;
         }
@@ -109,33 +155,8 @@ impl Engine {
         self.wait(now, key);
     }
 
-    fn pick(&mut self, now: Time, key: &ClaimKey) -> Option<Placement> {
-        if key.pinned {
-            let at = self.config.pinned;
-            let rests = self.claims.rest(at.group).is_some_and(|rest| rest.content != key.content);
-            return (self.claims.on(at.group).is_none() && !rests).then_some(at);
-        }
-        let first = self.claims.get(key)?.candidate;
-        let numbers = first..first.saturating_add(PICK_DRAWS_MAX);
-        let free = |number: &u32| {
-            let group = self.config.pool.candidate(&key.content, *number)?;
-            let taken = self.marks.is_marked(now, group)
-                || self.claims.is_near(group, &key.content)
-                || self.is_anothers(now, group, &key.content);
-            (!taken).then_some((*number, group))
-        };
-        let all = || numbers.clone().filter_map(|number| free(&number));
-        // What others were heard to ask for is tried last.
-        let unheard = all().find(|(_, group)| !self.overheard.is_anothers(now, *group, &key.content));
-        let (number, group) = unheard.or_else(|| all().next())?;
-        if let Some(claim) = self.claims.get_mut(key) {
-            claim.candidate = number.saturating_add(1);
-        }
-        Some(Placement { group, ports: self.config.dynamic_ports })
-    }
-
     /// No address for now: P1 for the pinned tuple, a pause after too many refusals for the others (G22).
-    fn wait(&mut self, now: Time, key: &ClaimKey) {
+    pub(super) fn wait(&mut self, now: Time, key: &ClaimKey) {
         let refusals = self.claims.get(key).map_or(0, |claim| claim.refusals);
         let pause = if key.pinned {
             let step = refusals.saturating_sub(1).min(PINNED_RETRIES.len() - 1);
@@ -148,7 +169,7 @@ impl Engine {
         } else {
             EXHAUSTED_PAUSE
         };
-        self.set_state(now, key, State::Waiting { until: now + pause });
+        self.set_state(now, key, State::Waiting { until: now + pause, soon: false });
         self.unsettle();
     }
 
@@ -156,10 +177,17 @@ impl Engine {
     pub(super) fn on_claim_due(&mut self, now: Time, key: &ClaimKey) {
         let Some(claim) = self.claims.get_mut(key) else { return };
         match &mut claim.state {
-            State::Waiting { until } => {
+            State::Waiting { until, soon } => {
+                let soon = *soon;
                 let asked = claim.asked_at.is_some_and(|asked_at| asked_at + HANDOUT_LIFETIME > *until);
                 // P1: a refused claimant asks again while its clients ask; so does one that never asked yet.
-                if !key.pinned || asked || claim.refusals == 0 {
+                let again = !key.pinned || asked || claim.refusals == 0;
+                if self.loans.is_asked(key) {
+                    self.counters.add("loan", "unanswered", 1);
+                    self.on_loan_refused(now, key);
+                } else if soon {
+                    self.try_again(now, key);
+                } else if again {
                     self.begin_clearing(now, key, Schedule::Background);
                 }
             }
@@ -200,6 +228,9 @@ impl Engine {
         match &claim.state {
             State::Clearing { at, .. } => {
                 let at = *at;
+                if !self.may_commit(now, key, at.group) {
+                    return self.begin_again(now, key, at.group);
+                }
                 // Nobody objected whom we hear; but the domain knows who has it, and may only be cut off from us (G5).
                 match self.knows_holder(now, at.group, &key.content) {
                     Some(by) => self.on_refused(now, key, by, true),
@@ -353,7 +384,6 @@ impl Engine {
         let recorded = claim.state.commitment().is_some() && claim.referenced != Some(at.group);
         claim.refusals += 1;
         let refusals = claim.refusals;
-        let hurried = claim.asked_at.is_some_and(|asked_at| now.since(asked_at) < HANDOUT_LIFETIME);
         self.counters.add("clearing", "contested", 1);
         self.tell(Event::Contested { group: at.group, content: key.content.clone(), by });
         self.end_request(&Subject::Configure(key.clone()));
@@ -374,11 +404,10 @@ impl Engine {
         if let Pause::Slow(span) = pause {
             self.counters.add("clearing", "slowed", 1);
             self.tell(Event::ManyConflicts { content: key.content.clone() });
-            self.set_state(now, key, State::Waiting { until: now + span });
+            self.set_state(now, key, State::Waiting { until: now + span, soon: false });
             return self.unsettle();
         }
-        let schedule = if hurried { Schedule::Foreground } else { Schedule::Background };
-        self.begin_clearing(now, key, schedule);
+        self.try_again(now, key);
     }
 
     pub(super) fn mark(&mut self, now: Time, group: GroupAddr, confirmed: bool) {
@@ -407,9 +436,16 @@ impl Engine {
             if self.marks.is_marked(now, query.group) {
                 return;
             }
-            claim.candidate = theirs;
             self.abandon_reference(now, &key);
-            return self.begin_clearing(now, &key, Schedule::Background);
+            if self.is_in_our_slice(query.group) {
+                if let Some(claim) = self.claims.get_mut(&key) {
+                    claim.candidate = theirs;
+                }
+                return self.begin_clearing(now, &key, Schedule::Background);
+            }
+            // It will be told where the content is, or that one has lost it.
+            let until = now + SHARE_WAIT;
+            return self.set_state(now, &key, State::Waiting { until, soon: true });
         }
         // A question is no holder: only who repeats it after any clearing is over has the address.
         match claim.elsewhere {
@@ -453,8 +489,9 @@ impl Engine {
                 key: record.key,
                 boot_item: record.boot_item,
                 item: record.item,
-                state: State::Waiting { until: now },
+                state: State::Waiting { until: now, soon: false },
                 since: record.since,
+                basis: None,
                 candidate: 0,
                 refusals: 0,
                 told_at: recent.then_some(now),

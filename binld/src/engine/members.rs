@@ -3,6 +3,7 @@
 use driver::Time;
 use peers::domain::{News, Output};
 use wire::control::Envelope;
+use wire::record::{RecordKind, Uid};
 
 use super::Engine;
 use super::clearing::{Plan, Schedule, query_count};
@@ -51,7 +52,20 @@ impl Engine {
         }
     }
 
+    fn on_record(&mut self, now: Time, uid: Uid) {
+        match uid.kind {
+            RecordKind::Member => self.slices.stale = true,
+            RecordKind::Domain => self.on_roll_record(now, uid),
+            RecordKind::Claim | RecordKind::Reference => {
+                self.replicas.on_changed(uid, self.domain.records(), now);
+                self.wake_sharer(now, uid);
+            }
+            RecordKind::Lowest => {}
+        }
+    }
+
     fn on_news(&mut self, now: Time, news: News) {
+        self.slices.stale = true;
         match news {
             News::Appeared(control) => self.tell(Event::PeerAppeared { address: *control.ip() }),
             News::Left(control) => self.tell(Event::PeerLeft { address: *control.ip() }),
@@ -67,7 +81,7 @@ impl Engine {
                     self.tell(Event::Twin { address: *control.ip() });
                 }
             }
-            News::Changed(uid) => self.replicas.on_changed(uid, self.domain.records(), now),
+            News::Changed(uid) => self.on_record(now, uid),
             News::Linked(control) => self.tell(Event::Linked { address: *control.ip() }),
             News::Unreachable(control) => self.tell(Event::Unreachable { address: *control.ip() }),
             News::Healed(control) => self.tell(Event::Healed { last: *control.ip() }),

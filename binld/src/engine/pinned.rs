@@ -43,7 +43,7 @@ impl Engine {
             return;
         }
         let due = self.claims.iter().find(|claim| {
-            claim.key.pinned && matches!(claim.state, State::Waiting { until } if until <= now)
+            claim.key.pinned && matches!(claim.state, State::Waiting { until, .. } if until <= now)
         });
         if let Some(key) = due.map(|claim| claim.key.clone()) {
             self.timers.arm(Timer::Claim(key), now, "pinned tuple may be free");

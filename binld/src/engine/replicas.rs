@@ -8,15 +8,15 @@ use std::time::Duration;
 use driver::Time;
 use peers::records::Records;
 use wire::hold::HoldState;
-use wire::record::{Body, Claim as ClaimBody, RecordKind, ServerRole, Uid};
+use wire::record::{Body, Claim as ClaimBody, RecordKind, Reference, ServerRole, Uid};
 use wire::{Content, GroupAddr, ServerId};
 
-use super::Engine;
 use super::choose::rendezvous;
-use super::claims::{ClaimKey, Placement, State};
+use super::claims::{Claim, ClaimKey, Placement, State};
 use super::event::Event;
 use super::predicate::Standing;
 use super::status::ReplicaStatus;
+use super::{Engine, Timer};
 use crate::limits::{CLAIM_LIVES, PUBLISHED_MAX, REPLICA_FRESH};
 
 /// Where the claims of others are among the records.
@@ -25,11 +25,17 @@ pub struct Replicas {
     by_group: BTreeMap<GroupAddr, BTreeSet<Uid>>,
     by_content: BTreeMap<(Content, bool), BTreeSet<Uid>>,
     places: BTreeMap<Uid, (GroupAddr, (Content, bool))>,
+    /// References that MTFTP servers tell of.
+    references: BTreeMap<GroupAddr, BTreeSet<Uid>>,
+    referenced: BTreeMap<Uid, GroupAddr>,
 }
 
 impl Replicas {
     /// A record appeared, changed or ended.
     pub fn on_changed(&mut self, uid: Uid, records: &Records, now: Time) {
+        if uid.kind == RecordKind::Reference {
+            return self.on_reference(uid, records, now);
+        }
         if uid.kind != RecordKind::Claim {
             return;
         }
@@ -42,6 +48,16 @@ impl Replicas {
         self.by_group.entry(place.0).or_default().insert(uid);
         self.by_content.entry(place.1.clone()).or_default().insert(uid);
         self.places.insert(uid, place);
+    }
+
+    fn on_reference(&mut self, uid: Uid, records: &Records, now: Time) {
+        if let Some(group) = self.referenced.remove(&uid) {
+            remove(&mut self.references, &group, &uid);
+        }
+        if let Some(told) = reference_of(records, &uid, now) {
+            self.references.entry(told.group).or_default().insert(uid);
+            self.referenced.insert(uid, told.group);
+        }
     }
 
     fn on(&self, group: GroupAddr) -> impl Iterator<Item = &Uid> {
@@ -62,6 +78,11 @@ fn claim_of<'a>(records: &'a Records, uid: &Uid, now: Time) -> Option<(&'a Claim
     let (record, age) = records.get(uid, now)?;
     let Body::Claim(claim) = &record.body else { return None };
     Some((claim, Duration::from_secs(u64::from(age.0))))
+}
+
+fn reference_of<'a>(records: &'a Records, uid: &Uid, now: Time) -> Option<&'a Reference> {
+    let Body::Reference(told) = &records.get(uid, now)?.0.body else { return None };
+    Some(told)
 }
 
 impl Engine {
@@ -136,6 +157,32 @@ impl Engine {
     /// Whether another member has that address for something else.
     pub(super) fn is_anothers(&self, now: Time, group: GroupAddr, content: &Content) -> bool {
         self.replicas_on(now, group).any(|(_, claim, _)| claim.content != *content)
+    }
+
+    /// Whether an MTFTP server says that somebody relies on that address for something else.
+    pub(super) fn is_referenced(&self, now: Time, group: GroupAddr, content: &Content) -> bool {
+        self.references_on(now, group).any(|told| told.content != *content)
+    }
+
+    fn references_on(&self, now: Time, group: GroupAddr) -> impl Iterator<Item = &Reference> {
+        let uids = self.replicas.references.get(&group).into_iter().flatten();
+        uids.filter_map(move |uid| reference_of(self.domain.records(), uid, now))
+    }
+
+    /// Whether anybody else tells anything of that address.
+    pub(super) fn is_told(&self, now: Time, group: GroupAddr) -> bool {
+        self.replicas_on(now, group).next().is_some() || self.references_on(now, group).next().is_some()
+    }
+
+    /// A claim of ours may have waited for that claim of another member.
+    pub(super) fn wake_sharer(&mut self, now: Time, uid: Uid) {
+        let Some((_, (content, pinned))) = self.replicas.places.get(&uid) else { return };
+        let key = ClaimKey { content: content.clone(), pinned: *pinned };
+        let waits = |claim: &Claim| matches!(claim.state, State::Waiting { soon: true, .. });
+        if self.claims.get(&key).is_some_and(waits) && self.shareable(now, &key).is_some() {
+            self.loans.forget_question(&key);
+            self.timers.arm(Timer::Claim(key), now, "another member has the content");
+        }
     }
 
     /// Where the member is that has that address for something else, and said so lately.

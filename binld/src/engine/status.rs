@@ -15,6 +15,8 @@ use super::Engine;
 use super::claims::StateName;
 use super::clearing::Schedule;
 use super::files::Knowledge;
+use super::loans::LoanRecord;
+use super::slices::RollStatus;
 
 /// A claim, as shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +102,10 @@ pub struct Status {
     pub records: usize,
     /// Claims of other members, in order of address.
     pub replicas: Vec<ReplicaStatus>,
+    /// The list of boot servers.
+    pub roll: RollStatus,
+    /// Addresses of our slice that others use, in order.
+    pub loans: Vec<LoanRecord>,
     /// Boot servers that speak only the query and the echo, as configured or heard, in order.
     pub legacy_peers: Vec<Ipv4Addr>,
     /// Queries of a clearing that would begin now for a waiting client.
@@ -149,6 +155,8 @@ impl Engine {
             size_estimate: self.domain.size_estimate(),
             records: self.domain.records().len(),
             replicas: self.replicas_status(now),
+            roll: self.roll_status(now),
+            loans: self.loans.given().cloned().collect(),
             legacy_peers: legacy_peers.into_iter().collect(),
             queries: self.plan(now, Schedule::Foreground).queries,
             clients_waiting: self.clients.len(),

@@ -216,7 +216,9 @@ impl Host {
             | Message::Flood(_)
             | Message::FloodAck(_)
             | Message::ClearAsk(_)
-            | Message::ClearAnswer(_) => {
+            | Message::ClearAnswer(_)
+            | Message::LoanAsk(_)
+            | Message::LoanAnswer(_) => {
                 panic!("a boot server does not say {:?} to an MTFTP server", envelope.message)
             }
         };
@@ -524,7 +526,8 @@ fn an_address_in_use_at_the_mtftp_server_is_like_an_echo() {
     host.run_for(Duration::from_millis(200));
     let (_, first) = host.queries()[0].clone();
     host.script.in_use.insert(first.group);
-    host.run_for(SETTLED);
+    // Also when it is agreed meanwhile whose the addresses are.
+    host.run_for(SETTLED * 2);
     let claim = &host.engine.status(host.now).claims[0];
     assert_eq!(claim.state, StateName::Held);
     assert_ne!(claim.group, Some(first.group));

@@ -22,7 +22,7 @@ pub(super) struct Wanted {
 impl Engine {
     /// Compares the claims there are with those the catalog wants: missing ones begin, others drain.
     pub(super) fn reconcile(&mut self, now: Time) {
-        let wanted = self.wanted(now);
+        let wanted = if self.slices.leaves { BTreeMap::new() } else { self.wanted(now) };
         for want in wanted.values() {
             let known = self.claims.get(&want.key);
             let begins = known.is_none_or(|claim| matches!(claim.state, State::Draining { .. }));
@@ -45,6 +45,9 @@ impl Engine {
     /// or of one whose files nobody has acknowledged lately.
     fn may_stay(&self, now: Time) -> BTreeSet<ClaimKey> {
         let mut stays = BTreeSet::new();
+        if self.slices.leaves {
+            return stays;
+        }
         for boot in self.config.catalog.items.iter().flat_map(|item| &item.boots) {
             let Some(file) = &boot.multicast else { continue };
             let chosen = self.choose(now, boot);

@@ -66,6 +66,9 @@ fn source_of(event: &Event) -> Option<Source> {
         | Event::Released { .. }
         | Event::Shared { .. }
         | Event::ForDead { .. }
+        | Event::RollInForce { .. }
+        | Event::LeftOut
+        | Event::NotStruck { .. }
         | Event::StoreFailed => None,
     }
 }
@@ -124,13 +127,14 @@ fn write(event: &Event) {
         Event::Unlinked { address } => write_unlinked(*address),
         Event::Unreachable { address } => write_unreachable(*address),
         Event::Healed { last } => tracing::info!(%last, "healed: no member is unreachable any more"),
+        Event::RollInForce { version, members } => write_in_force(*version, *members),
+        Event::LeftOut => write_left_out(),
+        Event::NotStruck { server } => write_not_struck(*server),
         Event::Shared { group, content, owner } => {
             tracing::info!(%group, %content, %owner, "shared: another boot server has this content there");
         }
         Event::ForDead { group, content, dead } => write_for_dead(*group, content, *dead),
-        Event::ManyConflicts { content } => {
-            tracing::warn!(%content, "conflict follows conflict: fewer attempts are made");
-        }
+        Event::ManyConflicts { content } => write_many_conflicts(content),
         Event::TurnOver { content, waiting } => {
             tracing::info!(%content, waiting, "the pinned tuple is left to others that wait for it");
         }
@@ -143,6 +147,23 @@ fn write(event: &Event) {
 
 fn write_for_dead(group: GroupAddr, content: &Content, dead: ServerId) {
     tracing::warn!(%group, %content, %dead, "a boot server is dead: the MTFTP server is asked to delete its reference");
+}
+
+fn write_many_conflicts(content: &Content) {
+    tracing::warn!(%content, "conflict follows conflict: fewer attempts are made");
+}
+
+fn write_in_force(version: u32, members: usize) {
+    tracing::info!(version, members, "the boot servers have agreed upon who they are");
+}
+
+fn write_not_struck(server: ServerId) {
+    tracing::warn!(%server, "was taken in again while it was struck off: strike it off again");
+}
+
+fn write_left_out() {
+    let todo = "nothing if this server is to go on: the next list has it again";
+    tracing::warn!(todo, "struck off the list of boot servers by an operator");
 }
 
 fn write_unlinked(address: Ipv4Addr) {

@@ -1,5 +1,6 @@
 //! What `binld status` shows: tables for people, or JSON.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use driver::{Time, Wall};
 use peers::domain::{Standing, Unreachable};
 use peers::hello::PeerStatus;
 use serde_json::{Value, json};
+use wire::ServerId;
 use wire::hello::Loss;
 use wire::hold::HoldState;
 use wire::record::ServerRole;
@@ -17,6 +19,7 @@ use wire::record::ServerRole;
 use crate::engine::Identity;
 use crate::engine::claims::StateName;
 use crate::engine::files::Knowledge;
+use crate::engine::loans::LoanRecord;
 use crate::engine::status::{ClaimStatus, FileStatus, ReplicaStatus, Status};
 
 /// Everything an operator may see, at one instant.
@@ -37,7 +40,7 @@ impl Report<'_> {
         // Writing to a string cannot fail.
         let _ = writeln!(
             out,
-            "binld {}  server {}  boot epoch {}\ninterface {}  address {}/{}  up {}  clients waiting {}  queries {}\ndomain {}, {} records, lowest id {}, about {:.0} members",
+            "binld {}  server {}  boot epoch {}\ninterface {}  address {}/{}  up {}  clients waiting {}  queries {}\ndomain {}, {} records, lowest id {}, about {:.0} members\nlist of boot servers {}",
             env!("CARGO_PKG_VERSION"),
             self.identity.server,
             self.identity.boot_epoch.0,
@@ -51,6 +54,7 @@ impl Report<'_> {
             self.status.records,
             self.status.lowest.lowest,
             self.size(),
+            self.roll(),
         );
         let claims = self.status.claims.iter().map(|claim| self.claim_row(claim)).collect();
         let head = [
@@ -83,6 +87,10 @@ impl Report<'_> {
         }
         let gone = self.status.unreachable.iter().map(|it| self.unreachable_row(it)).collect();
         section(&mut out, "unreachable members", &["address", "server", "silent for"], gone);
+        let members = self.roll_rows();
+        section(&mut out, "list of boot servers", &["server", "heard"], members);
+        let loans = self.status.loans.iter().map(|loan| self.loan_row(loan)).collect();
+        section(&mut out, "loans", &["address", "borrower", "content", "for"], loans);
         let legacy = self.status.legacy_peers.iter().map(|peer| vec![peer.to_string()]).collect();
         let replicas = self.status.replicas.iter().map(replica_row).collect();
         let head = ["address", "owner", "content", "state", "handed out", "refreshed"];
@@ -164,6 +172,46 @@ impl Report<'_> {
         self.status.size_estimate.min(1e6).round()
     }
 
+    /// The list of boot servers, in a line.
+    fn roll(&self) -> String {
+        let roll = &self.status.roll;
+        let version = if roll.version == 0 {
+            "not agreed upon yet".to_owned()
+        } else {
+            format!("version {}, {} members", roll.version, roll.members.len())
+        };
+        let pending = match roll.pending.last() {
+            Some(pending) if roll.silent.is_empty() => format!(", version {pending} pending"),
+            Some(pending) => format!(", version {pending} pending: not all members are heard"),
+            None => String::new(),
+        };
+        format!("{version}{pending}{}", if roll.leaves { ", leaving for good" } else { "" })
+    }
+
+    fn roll_rows(&self) -> Vec<Vec<String>> {
+        let roll = &self.status.roll;
+        let all: BTreeSet<&ServerId> = roll.members.iter().chain(&roll.silent).collect();
+        let heard = |server: &ServerId| if roll.silent.contains(server) { "no" } else { "yes" }.to_owned();
+        all.into_iter().map(|server| vec![server.to_string(), heard(server)]).collect()
+    }
+
+    fn roll_json(&self) -> Value {
+        let roll = &self.status.roll;
+        let names = |servers: &[ServerId]| servers.iter().map(ServerId::to_string).collect::<Vec<_>>();
+        json!({
+            "version": roll.version,
+            "members": names(&roll.members),
+            "pending": roll.pending,
+            "silent": names(&roll.silent),
+            "leaving": roll.leaves,
+        })
+    }
+
+    fn loan_row(&self, loan: &LoanRecord) -> Vec<String> {
+        let since = Duration::from_millis(self.wall.0.saturating_sub(loan.since.0));
+        vec![loan.group.to_string(), loan.borrower.to_string(), loan.content.to_string(), ago(since)]
+    }
+
     fn ago(&self, at: Time) -> Duration {
         self.uptime.saturating_sub(at.since(Time::ZERO))
     }
@@ -234,6 +282,8 @@ impl Report<'_> {
             "size_estimate": self.size(),
             "records": self.status.records,
             "claims_of_others": self.status.replicas.iter().map(Self::replica_json).collect::<Vec<_>>(),
+            "boot_server_list": self.roll_json(),
+            "loans": self.status.loans.iter().map(loan_json).collect::<Vec<_>>(),
             "legacy_peers": self.status.legacy_peers,
             "claims": self.status.claims.iter().map(claim_json).collect::<Vec<_>>(),
             "files": self.status.files.iter().map(file_json).collect::<Vec<_>>(),
@@ -243,6 +293,16 @@ impl Report<'_> {
         });
         format!("{report}\n")
     }
+}
+
+fn loan_json(loan: &LoanRecord) -> Value {
+    json!({
+        "group": loan.group.to_string(),
+        "borrower": loan.borrower.to_string(),
+        "server": loan.content.server,
+        "file": loan.content.file.to_string(),
+        "since_ms": loan.since.0,
+    })
 }
 
 fn claim_json(claim: &ClaimStatus) -> Value {
@@ -339,6 +399,7 @@ fn millis(span: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::slices::RollStatus;
     use peers::hello::About;
     use peers::lowest::Heard;
     use std::net::SocketAddrV4;
@@ -410,6 +471,19 @@ mod tests {
             size_estimate: 3.4,
             records: 3,
             replicas: vec![replica],
+            roll: RollStatus {
+                version: 4,
+                members: vec![ServerId([1; 16]), ServerId([7; 16])],
+                pending: vec![5],
+                silent: vec![ServerId([7; 16])],
+                leaves: false,
+            },
+            loans: vec![LoanRecord {
+                group,
+                borrower: ServerId([7; 16]),
+                content: content.clone(),
+                since: Wall(970_000),
+            }],
             legacy_peers: vec![[10, 0, 0, 8].into()],
             queries: 6,
             claims: vec![claim, waiting],
@@ -451,6 +525,10 @@ mod tests {
             "domain partitioned (1 unreachable, since 1m 00s ago), 3 records",
             "lowest id 01010101010101010101010101010101, about 3 members",
             "unreachable members: 1",
+            "list of boot servers version 4, 2 members, version 5 pending: not all members are heard",
+            "list of boot servers: 2",
+            "loans: 1",
+            "30s",
             "10.0.0.6",
             "5s, silent",
             "12.3 %",

@@ -37,6 +37,8 @@ enum Subject {
     Claim(GroupAddr),
     Mark(GroupAddr),
     Rest(GroupAddr),
+    Roll,
+    Loan(GroupAddr),
     Alive,
 }
 
@@ -47,6 +49,9 @@ impl Subject {
             Change::DropClaim(group) => Self::Claim(*group),
             Change::PutMark(group, ..) => Self::Mark(*group),
             Change::PutRest(group, ..) | Change::DropRest(group) => Self::Rest(*group),
+            Change::SetRoll(_) => Self::Roll,
+            Change::PutLoan(loan) => Self::Loan(loan.group),
+            Change::DropLoan(group) => Self::Loan(*group),
             Change::Alive(_) => Self::Alive,
         }
     }

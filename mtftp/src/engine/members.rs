@@ -8,7 +8,7 @@ use driver::{Draw, Time, Wall};
 use peers::domain::{Domain, DomainConfig, News, Output};
 use wire::GroupAddr;
 use wire::configure::DeleteForDead;
-use wire::control::{Envelope, Message};
+use wire::control::Envelope;
 use wire::record::{Body, RecordKind, ServerRole};
 
 use super::action::Event;
@@ -41,29 +41,6 @@ pub(super) fn begin(config: &EngineConfig, identity: Identity, draw: Draw, now: 
         constants: config.lowest,
     };
     Domain::new(member, draw, now)
-}
-
-/// Whether that is for the member machine.
-pub(super) fn is_of_domain(message: &Message) -> bool {
-    match message {
-        Message::Hello(_)
-        | Message::Connect(_)
-        | Message::Welcome(_)
-        | Message::Refuse(_)
-        | Message::Disconnect(_)
-        | Message::SyncList(_)
-        | Message::Flood(_)
-        | Message::FloodAck(_) => true,
-        Message::Configure(_)
-        | Message::Ack(_)
-        | Message::Nak(_)
-        | Message::Delete(_)
-        | Message::DeleteForDead(_)
-        | Message::Superseded(_)
-        | Message::Hold(_)
-        | Message::ClearAsk(_)
-        | Message::ClearAnswer(_) => false,
-    }
 }
 
 /// The number of a record: of several of one address, each has its own.

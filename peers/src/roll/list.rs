@@ -84,6 +84,12 @@ impl List {
         self.members.iter().copied().max_by_key(|server| (rendezvous(group, server), *server))
     }
 
+    /// Whether that is this member: mostly a few others tell.
+    pub(super) fn is_owner(&self, group: GroupAddr, member: &ServerId) -> bool {
+        let ours = (rendezvous(group, member), *member);
+        self.holds(member) && self.members.iter().all(|other| (rendezvous(group, other), *other) <= ours)
+    }
+
     /// As records, by their numbers.
     pub(super) fn parts(&self) -> BTreeMap<u64, Part> {
         let chunks = self.members.chunks(ROLL_MAX);

@@ -357,7 +357,8 @@ fn the_gone_are_excused() {
 
     let mut roll = machine(in_force(&base), &[200]);
     know(&mut roll, at(5000), &[200]);
-    roll.on_left_for_good(at(5000), id(200));
+    let left = Part { version: 7, part: LEFT, parts: 1, members: vec![ServerId(base.digest().0)] };
+    roll.on_record(at(5000), uid(200, WORD), Some(&left));
     roll.on_stored(at(5100), true);
     assert_eq!((roll.version(), roll.held().pending.len()), (8, 0));
     // It is silent only in a while, and is not taken in meanwhile.

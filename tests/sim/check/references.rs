@@ -119,7 +119,9 @@ impl Ledger {
             | Message::Flood(_)
             | Message::FloodAck(_)
             | Message::ClearAsk(_)
-            | Message::ClearAnswer(_) => return,
+            | Message::ClearAnswer(_)
+            | Message::LoanAsk(_)
+            | Message::LoanAnswer(_) => return,
         };
         let table = self.tables.entry(node).or_default();
         let binld = envelope.sender;

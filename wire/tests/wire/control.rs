@@ -10,6 +10,7 @@ use wire::configure::{
 use wire::control::{Envelope, HEADER_LEN, Message, PACKET_LEN_MAX};
 use wire::hello::{Hello, Loss};
 use wire::hold::{Hold, HoldState};
+use wire::loan::{LoanAnswer, LoanAsk, LoanVerdict};
 use wire::record::ServerRole;
 use wire::{BootEpoch, Content, DecodeErrorKind, DomainId, FileName, GroupAddr, Serial, ServerId, Stamp};
 
@@ -255,6 +256,21 @@ fn any_clear_answer() -> impl Strategy<Value = Envelope> {
     )
 }
 
+fn any_loan_ask() -> impl Strategy<Value = Envelope> {
+    any_envelope(
+        (any::group(), any::content(), any::<u64>())
+            .prop_map(|(group, content, nonce)| Message::LoanAsk(LoanAsk { group, content, nonce })),
+    )
+}
+
+fn any_loan_answer() -> impl Strategy<Value = Envelope> {
+    let verdict = prop_oneof![Just(LoanVerdict::Lent), Just(LoanVerdict::Refused)];
+    any_envelope(
+        (any::group(), any::<u64>(), verdict)
+            .prop_map(|(group, nonce, verdict)| Message::LoanAnswer(LoanAnswer { group, nonce, verdict })),
+    )
+}
+
 five_tests!(
     delete_for_dead,
     from_binld(10, Message::DeleteForDead(DeleteForDead {
@@ -324,6 +340,31 @@ five_tests!(
     valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
     codes: header_and(&[(54, "verdict", &[1, 2], Some(DecodeErrorKind::Code))]),
     any: any_clear_answer(),
+);
+
+five_tests!(
+    loan_ask,
+    from_binld(14, Message::LoanAsk(LoanAsk {
+        group: group(),
+        content: Content { server: Ipv4Addr::new(10, 0, 0, 9), file: file() },
+        nonce: 0x0123_4567_89ab_cdef,
+    })),
+    Envelope::decode, Envelope::encode,
+    valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
+    codes: header_and(&[]), any: any_loan_ask(),
+);
+
+five_tests!(
+    loan_answer,
+    from_binld(15, Message::LoanAnswer(LoanAnswer {
+        group: group(),
+        nonce: 0x0123_4567_89ab_cdef,
+        verdict: LoanVerdict::Lent,
+    })),
+    Envelope::decode, Envelope::encode,
+    valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
+    codes: header_and(&[(54, "verdict", &[1, 2], Some(DecodeErrorKind::Code))]),
+    any: any_loan_answer(),
 );
 
 five_tests!(

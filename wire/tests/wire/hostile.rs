@@ -57,7 +57,9 @@ fn kind(message: &Message) -> &'static str {
         | Message::Hold(_)
         | Message::Hello(_)
         | Message::ClearAsk(_)
-        | Message::ClearAnswer(_) => "envelope",
+        | Message::ClearAnswer(_)
+        | Message::LoanAsk(_)
+        | Message::LoanAnswer(_) => "envelope",
     }
 }
 

@@ -1,0 +1,299 @@
+//! Addresses outside the own slice: asked for from the slice's owner, and lent to others (G5; the pinned tuple is in the
+//! slice of one boot server, and all want it).
+//!
+//! A loan stands in the owner's store before it is granted, and the owner neither uses nor lends the address meanwhile.
+//! The borrower must commit a claim within [`LOAN_USE`] of its question. The loan is over when the borrower has been
+//! heard, for longer than an address rests, without that it or anybody else told a claim or a reference there; a borrower
+//! that is dead keeps it until it is struck off the list of boot servers.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use driver::{Role, Time, Wall};
+use peers::roll::Slice;
+use wire::control::Message;
+use wire::loan::{LoanAnswer, LoanAsk, LoanVerdict};
+use wire::query::{Opcode, Query};
+use wire::record::ServerRole;
+use wire::{Content, GroupAddr, ServerId};
+
+use super::claims::{Basis, ClaimKey, Placement, State};
+use super::{Action, Change, Engine, Ticket, Timer};
+use crate::limits::{
+    CANDIDATES_MAX, LOAN_ASK_MAX, LOAN_CHECK, LOAN_MARGIN, LOAN_PATIENCE, LOAN_RETRY_FIRST, LOAN_USE,
+    LOANS_MAX, REST, REST_PINNED,
+};
+
+/// A loan as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoanRecord {
+    /// The address.
+    pub group: GroupAddr,
+    /// Who uses it.
+    pub borrower: ServerId,
+    /// What for.
+    pub content: Content,
+    /// Since when.
+    pub since: Wall,
+}
+
+/// An address of our slice that another one uses.
+#[derive(Debug, Clone)]
+struct Given {
+    record: LoanRecord,
+    /// When it was last granted.
+    granted_at: Time,
+    /// Since when nobody has told anything there.
+    idle_since: Option<Time>,
+}
+
+/// A question of ours.
+#[derive(Debug, Clone)]
+struct Asked {
+    at: Placement,
+    owner: ServerId,
+    nonce: u64,
+    asked_at: Time,
+    gap: Duration,
+}
+
+/// What is lent and borrowed.
+#[derive(Debug, Default)]
+pub(super) struct Loans {
+    given: BTreeMap<GroupAddr, Given>,
+    asked: BTreeMap<ClaimKey, Asked>,
+    /// Answers that wait for the store.
+    owed: BTreeMap<Ticket, Owed>,
+}
+
+#[derive(Debug, Clone)]
+struct Owed {
+    to: SocketAddrV4,
+    answer: LoanAnswer,
+    /// What was lent there before, to the same borrower for something else.
+    before: Option<LoanRecord>,
+}
+
+impl Loans {
+    pub(super) fn forget_question(&mut self, key: &ClaimKey) -> bool {
+        self.asked.remove(key).is_some()
+    }
+
+    pub(super) fn is_asked(&self, key: &ClaimKey) -> bool {
+        self.asked.contains_key(key)
+    }
+
+    pub(super) fn given(&self) -> impl Iterator<Item = &LoanRecord> {
+        self.given.values().map(|given| &given.record)
+    }
+}
+
+impl Engine {
+    // --- borrowed -------------------------------------------------------------------------------------------
+
+    /// Asks the owner of the slice; the claim waits for the answer.
+    pub(super) fn ask_loan(&mut self, now: Time, key: &ClaimKey, at: Placement, owner: ServerId) {
+        let asked = Asked { at, owner, nonce: self.draw.bits(), asked_at: now, gap: LOAN_RETRY_FIRST };
+        self.loans.asked.insert(key.clone(), asked);
+        self.set_state(now, key, State::Waiting { until: now + LOAN_PATIENCE, soon: true });
+        self.on_loan_due(now, key);
+    }
+
+    /// The question goes out, for the first time or again.
+    pub(super) fn on_loan_due(&mut self, now: Time, key: &ClaimKey) {
+        let Some(asked) = self.loans.asked.get_mut(key) else { return };
+        let ask = LoanAsk { group: asked.at.group, content: key.content.clone(), nonce: asked.nonce };
+        let (owner, again_at) = (asked.owner, now + asked.gap);
+        asked.gap = (asked.gap * 2).min(LOAN_ASK_MAX);
+        self.timers.arm(Timer::Loan(key.clone()), again_at, "loan to be asked for again");
+        if let Some(control) = self.domain.control_of(now, owner) {
+            self.counters.add("loan", "asked", 1);
+            self.send_control(control, Message::LoanAsk(ask));
+        }
+    }
+
+    /// The owner answers.
+    pub(super) fn on_loan_answer(&mut self, now: Time, sender: ServerId, answer: &LoanAnswer) {
+        let asked = self.loans.asked.iter().find(|(_, asked)| {
+            asked.nonce == answer.nonce && asked.at.group == answer.group && asked.owner == sender
+        });
+        let Some((key, asked)) = asked.map(|(key, asked)| (key.clone(), asked.clone())) else {
+            return self.counters.add("dropped.loan", "nothing_asked", 1);
+        };
+        match answer.verdict {
+            LoanVerdict::Refused => {
+                self.counters.add("loan", "refused_us", 1);
+                self.on_loan_refused(now, &key);
+            }
+            LoanVerdict::Lent => {
+                self.loans.asked.remove(&key);
+                // Another claim of ours may have come there meanwhile, or the address has been found in use.
+                let free = self.claims.on(asked.at.group).is_none()
+                    && self.slice(asked.at.group) == Slice::Of(sender);
+                if !free {
+                    return self.try_again(now, &key);
+                }
+                self.counters.add("loan", "borrowed", 1);
+                let map = self.slices.roll.map_version();
+                let basis = Basis::Loan { owner: sender, map, until: asked.asked_at + LOAN_USE };
+                let schedule = self.schedule_of(now, &key);
+                self.start_clearing(now, &key, asked.at, basis, schedule);
+            }
+        }
+    }
+
+    /// The owner does not lend it, or does not answer.
+    pub(super) fn on_loan_refused(&mut self, now: Time, key: &ClaimKey) {
+        let Some(asked) = self.loans.asked.remove(key) else { return };
+        let Some(claim) = self.claims.get_mut(key) else { return };
+        claim.refusals += 1;
+        let refusals = claim.refusals;
+        if key.pinned {
+            // Whoever has it shall know that somebody waits (P2).
+            self.say_wish(key, asked.at);
+            return self.wait(now, key);
+        }
+        if refusals >= usize::try_from(CANDIDATES_MAX).unwrap_or(usize::MAX) {
+            return self.on_exhausted(now, key);
+        }
+        self.try_again(now, key);
+    }
+
+    /// The query of a claim that may not be asked for yet: an answer to it changes nothing.
+    fn say_wish(&mut self, key: &ClaimKey, at: Placement) {
+        let Some(claim) = self.claims.get(key) else { return };
+        let query = Query {
+            content: key.content.clone(),
+            server_type: claim.boot_item.server_type,
+            layer: claim.boot_item.layer,
+            group: at.group,
+            client_port: at.ports.client,
+        };
+        self.counters.add("query", "wish", 1);
+        self.send(Role::Query, self.config.query, query.encode(Opcode::Query));
+    }
+
+    // --- lent -----------------------------------------------------------------------------------------------
+
+    /// Whether somebody else may use that address of our slice.
+    pub(super) fn is_lent(&self, group: GroupAddr) -> bool {
+        self.loans.given.contains_key(&group)
+    }
+
+    /// Another boot server asks for an address of our slice.
+    pub(super) fn on_loan_ask(&mut self, now: Time, from: SocketAddrV4, sender: ServerId, ask: &LoanAsk) {
+        if !self.answers.allows(now, *from.ip()) {
+            return self.over_rate("dropped.loan", *from.ip());
+        }
+        if ask.group == self.config.pinned.group {
+            self.turns.hear(now, &ask.content);
+        }
+        let nonce = ask.nonce;
+        if !self.may_lend(now, sender, ask) {
+            self.counters.add("loan", "refused", 1);
+            if self.claims.on(ask.group).is_some_and(|claim| claim.key.pinned) {
+                self.turns.refuse(now, &ask.content);
+            }
+            return self
+                .answer_loan(from, LoanAnswer { group: ask.group, nonce, verdict: LoanVerdict::Refused });
+        }
+        let answer = LoanAnswer { group: ask.group, nonce, verdict: LoanVerdict::Lent };
+        let known = self.loans.given.get(&ask.group).map(|given| given.record.clone());
+        let since = known.as_ref().map_or(self.wall_at(now), |record| record.since);
+        let record = LoanRecord { group: ask.group, borrower: sender, content: ask.content.clone(), since };
+        let is_owed = self.loans.owed.values().any(|owed| owed.answer.group == ask.group);
+        // What is on its way to the store is answered when it is there, and a repetition with it; what differs comes again.
+        if is_owed {
+            return;
+        }
+        let given = Given { record: record.clone(), granted_at: now, idle_since: None };
+        self.loans.given.insert(ask.group, given);
+        if known.as_ref() == Some(&record) {
+            return self.answer_loan(from, answer);
+        }
+        let ticket = self.draw_ticket();
+        self.loans.owed.insert(ticket, Owed { to: from, answer, before: known });
+        self.out.push(Action::Persist(ticket, vec![Change::PutLoan(record)]));
+    }
+
+    fn may_lend(&self, now: Time, sender: ServerId, ask: &LoanAsk) -> bool {
+        let group = ask.group;
+        let lent_to = self.loans.given.get(&group).map(|given| given.record.borrower);
+        let ours = self.slice(group) == Slice::Ours;
+        let offered = self.config.pool.holds(group) || group == self.config.pinned.group;
+        let is_member = self.domain.role_of(now, sender) == Some(ServerRole::Binld);
+        let rests = self.claims.rest(group).is_some();
+        let used = self.claims.on(group).is_some() || rests || self.marks.is_marked(now, group);
+        let of_another =
+            self.is_anothers(now, group, &ask.content) || self.is_referenced(now, group, &ask.content);
+        ours && offered
+            && is_member
+            && !used
+            && !of_another
+            && lent_to.is_none_or(|borrower| borrower == sender)
+            && (lent_to.is_some() || self.loans.given.len() < LOANS_MAX)
+    }
+
+    fn answer_loan(&mut self, to: SocketAddrV4, answer: LoanAnswer) {
+        if answer.verdict == LoanVerdict::Lent {
+            self.counters.add("loan", "lent", 1);
+        }
+        self.send_control(to, Message::LoanAnswer(answer));
+    }
+
+    /// The store has the loan, or not: only then the borrower is told.
+    pub(super) fn on_loan_stored(&mut self, ticket: Ticket, stored: bool) {
+        let Some(Owed { to, answer, before }) = self.loans.owed.remove(&ticket) else { return };
+        if stored {
+            return self.answer_loan(to, answer);
+        }
+        self.counters.add("loan", "refused", 1);
+        // It may yet be written, late: after it comes what holds.
+        let change = if let (Some(before), Some(given)) = (before, self.loans.given.get_mut(&answer.group)) {
+            given.record = before.clone();
+            Change::PutLoan(before)
+        } else {
+            self.loans.given.remove(&answer.group);
+            Change::DropLoan(answer.group)
+        };
+        self.persist(vec![change]);
+        self.answer_loan(to, LoanAnswer { verdict: LoanVerdict::Refused, ..answer });
+    }
+
+    /// What was lent before a restart is lent still, and its end is waited for in full.
+    pub(super) fn restore_loans(&mut self, now: Time, records: Vec<LoanRecord>) {
+        for record in records {
+            let given = Given { record, granted_at: now, idle_since: None };
+            self.loans.given.insert(given.record.group, given);
+        }
+        self.timers.arm(Timer::Loans, now + LOAN_CHECK, "loans to be looked at");
+    }
+
+    /// Loans that nobody uses end.
+    pub(super) fn on_loans_due(&mut self, now: Time) {
+        self.timers.arm(Timer::Loans, now + LOAN_CHECK, "loans to be looked at");
+        let informed = self.domain.is_informed(now);
+        let groups: Vec<GroupAddr> = self.loans.given.keys().copied().collect();
+        for group in groups {
+            let Some(given) = self.loans.given.get(&group) else { continue };
+            let borrower = given.record.borrower;
+            let is_listed = self.slices.roll.held().members().contains(&borrower);
+            let is_heard = self.domain.is_living(now, borrower) || !is_listed;
+            let idle = informed && is_heard && !self.is_told(now, group);
+            let Some(given) = self.loans.given.get_mut(&group) else { continue };
+            if !idle {
+                given.idle_since = None;
+                continue;
+            }
+            let since = (*given.idle_since.get_or_insert(now)).max(given.granted_at + LOAN_USE);
+            let rest = if group == self.config.pinned.group { REST_PINNED } else { REST };
+            if now.since(since) >= rest + LOAN_MARGIN {
+                self.loans.given.remove(&group);
+                self.counters.add("loan", "ended", 1);
+                self.persist(vec![Change::DropLoan(group)]);
+                self.unsettle();
+            }
+        }
+    }
+}
