@@ -126,6 +126,8 @@ fn g09_a_claim_of_another_member_is_shared() {
 #[test]
 fn g16_in_use_at_the_mtftp_server_counts_like_an_echo() {
     let mut world = quiet(1);
+    // Nobody tells the second one.
+    world.one_domain = false;
     world.mtftp(host(3), &["f", "g"], TRUE_CLOCK, NOW);
     let first = world.binld(host(1), &[Wants::dynamic(1, "f", &[host(3)])], TRUE_CLOCK, NOW);
     world.run_until_state(first, StateName::Held, LONG);

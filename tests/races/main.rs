@@ -8,6 +8,7 @@
 //! | `repair` | two that hold the same one: G4, Y4, Y5, Y7 |
 //! | `pinned` | the pool of one: P1–P4 |
 //! | `partition` | members cut off from each other: G5 |
+//! | `slices` | who may ask for an address at all: G5 |
 //! | `lives` | crashes, restarts, silence: G13, G17, G24, I5 |
 
 mod behalf;
@@ -17,6 +18,7 @@ mod lives;
 mod partition;
 mod pinned;
 mod repair;
+mod slices;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;

@@ -54,6 +54,11 @@ impl BinldHost {
         self.engine.as_ref()
     }
 
+    /// The same, to give it an operator's order; then the world is [poked](crate::world::World::poke).
+    pub fn engine_mut(&mut self) -> Option<&mut Engine> {
+        self.engine.as_mut()
+    }
+
     /// The core's picture of itself; empty while the process is dead.
     #[must_use]
     pub fn status(&self, now: Time) -> Option<Status> {

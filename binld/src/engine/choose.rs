@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+pub use peers::roll::rendezvous;
 use wire::{Content, GroupAddr};
 
 /// The addresses a boot server may pick from.
@@ -53,13 +54,7 @@ pub fn is_forbidden(group: GroupAddr) -> bool {
     group.ethernet_bits() < 0x100
 }
 
-/// How much a server is the one for that address: of several the one with the greatest number (rendezvous hashing).
-#[must_use]
-pub fn rendezvous(group: GroupAddr, server: &[u8; 16]) -> u64 {
-    rendezvous_of(group, &[server])
-}
-
-/// The same of a server for another one.
+/// How much a server is the one to do something for another one at that address: as [`rendezvous`].
 #[must_use]
 pub fn rendezvous_of(group: GroupAddr, servers: &[&[u8; 16]]) -> u64 {
     let bytes = servers.iter().flat_map(|server| server.iter().copied());

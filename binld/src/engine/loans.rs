@@ -10,11 +10,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use driver::{Role, Time, Wall};
+use driver::{Time, Wall};
 use peers::roll::Slice;
 use wire::control::Message;
 use wire::loan::{LoanAnswer, LoanAsk, LoanVerdict};
-use wire::query::{Opcode, Query};
 use wire::record::ServerRole;
 use wire::{Content, GroupAddr, ServerId};
 
@@ -107,8 +106,14 @@ impl Engine {
         let (owner, again_at) = (asked.owner, now + asked.gap);
         asked.gap = (asked.gap * 2).min(LOAN_ASK_MAX);
         self.timers.arm(Timer::Loan(key.clone()), again_at, "loan to be asked for again");
-        if let Some(control) = self.domain.control_of(now, owner) {
-            self.counters.add("loan", "asked", 1);
+        let control = self.domain.control_of(now, owner);
+        self.counters.add("loan", "asked", 1);
+        if key.pinned {
+            // Whoever has the tuple shall know that somebody waits for it (P2).
+            self.send_control(self.config.group(), Message::LoanAsk(ask.clone()));
+        }
+        let hears = |control: &SocketAddrV4| key.pinned && self.config.is_on_link(*control.ip());
+        if let Some(control) = control.filter(|control| !hears(control)) {
             self.send_control(control, Message::LoanAsk(ask));
         }
     }
@@ -145,33 +150,19 @@ impl Engine {
 
     /// The owner does not lend it, or does not answer.
     pub(super) fn on_loan_refused(&mut self, now: Time, key: &ClaimKey) {
-        let Some(asked) = self.loans.asked.remove(key) else { return };
+        if self.loans.asked.remove(key).is_none() {
+            return;
+        }
         let Some(claim) = self.claims.get_mut(key) else { return };
         claim.refusals += 1;
         let refusals = claim.refusals;
         if key.pinned {
-            // Whoever has it shall know that somebody waits (P2).
-            self.say_wish(key, asked.at);
             return self.wait(now, key);
         }
         if refusals >= usize::try_from(CANDIDATES_MAX).unwrap_or(usize::MAX) {
             return self.on_exhausted(now, key);
         }
         self.try_again(now, key);
-    }
-
-    /// The query of a claim that may not be asked for yet: an answer to it changes nothing.
-    fn say_wish(&mut self, key: &ClaimKey, at: Placement) {
-        let Some(claim) = self.claims.get(key) else { return };
-        let query = Query {
-            content: key.content.clone(),
-            server_type: claim.boot_item.server_type,
-            layer: claim.boot_item.layer,
-            group: at.group,
-            client_port: at.ports.client,
-        };
-        self.counters.add("query", "wish", 1);
-        self.send(Role::Query, self.config.query, query.encode(Opcode::Query));
     }
 
     // --- lent -----------------------------------------------------------------------------------------------
@@ -181,20 +172,23 @@ impl Engine {
         self.loans.given.contains_key(&group)
     }
 
-    /// Another boot server asks for an address of our slice.
+    /// Another boot server asks for an address of our slice, or for the pinned tuple, whosesoever it is.
     pub(super) fn on_loan_ask(&mut self, now: Time, from: SocketAddrV4, sender: ServerId, ask: &LoanAsk) {
         if !self.answers.allows(now, *from.ip()) {
             return self.over_rate("dropped.loan", *from.ip());
         }
         if ask.group == self.config.pinned.group {
             self.turns.hear(now, &ask.content);
+            if self.claims.on(ask.group).is_some_and(|claim| claim.key.pinned) {
+                self.turns.refuse(now, &ask.content);
+            }
+        }
+        if matches!(self.slice(ask.group), Slice::Of(owner) if owner != self.identity.server) {
+            return self.counters.add("loan", "not_ours", 1);
         }
         let nonce = ask.nonce;
         if !self.may_lend(now, sender, ask) {
             self.counters.add("loan", "refused", 1);
-            if self.claims.on(ask.group).is_some_and(|claim| claim.key.pinned) {
-                self.turns.refuse(now, &ask.content);
-            }
             return self
                 .answer_loan(from, LoanAnswer { group: ask.group, nonce, verdict: LoanVerdict::Refused });
         }
@@ -221,14 +215,12 @@ impl Engine {
         let group = ask.group;
         let lent_to = self.loans.given.get(&group).map(|given| given.record.borrower);
         let ours = self.slice(group) == Slice::Ours;
-        let offered = self.config.pool.holds(group) || group == self.config.pinned.group;
         let is_member = self.domain.role_of(now, sender) == Some(ServerRole::Binld);
         let rests = self.claims.rest(group).is_some();
         let used = self.claims.on(group).is_some() || rests || self.marks.is_marked(now, group);
         let of_another =
             self.is_anothers(now, group, &ask.content) || self.is_referenced(now, group, &ask.content);
-        ours && offered
-            && is_member
+        ours && is_member
             && !used
             && !of_another
             && lent_to.is_none_or(|borrower| borrower == sender)

@@ -215,7 +215,7 @@ impl Engine {
                 && claim.state == HoldState::Committed
                 && age <= REPLICA_FRESH
                 && (key.pinned || self.config.pool.holds(group))
-                && self.claims.on(group).is_none()
+                && self.claims.on(group).is_none_or(|claim| claim.key == *key)
                 && self.claims.rest(group).is_none_or(|rest| rest.content == key.content)
                 && !self.marks.is_marked(now, group)
                 && !self.is_anothers(now, group, &key.content);
@@ -244,7 +244,7 @@ impl Engine {
         let (owner, claim) = self.holders_on(now, group, against).next()?;
         let living = self.domain.living(now).filter(|peer| peer.about.role == ServerRole::Binld);
         let others = living.map(|peer| peer.server).filter(|server| *server != owner);
-        let rank = |server: ServerId| rendezvous(group, &server.0);
+        let rank = |server: ServerId| rendezvous(group, &server);
         let ours = rank(self.identity.server);
         others.map(rank).all(|theirs| theirs < ours).then(|| claim.content.clone())
     }

@@ -157,12 +157,14 @@ impl Engine {
                         self.begin_again(now, &key, group);
                     }
                 }
-                State::Waiting { soon: true, .. } => {
+                State::Waiting { .. } => {
                     self.loans.forget_question(&key);
+                    if let Some(claim) = self.claims.get_mut(&key) {
+                        claim.refusals = 0;
+                    }
                     self.timers.arm(Timer::Claim(key.clone()), now, "the slices have changed");
                 }
-                State::Waiting { .. }
-                | State::Rechecking { .. }
+                State::Rechecking { .. }
                 | State::Recording { .. }
                 | State::Configuring { .. }
                 | State::Held { .. }

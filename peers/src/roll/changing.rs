@@ -27,7 +27,9 @@ impl Roll {
             self.wait_until(patience, "what was stored counts");
         } else if self.informed && self.sure_since.is_none() {
             self.sure_since = Some(now);
-            self.map_version += 1;
+            if self.held.top().is_some() {
+                self.map_version += 1;
+            }
         }
         self.complete();
         let top = self.held.top().map(List::digest);
