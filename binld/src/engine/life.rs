@@ -184,7 +184,7 @@ impl Engine {
                 let again = !key.pinned || asked || claim.refusals == 0;
                 if self.loans.is_asked(key) {
                     self.counters.add("loan", "unanswered", 1);
-                    self.on_loan_refused(now, key);
+                    self.on_loan_refused(now, key, false);
                 } else if soon {
                     self.try_again(now, key);
                 } else if again {

@@ -129,7 +129,7 @@ impl Engine {
         match answer.verdict {
             LoanVerdict::Refused => {
                 self.counters.add("loan", "refused_us", 1);
-                self.on_loan_refused(now, &key);
+                self.on_loan_refused(now, &key, true);
             }
             LoanVerdict::Lent => {
                 self.loans.asked.remove(&key);
@@ -149,12 +149,13 @@ impl Engine {
     }
 
     /// The owner does not lend it, or does not answer.
-    pub(super) fn on_loan_refused(&mut self, now: Time, key: &ClaimKey) {
+    pub(super) fn on_loan_refused(&mut self, now: Time, key: &ClaimKey, answered: bool) {
         if self.loans.asked.remove(key).is_none() {
             return;
         }
         let Some(claim) = self.claims.get_mut(key) else { return };
-        claim.refusals += 1;
+        // Who is not answered asks again, also without clients (P1 is about who is refused).
+        claim.refusals += usize::from(answered || !key.pinned);
         let refusals = claim.refusals;
         if key.pinned {
             return self.wait(now, key);
@@ -183,7 +184,8 @@ impl Engine {
                 self.turns.refuse(now, &ask.content);
             }
         }
-        if matches!(self.slice(ask.group), Slice::Of(owner) if owner != self.identity.server) {
+        // Not ours, or not yet: who has the right list will ask the right one.
+        if self.slice(ask.group) != Slice::Ours {
             return self.counters.add("loan", "not_ours", 1);
         }
         let nonce = ask.nonce;
@@ -214,13 +216,12 @@ impl Engine {
     fn may_lend(&self, now: Time, sender: ServerId, ask: &LoanAsk) -> bool {
         let group = ask.group;
         let lent_to = self.loans.given.get(&group).map(|given| given.record.borrower);
-        let ours = self.slice(group) == Slice::Ours;
         let is_member = self.domain.role_of(now, sender) == Some(ServerRole::Binld);
         let rests = self.claims.rest(group).is_some();
         let used = self.claims.on(group).is_some() || rests || self.marks.is_marked(now, group);
         let of_another =
             self.is_anothers(now, group, &ask.content) || self.is_referenced(now, group, &ask.content);
-        ours && is_member
+        is_member
             && !used
             && !of_another
             && lent_to.is_none_or(|borrower| borrower == sender)
