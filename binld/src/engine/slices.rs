@@ -157,14 +157,15 @@ impl Engine {
                         self.begin_again(now, &key, group);
                     }
                 }
-                State::Waiting { .. } => {
+                State::Waiting { soon, .. } if *soon || key.pinned => {
                     self.loans.forget_question(&key);
                     if let Some(claim) = self.claims.get_mut(&key) {
                         claim.refusals = 0;
                     }
                     self.timers.arm(Timer::Claim(key.clone()), now, "the slices have changed");
                 }
-                State::Rechecking { .. }
+                State::Waiting { .. }
+                | State::Rechecking { .. }
                 | State::Recording { .. }
                 | State::Configuring { .. }
                 | State::Held { .. }
