@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # What the lab's machines boot: Debian's cloud kernel and an initramfs that proves its payload.
-# Sourced by qemu/netboot. Needs lib.sh.
+# Sourced by qemu/netboot and qemu/domain. Needs lib.sh.
 
 # kernel_image FILE: puts Debian's cloud kernel at FILE. The package is unpacked in a cache under the
 # target folder, never installed on this machine.

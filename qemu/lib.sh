@@ -9,7 +9,11 @@ QEMU_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 REPO=$(dirname "$QEMU_DIR")
 
 # Addresses of the lab's hosts, all in one /24.
-declare -Ar HOST_ADDRESS=([dhcp]=10.77.0.1 [binld1]=10.77.0.11 [binld2]=10.77.0.12 [mtftp1]=10.77.0.21)
+declare -Ar HOST_ADDRESS=(
+    [dhcp]=10.77.0.1 [dhcp2]=10.77.0.2 [binld1]=10.77.0.11 [binld2]=10.77.0.12 [binld3]=10.77.0.13
+    [mtftp1]=10.77.0.21 [mtftp2]=10.77.0.22 [stranger]=10.77.0.66
+)
+# shellcheck disable=SC2034  # used by the files that source this one
 readonly POOL_FIRST=10.77.0.100 POOL_LAST=10.77.0.199
 readonly PINNED_GROUP=239.255.1.1 PINNED_PORT=3001
 
@@ -28,6 +32,9 @@ die() {
     warn "$*"
     exit 1
 }
+
+# is_number TEXT LEAST MOST
+is_number() { [[ $1 =~ ^[1-9][0-9]{0,5}$ && $1 -ge $2 && $1 -le $3 ]]; }
 
 # wait_until SECONDS COMMAND...: runs COMMAND every 0.1 s until it succeeds or the time is over.
 wait_until() {
@@ -125,6 +132,13 @@ spawn() {
 
 running() { [ -n "$(start_time "${LAB_PID[$1]}")" ]; }
 
+# stop_dead NAME: ends a process that `spawn` started with no chance to say a last word.
+stop_dead() {
+    kill -KILL "${LAB_PID[$1]}"
+    # The shell has its own word to say about a child that was killed.
+    wait "${LAB_PID[$1]}" 2>/dev/null || true
+}
+
 # stop NAME: ends a process that `spawn` started, and waits for it.
 stop() {
     kill -TERM "${LAB_PID[$1]}" 2>/dev/null || true
@@ -161,31 +175,55 @@ make_namespace() {
 # is on; without a querier in the network it then passes all groups on to everybody.
 network_up() {
     make_namespace bridge
-    ip -n "$(namespace bridge)" link add br0 type bridge stp_state 0 forward_delay 0
-    ip -n "$(namespace bridge)" link set br0 up
+    bridge_up br0
 }
 
-# host_up NAME: a host with `eth0` on a cable to the bridge; the bridge's end has the host's name.
+bridge_up() {
+    ip -n "$(namespace bridge)" link add "$1" type bridge stp_state 0 forward_delay 0
+    ip -n "$(namespace bridge)" link set "$1" up
+}
+
+# second_bridge_up: another bridge, br1, on a cable to the first one; `way down` cuts it, `way up` mends it.
+second_bridge_up() {
+    local bridge
+    bridge=$(namespace bridge)
+    bridge_up br1
+    ip -n "$bridge" link add way0 type veth peer name way1
+    ip -n "$bridge" link set way0 master br0 up
+    ip -n "$bridge" link set way1 master br1 up
+}
+
+way() { ip -n "$(namespace bridge)" link set way0 "$1"; }
+
+# host_up NAME [BRIDGE]: a host with `eth0` on a cable to the bridge; the bridge's end has the host's name.
 host_up() {
     local ns bridge
     make_namespace "$1"
     ns=$(namespace "$1")
     bridge=$(namespace bridge)
     ip -n "$bridge" link add "$1" type veth peer name eth0 netns "$ns"
-    ip -n "$bridge" link set "$1" master br0 up
+    ip -n "$bridge" link set "$1" master "${2:-br0}" up
     ip -n "$ns" address add "${HOST_ADDRESS[$1]}/24" brd + dev eth0
     # No segmentation offload: every datagram is a packet of its own and can be counted on the cable.
     ip -n "$ns" link set eth0 gso_max_segs 1 up
 }
 
-# dhcp_up: dnsmasq on the host `dhcp`.
+# dhcp_up HOST POOL-FIRST POOL-LAST BINLD...: dnsmasq on HOST, which names those boot servers in that order.
 dhcp_up() {
-    ip -n "$(namespace dhcp)" address add fd77::1/64 dev eth0 nodad
-    fill_in dnsmasq.conf "$LAB_DIR/conf/dnsmasq.conf" \
-        "BINLD1_HEX=$(hex_address "${HOST_ADDRESS[binld1]}")" "BINLD2_HEX=$(hex_address "${HOST_ADDRESS[binld2]}")"
-    spawn dnsmasq dhcp dnsmasq --keep-in-foreground --conf-file="$LAB_DIR/conf/dnsmasq.conf" \
+    dhcp_start "$@"
+    wait_until 10 bound "$1" 67 || die_with_logs "dnsmasq did not start within 10 s."
+}
+
+# dhcp_start ...: the same without waiting for it.
+dhcp_start() {
+    local host=$1 first=$2 last=$3 list name
+    shift 3
+    list=$(printf '%02x' $#)
+    for name in "$@"; do list+=:$(hex_address "${HOST_ADDRESS[$name]}"); done
+    ip -n "$(namespace "$host")" address add "fd77::${HOST_ADDRESS[$host]##*.}/64" dev eth0 nodad
+    fill_in dnsmasq.conf "$LAB_DIR/conf/$host.conf" "POOL_FIRST=$first" "POOL_LAST=$last" "BOOT_SERVERS=$list"
+    spawn "dnsmasq-$host" "$host" dnsmasq --keep-in-foreground --conf-file="$LAB_DIR/conf/$host.conf" \
         --user=root --log-facility=- --pid-file=
-    wait_until 10 bound dhcp 67 || die_with_logs "dnsmasq did not start within 10 s."
 }
 
 hex_address() {
@@ -198,13 +236,16 @@ hex_address() {
 bound() { ip netns exec "$(namespace "$1")" ss -Hlun "sport = :$2" | grep -q .; }
 
 # fill_in TEMPLATE FILE NAME=VALUE...: writes FILE from files/TEMPLATE with each @NAME@ replaced.
-fill_in() {
-    local template=$QEMU_DIR/files/$1 file=$2 pair script=()
-    shift 2
-    for pair in "$@" "POOL_FIRST=$POOL_FIRST" "POOL_LAST=$POOL_LAST" "MTFTP1=${HOST_ADDRESS[mtftp1]}"; do
+fill_in() { filled_in "$1" "${@:3}" >"$2"; }
+
+# filled_in TEMPLATE NAME=VALUE...: prints it.
+filled_in() {
+    local template=$QEMU_DIR/files/$1 pair script=()
+    shift
+    for pair in "$@" "MTFTP1=${HOST_ADDRESS[mtftp1]}" "MTFTP2=${HOST_ADDRESS[mtftp2]}"; do
         script+=(-e "s|@${pair%%=*}@|${pair#*=}|g")
     done
-    sed "${script[@]}" "$template" >"$file"
+    sed "${script[@]}" "$template"
 }
 
 die_with_logs() {
@@ -217,12 +258,29 @@ die_with_logs() {
 # daemon_up NAME HOST PROGRAM: starts `PROGRAM run` on HOST with files/NAME.toml, a store and a run
 # folder of its own, and waits until its control socket answers.
 daemon_up() {
+    daemon_config "$1" "$1.toml" "BOOT=$LAB_DIR/boot"
+    daemon_start "$@"
+    daemon_wait "$1" "$3"
+}
+
+# daemon_config NAME TEMPLATE [NAME=VALUE...]: writes its configuration from files/TEMPLATE.
+daemon_config() {
+    local name=$1 template=$2
+    shift 2
+    fill_in "$template" "$LAB_DIR/conf/$name.toml" "STATE=$LAB_DIR/state/$name" "RUN=$LAB_DIR/run/$name" "$@"
+}
+
+# daemon_start NAME HOST PROGRAM: starts it with the configuration that was written.
+daemon_start() {
     local name=$1 host=$2 program=$3
     mkdir -p "$LAB_DIR/state/$name" "$LAB_DIR/run/$name"
-    fill_in "$name.toml" "$LAB_DIR/conf/$name.toml" \
-        "STATE=$LAB_DIR/state/$name" "RUN=$LAB_DIR/run/$name" "BOOT=$LAB_DIR/boot"
     printf '%s %s\n' "$host" "$program" >"$LAB_DIR/conf/$name.daemon"
     spawn "$name" "$host" "$PXEMC_BIN/$program" run --config "$LAB_DIR/conf/$name.toml"
+}
+
+# daemon_wait NAME PROGRAM: until it answers.
+daemon_wait() {
+    local name=$1 program=$2
     if ! wait_until "${DAEMON_TIMEOUT:-15}" daemon_settled "$name"; then
         tail -n 30 "$LAB_DIR/log/$name.log" >&2
         die "$name did not answer '$program status' within ${DAEMON_TIMEOUT:-15} s."
@@ -245,25 +303,31 @@ daemon_status() {
 # daemon_holds NAME: whether that BINLD holds the pinned tuple.
 daemon_holds() { daemon_status "$1" | grep -qiE "${PINNED_GROUP//./\\.}.*held"; }
 
-# dump NAME FILE: the records of a daemon's store.
-dump() { timeout 30 "$PXEMC_BIN/pxemc-db" dump "$LAB_DIR/state/$1/$2"; }
+# dump NAME FILE [--json]: the records of a daemon's store.
+dump() { timeout 30 "$PXEMC_BIN/pxemc-db" dump "${@:3}" "$LAB_DIR/state/$1/$2"; }
 
 # --- Machines ---------------------------------------------------------------------------------------
 
-# machine_on N [QEMU-ARGUMENT...]: powers on BIOS machine N on a tap of its own. Its network card has
-# Debian's stock iPXE ROM; its serial console (BIOS, iPXE and Linux) goes to serial/N.
+# All machines that were powered on.
+MACHINES=()
+# A machine that cannot boot ends, unless the scenario says otherwise.
+MACHINE_BOOT=(-boot n -no-reboot)
+
+# machine_on N [BRIDGE]: powers on BIOS machine N on a tap of its own. Its network card has Debian's stock
+# iPXE ROM; its serial console (BIOS, iPXE and Linux) goes to serial/N.
 machine_on() {
     local n=$1 bridge
-    shift
     bridge=$(namespace bridge)
     ip -n "$bridge" tuntap add dev "tap$n" mode tap
-    ip -n "$bridge" link set "tap$n" master br0 up
+    ip -n "$bridge" link set "tap$n" master "${2:-br0}" up
     spawn "machine$n" bridge qemu-system-x86_64 \
         -name "pxemc-$LAB_ID-machine$n" -machine pc,accel=tcg,graphics=off -cpu qemu64 -smp 1 -m 256 \
-        -nodefaults -no-user-config -display none -vga none -monitor none -no-reboot \
-        -serial "file:$LAB_DIR/serial/$n" -boot n -uuid "$(machine_uuid "$n")" \
+        -nodefaults -no-user-config -display none -vga none -monitor none "${MACHINE_BOOT[@]}" \
+        -serial "file:$LAB_DIR/serial/$n" -uuid "$(machine_uuid "$n")" \
         -netdev "tap,id=net0,ifname=tap$n,script=no,downscript=no" \
-        -device "virtio-net-pci,netdev=net0,mac=$(machine_mac "$n")" "$@"
+        -device "virtio-net-pci,netdev=net0,mac=$(machine_mac "$n")"
+    MACHINES+=("$n")
+    step "machine $n: power on ($(machine_mac "$n"))"
 }
 
 machine_mac() { printf '52:54:00:77:00:%02x' "$1"; }
@@ -272,6 +336,60 @@ machine_uuid() { printf '7e577e57-0000-4000-8000-0000000000%02x' "$1"; }
 # markers N: the lines "PXEMC-WORD TEXT" on the console of machine N so far, as "WORD TEXT".
 markers() {
     [ ! -f "$LAB_DIR/serial/$1" ] || plain_text <"$LAB_DIR/serial/$1" | sed -n 's/.*PXEMC-\([A-Z].*\)/\1/p'
+}
+
+# What has been told of each machine: shown[N WORD] is what followed the marker.
+declare -A shown=()
+
+# follow: tells what is new on the consoles; succeeds when no machine runs any more.
+follow() {
+    local n word text open=0
+    for n in "${MACHINES[@]}"; do
+        [ -z "${shown[$n off]:-}" ] || continue
+        # First whether it still runs, then what it said: in this order no last word is lost.
+        local on=1
+        running "machine$n" || on=
+        while read -r word text; do
+            [ -z "${shown[$n $word]+told}" ] || continue
+            shown[$n $word]=$text
+            case $word in
+                SCRIPT) step "machine $n: boot server found, its script runs" ;;
+                URI) step "machine $n: fetches the initramfs from $text" ;;
+                INITRD) step "machine $n: has the initramfs" ;;
+                KERNEL) step "machine $n: has the kernel" ;;
+                LINUX) step "machine $n: Linux $text is up" ;;
+                OK) step "machine $n: payload right, SHA-256 $text..." ;;
+                BAD) step "machine $n: PAYLOAD WRONG, SHA-256 $text..." ;;
+                FAILED) step "machine $n: BOOT SCRIPT FAILED" ;;
+            esac
+        done < <(markers "$n")
+        if [ -n "$on" ]; then
+            open=1
+        else
+            shown[$n off]=1
+            step "machine $n: off"
+        fi
+    done
+    [ "$open" -eq 0 ]
+}
+
+# follow_all SECONDS: follows the machines until all are off; fails if the time is over before.
+follow_all() {
+    local end=$((SECONDS + $1))
+    while ! follow; do
+        [ "$SECONDS" -le "$end" ] || return 1
+        sleep 0.2
+    done
+}
+
+# follow_until SECONDS COMMAND...: follows them until COMMAND succeeds; fails if the time is over before.
+follow_until() {
+    local end=$((SECONDS + $1))
+    shift
+    until follow || true && "$@"; do
+        [ "$SECONDS" -le "$end" ] || return 1
+        sleep 0.1
+    done
 }
 
 # --- The wire ---------------------------------------------------------------------------------------

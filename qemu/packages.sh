@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Debian packages and Rust tools that the scripts need: looks what is there, installs what is not.
-# Sourced by qemu/netboot and tests/run. Needs lib.sh.
+# Sourced by qemu/netboot, qemu/domain and tests/run. Needs lib.sh.
 
 # need_packages NAME...: installs those Debian packages that are missing.
 need_packages() {
@@ -46,4 +46,25 @@ need_cargo() {
 # need_root WHY
 need_root() {
     [ "$(id -u)" -eq 0 ] || die "must run as root: $1."
+}
+
+# need_lab: all that a boot lab needs, and in PXEMC_BIN the folder with our programs.
+need_lab() {
+    need_root "it makes network namespaces"
+    need_packages iproute2 qemu-system-x86 ipxe-qemu seabios dnsmasq-base busybox-static cpio
+    [ -c /dev/net/tun ] || die "/dev/net/tun is missing: load the kernel module 'tun' (or give it to this container)."
+    if [ -n "${PXEMC_BIN:-}" ]; then
+        [ -d "$PXEMC_BIN" ] || die "PXEMC_BIN: there is no folder '$PXEMC_BIN'."
+        PXEMC_BIN=$(cd "$PXEMC_BIN" && pwd)
+    else
+        need_packages build-essential
+        need_cargo
+        step "building the daemons"
+        (cd "$REPO" && timeout 3000 cargo build --release --locked --workspace --bins) || die "the daemons do not build."
+        PXEMC_BIN=${CARGO_TARGET_DIR:-$REPO/target}/release
+    fi
+    local program
+    for program in binld mtftpd pxemc-db; do
+        [ -x "$PXEMC_BIN/$program" ] || die "$PXEMC_BIN holds no program '$program'."
+    done
 }

@@ -188,8 +188,11 @@ impl Engine {
     /// Where the member is that has that address for something else, and said so lately.
     pub(super) fn knows_holder(&self, now: Time, group: GroupAddr, content: &Content) -> Option<Ipv4Addr> {
         let (owner, ..) = self.holders_on(now, group, content).next()?;
-        let control = self.domain.control_of(now, owner).map(|control| *control.ip());
-        Some(control.unwrap_or(Ipv4Addr::UNSPECIFIED))
+        // A claim is known for longer than the member that it is of.
+        let vanished =
+            || self.domain.unreachable().find(|gone| gone.server == owner).map(|gone| gone.control);
+        let control = self.domain.control_of(now, owner).or_else(vanished);
+        Some(control.map_or(Ipv4Addr::UNSPECIFIED, |control| *control.ip()))
     }
 
     fn holders_on<'a>(

@@ -1,5 +1,9 @@
 //! Conflict after conflict: who keeps out of the way, slows down, and hands nothing out that is contested.
 
+use wire::flood::Flood;
+use wire::hello::{Hello, Loss};
+use wire::record::{Age, Body, Claim, Member, Record, RecordKind, Snum, Uid};
+
 use super::*;
 use crate::limits::{CANDIDATES_MAX, CONFLICTS_MANY, CONFLICTS_PAUSE, EXHAUSTED_PAUSE};
 
@@ -68,6 +72,43 @@ fn an_address_that_somebody_was_heard_to_ask_for_is_tried_last() {
     assert_ne!(picks(Some(&theirs)).group, first.group);
     let elsewhere = Query { group: group("239.255.9.9"), ..theirs };
     assert_eq!(picks(Some(&elsewhere)).group, first.group);
+}
+
+/// G5: what a member holds is known for longer than the member itself; who reads the log is told where it was.
+#[test]
+fn an_address_of_a_member_that_has_vanished_is_refused_in_its_name() {
+    let mut host = Host::start(Vec::new(), everywhere(&[21]));
+    let (peer, from) = (ServerId([9; 16]), SocketAddrV4::new(PEER, 4016));
+    let (role, domain) = (ServerRole::Binld, DomainId([5; 16]));
+    let hello = Hello { count: 1, loss: Loss::NONE, deaf: false, role, domain, lowest: peer, digest: 1 };
+    host.hear_control(from, Message::Hello(hello));
+    let claim = Body::Claim(Claim {
+        group: group("239.255.1.1"),
+        content: content(22, "theirs"),
+        ports: Ports { client: 3001, server: 1759 },
+        boot_item: BootItem { server_type: TYPE, layer: Layer(0) },
+        stamp: Stamp { millis: 1, sender: peer },
+        state: HoldState::Committed,
+        pinned: true,
+        configured: true,
+    });
+    let record = |kind, lives, body| {
+        let uid = Uid { owner: peer, kind, number: 0 };
+        let snum = Snum { boot_epoch: BootEpoch(1), counter: 1 };
+        Record { uid, snum, age: Age(0), lives, body }
+    };
+    let member = Body::Member(Member { role, control: from, roll: 0 });
+    let records = vec![record(RecordKind::Member, 60, member), record(RecordKind::Claim, 120, claim)];
+    host.hear_control(from, Message::Flood(Flood { wants_ack: false, records }));
+    host.run_for(Duration::from_secs(80));
+    host.engine.on_reload(host.now, config(vec![item(ipxe_boot(true, &[21]))]).catalog);
+    host.drain();
+    host.run_for(Duration::from_secs(5));
+    let refusals = host.events.iter().filter_map(|event| {
+        let Event::Contested { by, .. } = event else { return None };
+        Some(*by)
+    });
+    assert_eq!(refusals.collect::<Vec<_>>(), [PEER]);
 }
 
 /// Y7: after a restart an address is handed out only after a round in which nobody objected.
