@@ -27,8 +27,10 @@ mod early;
 pub mod event;
 pub mod files;
 mod life;
+mod listening;
 pub mod marks;
 mod members;
+mod noted;
 pub mod overheard;
 mod pinned;
 pub mod predicate;
@@ -52,6 +54,7 @@ use wire::{BootEpoch, Content, DomainId, GroupAddr, ServerId, Stamp};
 use peers::domain::{Domain, DomainConfig};
 use peers::limits::LEGACY_KEEP;
 pub use peers::lowest::Constants as LowestConstants;
+use peers::notes::{Former, NoteChange, Notes};
 use wire::record::ServerRole;
 
 use backoff::Backoff;
@@ -64,6 +67,7 @@ use discovery::{ClientKey, Clients};
 use early::Early;
 use event::Event;
 use files::Files;
+use listening::Listening;
 use marks::Marks;
 use overheard::Overheard;
 use replicas::Replicas;
@@ -181,6 +185,23 @@ pub enum Change {
     DropRest(GroupAddr),
     /// We are alive at this time (Y7).
     Alive(Wall),
+    /// What another member tells, for whoever reads the store.
+    Note(NoteChange),
+    /// A server was heard then that speaks only the frozen packet.
+    PutLegacy(Ipv4Addr, Wall),
+    /// It is not reckoned with any more.
+    DropLegacy(Ipv4Addr),
+    /// For how long such servers were listened for, up to the sign of life that comes with it.
+    Listened(Listened),
+}
+
+/// For how long servers that speak only the frozen packet were listened for, without a gap that matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listened {
+    /// How long.
+    pub span: Duration,
+    /// In which boot of the host.
+    pub host_boot: [u8; 16],
 }
 
 /// What a store gives back at start.
@@ -194,6 +215,14 @@ pub struct Journal {
     pub rests: Vec<(GroupAddr, Content, Stamp)>,
     /// When the former process was last known to be alive; 0 for never.
     pub last_alive: Wall,
+    /// What other members told it.
+    pub former: Former,
+    /// Servers that speak only the frozen packet, with when each was last heard.
+    pub legacy: Vec<(Ipv4Addr, Wall)>,
+    /// For how long it had listened for them when it was last known to be alive.
+    pub listened: Option<Listened>,
+    /// The boot of the host that we run in now.
+    pub host_boot: [u8; 16],
 }
 
 /// What the engine wants done.
@@ -222,6 +251,8 @@ enum Timer {
     Reconcile,
     Alive,
     Behalf,
+    Note,
+    Legacy,
 }
 
 /// The boot server.
@@ -229,7 +260,6 @@ enum Timer {
 pub struct Engine {
     config: EngineConfig,
     identity: Identity,
-    began_at: Time,
     draw: Draw,
     /// What the wall clock showed at which instant.
     wall: (Time, Wall),
@@ -248,6 +278,8 @@ pub struct Engine {
     domain: Domain,
     replicas: Replicas,
     behalf: Behalf,
+    notes: Notes,
+    listening: Listening,
     /// Claims that moved in this input: the domain is to be told.
     unpublished: BTreeSet<ClaimKey>,
     /// What the domain was told: the number of each claim's record.
@@ -295,7 +327,6 @@ impl Engine {
         let mut engine = Self {
             config,
             identity,
-            began_at: now,
             draw,
             wall: (now, wall),
             stamp_millis: 0,
@@ -311,6 +342,8 @@ impl Engine {
             domain,
             replicas: Replicas::default(),
             behalf: Behalf::default(),
+            notes: Notes::new(journal.former.clone(), now),
+            listening: Listening::begin(&journal, now, wall),
             unpublished: BTreeSet::new(),
             published: BTreeMap::new(),
             requests: Requests::default(),
@@ -324,6 +357,7 @@ impl Engine {
             counters: Counters::default(),
             out: Outbox::default(),
         };
+        engine.restore_legacy(now, wall, &journal.legacy);
         engine.restore(now, journal);
         engine.watch_files(now);
         engine.on_alive(now);
@@ -351,6 +385,7 @@ impl Engine {
     /// Time has passed. Early, late and repeated calls are harmless.
     pub fn on_timeout(&mut self, now: Time) {
         debug_assert!(self.out.is_empty(), "the driver must take every action before the next input");
+        self.listen(now);
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Claim(key) => self.on_claim_due(now, &key),
@@ -365,6 +400,8 @@ impl Engine {
                 Timer::Turn => self.on_turn_due(now),
                 Timer::Alive => self.on_alive(now),
                 Timer::Behalf => self.on_behalf_due(now),
+                Timer::Note => self.write_notes(now),
+                Timer::Legacy => self.on_legacy_due(now),
             }
         }
         if self.domain.next_deadline().is_some_and(|due| due.at <= now) {
@@ -385,6 +422,7 @@ impl Engine {
 
     /// What the wall clock shows; the engine goes on from there until told again.
     pub fn on_wall(&mut self, now: Time, wall: Wall) {
+        self.on_clock(self.wall_at(now), wall);
         self.wall = (now, wall);
     }
 
@@ -399,6 +437,7 @@ impl Engine {
     /// The process ends: claims and references stay; only the time of death is noted.
     pub fn on_stop(&mut self, now: Time) {
         self.on_alive(now);
+        self.write_notes(now);
         self.domain.on_stop(now);
         self.serve_domain(now);
     }
@@ -485,7 +524,9 @@ impl Engine {
 
     fn on_alive(&mut self, now: Time) {
         let wall = self.wall_at(now);
-        self.persist(vec![Change::Alive(wall)]);
+        let mut changes = self.listened(now);
+        changes.push(Change::Alive(wall));
+        self.persist(changes);
         self.timers.arm(Timer::Alive, now + ALIVE_INTERVAL, "alive note due");
     }
 
