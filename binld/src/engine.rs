@@ -26,6 +26,7 @@ mod draining;
 mod early;
 pub mod event;
 pub mod files;
+mod joining;
 mod life;
 mod listening;
 pub mod marks;
@@ -67,6 +68,7 @@ use discovery::{ClientKey, Clients};
 use early::Early;
 use event::Event;
 use files::Files;
+use joining::Joining;
 use listening::Listening;
 use marks::Marks;
 use overheard::Overheard;
@@ -253,6 +255,7 @@ enum Timer {
     Behalf,
     Note,
     Legacy,
+    Joined,
 }
 
 /// The boot server.
@@ -280,6 +283,7 @@ pub struct Engine {
     behalf: Behalf,
     notes: Notes,
     listening: Listening,
+    joining: Joining,
     /// Claims that moved in this input: the domain is to be told.
     unpublished: BTreeSet<ClaimKey>,
     /// What the domain was told: the number of each claim's record.
@@ -344,6 +348,7 @@ impl Engine {
             behalf: Behalf::default(),
             notes: Notes::new(journal.former.clone(), now),
             listening: Listening::begin(&journal, now, wall),
+            joining: Joining::begin(now),
             unpublished: BTreeSet::new(),
             published: BTreeMap::new(),
             requests: Requests::default(),
@@ -359,6 +364,7 @@ impl Engine {
         };
         engine.restore_legacy(now, wall, &journal.legacy);
         engine.restore(now, journal);
+        engine.await_join();
         engine.watch_files(now);
         engine.on_alive(now);
         engine.on_turn_due(now);
@@ -402,6 +408,7 @@ impl Engine {
                 Timer::Behalf => self.on_behalf_due(now),
                 Timer::Note => self.write_notes(now),
                 Timer::Legacy => self.on_legacy_due(now),
+                Timer::Joined => self.unsettle(),
             }
         }
         if self.domain.next_deadline().is_some_and(|due| due.at <= now) {
@@ -474,6 +481,7 @@ impl Engine {
     }
 
     fn settle(&mut self, now: Time) {
+        self.notice_joined(now);
         self.settle_claims(now);
         self.share_news(now);
     }
