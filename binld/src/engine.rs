@@ -55,7 +55,8 @@ use wire::{BootEpoch, Content, DomainId, GroupAddr, ServerId, Stamp};
 use peers::domain::{Domain, DomainConfig};
 use peers::limits::LEGACY_KEEP;
 pub use peers::lowest::Constants as LowestConstants;
-use peers::notes::{Former, NoteChange, Notes};
+use peers::notes::Notes;
+pub use peers::notes::{ClaimNote, Former, MemberNote, NoteChange};
 use wire::record::ServerRole;
 
 use backoff::Backoff;

@@ -234,3 +234,28 @@ fn g24_after_a_restart_no_client_is_told_what_the_domain_knows_to_be_anothers() 
     let held = states(&world, [first, second]).iter().filter(|it| **it == StateName::Held).count();
     assert_eq!(held, 1);
 }
+
+/// G15: who had an address lets it rest, and says so; no query and no echo gets through.
+#[test]
+fn g15_an_address_that_rests_at_a_member_is_not_taken_by_another() {
+    let mut world = quiet(1);
+    for number in [3, 4] {
+        world.mtftp(host(number), &["f"], TRUE_CLOCK, NOW);
+    }
+    let first = world.binld(host(1), &[dynamic(1, host(3))], TRUE_CLOCK, NOW);
+    world.run_until_state(first, StateName::Held, LONG);
+    world.world.at(world.world.now(), Fault::Reload(first, sim::scenario::catalog(&[])));
+    world.run_ms(1_000);
+    assert_eq!(world.status(first).rests.len(), 1);
+    world.drop_if(|_, passing| {
+        let word =
+            |it: &Message| matches!(it, Message::ClearAsk(_) | Message::ClearAnswer(_) | Message::Hold(_));
+        is_query(passing) || is_echo(passing) || passing.control().is_some_and(|it| word(&it.message))
+    });
+    let second =
+        world.binld(host(2), &[dynamic(2, host(4))], TRUE_CLOCK, world.world.now() + Duration::from_secs(3));
+    world.run_ms(280_000);
+    assert_eq!(world.claim(second).state, StateName::Waiting);
+    // It is over, also for the member that was told: 300 s, and what it waits between attempts.
+    world.run_until_state(second, StateName::Held, 60_000);
+}

@@ -8,12 +8,13 @@ use std::time::Duration;
 use driver::Time;
 use peers::records::Records;
 use wire::hold::HoldState;
+use wire::pxe::BootItem;
 use wire::record::{Body, Claim as ClaimBody, RecordKind, ServerRole, Uid};
-use wire::{Content, GroupAddr, ServerId};
+use wire::{Content, GroupAddr, Layer, ServerId, ServerType};
 
 use super::Engine;
 use super::choose::rendezvous;
-use super::claims::{ClaimKey, Placement, State};
+use super::claims::{ClaimKey, Placement, Rest, State};
 use super::event::Event;
 use super::predicate::Standing;
 use super::status::ReplicaStatus;
@@ -87,6 +88,7 @@ impl Engine {
                     configured: matches!(claim.state, State::Held { .. }),
                 })
             });
+            let body = body.or_else(|| self.resting(&key));
             let number = body.as_ref().map(|body| u64::from(body.group.ip().to_bits()));
             let told = self.published.get(&key).copied();
             if let Some(old) = told.filter(|old| Some(*old) != number) {
@@ -103,6 +105,32 @@ impl Engine {
                 self.published.insert(key, number);
             }
         }
+    }
+
+    /// A content that has no address any more may have one that rests: others shall leave it alone for as long (G15).
+    fn resting(&self, key: &ClaimKey) -> Option<ClaimBody> {
+        let pinned = self.config.pinned;
+        let is_it = |group: GroupAddr, rest: &Rest| {
+            rest.content == key.content && (group == pinned.group) == key.pinned
+        };
+        let (group, rest) = self.claims.rests().find(|(group, rest)| is_it(*group, rest))?;
+        Some(ClaimBody {
+            group,
+            content: key.content.clone(),
+            ports: if key.pinned { pinned.ports } else { self.config.dynamic_ports },
+            boot_item: BootItem { server_type: ServerType(0), layer: Layer(0) },
+            stamp: rest.stamp,
+            state: HoldState::Resting,
+            pinned: key.pinned,
+            configured: false,
+        })
+    }
+
+    /// A rest began before a restart, or is over.
+    pub(super) fn publish_rest(&mut self, group: GroupAddr) {
+        let Some(content) = self.claims.rest(group).map(|rest| rest.content.clone()) else { return };
+        let pinned = group == self.config.pinned.group;
+        self.unpublished.insert(ClaimKey { content, pinned });
     }
 
     // --- those of others ------------------------------------------------------------------------------------
