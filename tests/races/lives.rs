@@ -166,8 +166,8 @@ fn g24_for_a_client_nothing_is_cleared_before_we_know_what_the_domain_has() {
     let wants = Wants { preclear: false, ..pinned(1, host(3)) };
     let newcomer = world.binld(host(1), &[wants], TRUE_CLOCK, start);
     deafen(&mut world, newcomer, start + Duration::from_secs(1), |_| false);
-    let asks = start + Duration::from_millis(50);
-    let client = world.client(Ipv4Addr::new(10, 0, 1, 1), ClientKind::Ipxe, 1, &[host(1)], vec![asks]);
+    // By its own clock, which starts now.
+    let client = world.client(Ipv4Addr::new(10, 0, 1, 1), ClientKind::Ipxe, 1, &[host(1)], vec![at_ms(50)]);
     world.run_ms(3_000);
     assert_eq!(
         (world.counter(newcomer, "clearing.started"), world.counter(newcomer, "claim.shared")),
@@ -222,11 +222,12 @@ fn g24_after_a_restart_no_client_is_told_what_the_domain_knows_to_be_anothers() 
         passing.query().is_some()
             || passing.control().is_some_and(|it| matches!(it.message, Message::Hold(_)))
     });
-    let asks = start + Duration::from_millis(50);
-    let client = world.client(Ipv4Addr::new(10, 0, 1, 1), ClientKind::Ipxe, 1, &[host(1)], vec![asks]);
+    // By its own clock, which starts now.
+    let client = world.client(Ipv4Addr::new(10, 0, 1, 1), ClientKind::Ipxe, 1, &[host(1)], vec![at_ms(50)]);
     world.run_ms(3_000);
     let (_, reply) = world.boots(client)[0].answered.clone().expect("an answer within its patience");
-    assert_eq!((reply.uri, world.counter(first, "conflict.known")), (None, 1));
+    assert_eq!(reply.uri.as_deref(), Some("tftp://10.0.0.3/f"));
+    assert_eq!(world.counter(first, "conflict.known"), 1);
     assert_eq!(world.world.replies.multicast, 0);
     // They hear each other again, and settle it.
     world.world.drop_nothing();

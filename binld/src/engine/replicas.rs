@@ -166,7 +166,7 @@ impl Engine {
         self.replicas_on(now, group).any(|(_, claim, _)| claim.content != *content)
     }
 
-    /// Where the member is that has that address for something else, and said so lately.
+    /// Where the member is that has that address for something else, or lets it rest, and said so lately.
     pub(super) fn knows_holder(&self, now: Time, group: GroupAddr, content: &Content) -> Option<Ipv4Addr> {
         let (owner, ..) = self.holders_on(now, group, content).next()?;
         let control = self.domain.control_of(now, owner).map(|control| *control.ip());
@@ -179,9 +179,9 @@ impl Engine {
         group: GroupAddr,
         against: &'a Content,
     ) -> impl Iterator<Item = (ServerId, &'a ClaimBody)> {
-        let held = self.replicas_on(now, group).filter(|(_, claim, age)| {
-            claim.content != *against && claim.state != HoldState::Resting && *age <= REPLICA_FRESH
-        });
+        let held = self
+            .replicas_on(now, group)
+            .filter(|(_, claim, age)| claim.content != *against && *age <= REPLICA_FRESH);
         held.map(|(owner, claim, _)| (owner, claim))
     }
 
@@ -222,7 +222,9 @@ impl Engine {
         group: GroupAddr,
         against: &Content,
     ) -> Option<Content> {
-        let (owner, claim) = self.holders_on(now, group, against).next()?;
+        let mut held =
+            self.holders_on(now, group, against).filter(|(_, claim)| claim.state != HoldState::Resting);
+        let (owner, claim) = held.next()?;
         let living = self.domain.living(now).filter(|peer| peer.about.role == ServerRole::Binld);
         let others = living.map(|peer| peer.server).filter(|server| *server != owner);
         let rank = |server: ServerId| rendezvous(group, &server.0);
