@@ -146,3 +146,59 @@ impl Engine {
         changes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    const BOOT: [u8; 16] = [1; 16];
+    const WALL: Wall = Wall(1_800_000_000_000);
+
+    fn at(seconds: u64) -> Time {
+        Time::ZERO + Duration::from_secs(seconds)
+    }
+
+    /// A process that starts so many ms after the last sign of life of one that had listened for a day.
+    fn after(gap_ms: i64, host_boot: [u8; 16]) -> Listening {
+        let last_alive = Wall(WALL.0.saturating_add_signed(-gap_ms));
+        let listened = Some(Listened { span: DAY, host_boot: BOOT });
+        let journal = Journal { last_alive, listened, host_boot, ..Journal::default() };
+        Listening::begin(&journal, Time::ZERO, WALL)
+    }
+
+    #[test]
+    fn a_day_goes_on_after_a_short_gap_in_one_boot_of_the_host() {
+        let most = i64::try_from(LISTEN_GAP_MAX.as_millis()).unwrap();
+        let table = [
+            (0, BOOT, true),
+            (most, BOOT, true),
+            (most + 1, BOOT, false),
+            // The clock was set back.
+            (-1, BOOT, false),
+            (1000, [2; 16], false),
+        ];
+        for (gap, host_boot, goes_on) in table {
+            let listening = after(gap, host_boot);
+            assert!(!listening.covers(at(31), DAY), "a gap of {gap}: not before it has listened itself");
+            assert_eq!(listening.covers(at(32), DAY), goes_on, "a gap of {gap}");
+            assert!(listening.covers(Time::ZERO + DAY, DAY));
+        }
+        let nothing = Listening::begin(&Journal::default(), Time::ZERO, WALL);
+        assert!(!nothing.covers(at(32), DAY));
+    }
+
+    #[test]
+    fn who_was_stopped_for_long_begins_anew() {
+        let mut listening = after(1000, BOOT);
+        for second in (0..600).step_by(60) {
+            listening.look(at(second));
+        }
+        assert!(listening.covers(at(600), DAY));
+        listening.look(at(540) + LISTEN_GAP_MAX);
+        assert!(listening.covers(at(700), DAY));
+        listening.look(at(5000));
+        assert!(!listening.covers(at(5100), DAY));
+        assert_eq!(listening.span(at(5100)), Duration::from_secs(100));
+    }
+}
