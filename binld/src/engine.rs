@@ -26,10 +26,13 @@ mod draining;
 mod early;
 pub mod event;
 pub mod files;
+mod joining;
 mod life;
+mod listening;
 pub mod loans;
 pub mod marks;
 mod members;
+mod noted;
 pub mod overheard;
 mod picking;
 mod pinned;
@@ -55,6 +58,8 @@ use wire::{BootEpoch, Content, DomainId, GroupAddr, ServerId, Stamp};
 use peers::domain::{Domain, DomainConfig};
 use peers::limits::LEGACY_KEEP;
 pub use peers::lowest::Constants as LowestConstants;
+use peers::notes::Notes;
+pub use peers::notes::{ClaimNote, Former, MemberNote, NoteChange};
 pub use peers::roll::Stored as StoredRoll;
 use wire::record::ServerRole;
 
@@ -68,6 +73,8 @@ use discovery::{ClientKey, Clients};
 use early::Early;
 use event::Event;
 use files::Files;
+use joining::Joining;
+use listening::Listening;
 use loans::{LoanRecord, Loans};
 use marks::Marks;
 use overheard::Overheard;
@@ -193,6 +200,23 @@ pub enum Change {
     DropLoan(GroupAddr),
     /// We are alive at this time (Y7).
     Alive(Wall),
+    /// What another member tells, for whoever reads the store.
+    Note(NoteChange),
+    /// A server was heard then that speaks only the frozen packet.
+    PutLegacy(Ipv4Addr, Wall),
+    /// It is not reckoned with any more.
+    DropLegacy(Ipv4Addr),
+    /// For how long such servers were listened for, up to the sign of life that comes with it.
+    Listened(Listened),
+}
+
+/// For how long servers that speak only the frozen packet were listened for, without a gap that matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listened {
+    /// How long.
+    pub span: Duration,
+    /// In which boot of the host.
+    pub host_boot: [u8; 16],
 }
 
 /// What a store gives back at start.
@@ -210,6 +234,14 @@ pub struct Journal {
     pub loans: Vec<LoanRecord>,
     /// When the former process was last known to be alive; 0 for never.
     pub last_alive: Wall,
+    /// What other members told it.
+    pub former: Former,
+    /// Servers that speak only the frozen packet, with when each was last heard.
+    pub legacy: Vec<(Ipv4Addr, Wall)>,
+    /// For how long it had listened for them when it was last known to be alive.
+    pub listened: Option<Listened>,
+    /// The boot of the host that we run in now.
+    pub host_boot: [u8; 16],
 }
 
 /// What the engine wants done.
@@ -240,6 +272,9 @@ enum Timer {
     Reconcile,
     Alive,
     Behalf,
+    Note,
+    Legacy,
+    Joined,
 }
 
 /// The boot server.
@@ -247,7 +282,6 @@ enum Timer {
 pub struct Engine {
     config: EngineConfig,
     identity: Identity,
-    began_at: Time,
     draw: Draw,
     /// What the wall clock showed at which instant.
     wall: (Time, Wall),
@@ -268,6 +302,9 @@ pub struct Engine {
     loans: Loans,
     replicas: Replicas,
     behalf: Behalf,
+    notes: Notes,
+    listening: Listening,
+    joining: Joining,
     /// Claims that moved in this input: the domain is to be told.
     unpublished: BTreeSet<ClaimKey>,
     /// What the domain was told: the number of each claim's record.
@@ -315,7 +352,6 @@ impl Engine {
         let mut engine = Self {
             config,
             identity,
-            began_at: now,
             draw,
             wall: (now, wall),
             stamp_millis: 0,
@@ -333,6 +369,9 @@ impl Engine {
             loans: Loans::default(),
             replicas: Replicas::default(),
             behalf: Behalf::default(),
+            notes: Notes::new(journal.former.clone(), now),
+            listening: Listening::begin(&journal, now, wall),
+            joining: Joining::begin(now),
             unpublished: BTreeSet::new(),
             published: BTreeMap::new(),
             requests: Requests::default(),
@@ -347,7 +386,9 @@ impl Engine {
             out: Outbox::default(),
         };
         engine.restore_loans(now, std::mem::take(&mut journal.loans));
+        engine.restore_legacy(now, wall, &journal.legacy);
         engine.restore(now, journal);
+        engine.await_join();
         engine.watch_files(now);
         engine.on_alive(now);
         engine.on_turn_due(now);
@@ -374,6 +415,7 @@ impl Engine {
     /// Time has passed. Early, late and repeated calls are harmless.
     pub fn on_timeout(&mut self, now: Time) {
         debug_assert!(self.out.is_empty(), "the driver must take every action before the next input");
+        self.listen(now);
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Claim(key) => self.on_claim_due(now, &key),
@@ -390,6 +432,9 @@ impl Engine {
                 Timer::Turn => self.on_turn_due(now),
                 Timer::Alive => self.on_alive(now),
                 Timer::Behalf => self.on_behalf_due(now),
+                Timer::Note => self.write_notes(now),
+                Timer::Legacy => self.on_legacy_due(now),
+                Timer::Joined => self.unsettle(),
             }
         }
         if self.domain.next_deadline().is_some_and(|due| due.at <= now) {
@@ -413,6 +458,7 @@ impl Engine {
 
     /// What the wall clock shows; the engine goes on from there until told again.
     pub fn on_wall(&mut self, now: Time, wall: Wall) {
+        self.on_clock(self.wall_at(now), wall);
         self.wall = (now, wall);
     }
 
@@ -427,6 +473,7 @@ impl Engine {
     /// The process ends: claims and references stay; only the time of death is noted.
     pub fn on_stop(&mut self, now: Time) {
         self.on_alive(now);
+        self.write_notes(now);
         self.domain.on_stop(now);
         self.serve_domain(now);
     }
@@ -464,6 +511,7 @@ impl Engine {
     }
 
     fn settle(&mut self, now: Time) {
+        self.notice_joined(now);
         self.settle_claims(now);
         self.share_news(now);
     }
@@ -517,7 +565,9 @@ impl Engine {
 
     fn on_alive(&mut self, now: Time) {
         let wall = self.wall_at(now);
-        self.persist(vec![Change::Alive(wall)]);
+        let mut changes = self.listened(now);
+        changes.push(Change::Alive(wall));
+        self.persist(changes);
         self.timers.arm(Timer::Alive, now + ALIVE_INTERVAL, "alive note due");
     }
 

@@ -159,6 +159,21 @@ pub const ALIVE_INTERVAL: Duration = Duration::from_secs(60);
 /// A server that was alive this recently still holds its claims after a restart (Y7).
 pub const ALIVE_RECENT_MS: u64 = 300_000;
 
+/// New sources that speak only the frozen packet are gathered for so long before the store writes them: whoever sends from
+/// a thousand addresses causes one write.
+pub const LEGACY_GATHER: Duration = Duration::from_secs(1);
+/// When a source that speaks only the frozen packet was heard is written this often: coarse beside the 24 h for which it
+/// counts.
+pub const LEGACY_NOTE: Duration = Duration::from_secs(300);
+/// Between the last sign of life of a process and the start of the next, at most, so that they count as one that listened:
+/// a process that was killed was last heard of [`ALIVE_INTERVAL`] ago, and a restart takes seconds. In a day that is one
+/// part in a thousand.
+pub const LISTEN_GAP_MAX: Duration = Duration::from_secs(90);
+/// How long a process listens itself, whatever the former one heard: an announcement, and its jitter, are missed in no gap.
+pub const LISTEN_ANEW: Duration = Duration::from_secs(32);
+/// A wall clock that moved by this much against the other one was set.
+pub const CLOCK_SET: Duration = Duration::from_secs(2);
+
 /// Life of a claim's record, in seconds (requirements.md § 5): refreshed every 30 s.
 pub const CLAIM_LIVES: u16 = 120;
 /// A claim of another member is shared, and defended for it, only if it was refreshed this recently.
@@ -197,6 +212,8 @@ pub const BEHALF_AT_ONCE: usize = 64;
 
 const _: () = assert!(EARLY_LIVES.as_millis() * 4 < peers::limits::PEER_SILENT.as_millis());
 const _: () = assert!(LOAN_MARGIN.as_millis() >= 2 * peers::limits::PEER_SILENT.as_millis());
+const _: () = assert!(ALIVE_INTERVAL.as_millis() < LISTEN_GAP_MAX.as_millis());
+const _: () = assert!(LISTEN_ANEW.as_millis() >= ANNOUNCE_INTERVAL.as_millis() + ANNOUNCE_JITTER.as_millis());
 const _: () = assert!(RENEW_INTERVAL.as_millis() < FILE_ACK_MAX.as_millis());
 const _: () = assert!(FILE_REFRESH.as_millis() + FILE_JITTER.as_millis() < FILE_ACK_MAX.as_millis());
 const _: () = assert!(FILE_ACK_MAX.as_millis() <= CLAIM_ACK_MAX.as_millis());

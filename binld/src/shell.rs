@@ -47,8 +47,9 @@ pub fn run(file: &Path, loaded: Loaded) -> anyhow::Result<()> {
     let doors = Doors::open(&interface, &config.doors(&interface), config.pool.ttl.into())?;
     let wall = clock.wall();
     let fresh = ServerId(host::random()?);
-    let (keeper, boot, journal) = Keeper::open(&config.store(), wall, fresh)
+    let (keeper, boot, mut journal) = Keeper::open(&config.store(), wall, fresh)
         .with_context(|| format!("cannot use the store {}", config.store().display()))?;
+    journal.host_boot = host::boot_id()?;
     let identity = Identity { server: boot.server, boot_epoch: boot.epoch };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"), server = %identity.server, boot_epoch = identity.boot_epoch.0,

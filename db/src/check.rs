@@ -20,6 +20,7 @@ pub(crate) fn check(header: &Header, connection: &Connection) -> rusqlite::Resul
     wrong.extend(nonsense);
     wrong.extend(strangers(header.kind, &rows));
     wrong.extend(claims(&rows));
+    wrong.extend(replicas(header, &rows));
     wrong.extend(references(&rows));
     wrong.extend(roll(&rows.roll));
     wrong.extend(loans(header, &rows));
@@ -40,6 +41,7 @@ fn strangers(kind: Kind, rows: &Rows) -> Vec<String> {
             ("lists of boot servers", rows.roll.len()),
             ("loans", rows.loans.len()),
             ("legacy servers", rows.legacy.len()),
+            ("spans of listening", usize::from(rows.listened.is_some())),
         ],
     };
     let there = counts.into_iter().filter(|(_, count)| *count > 0);
@@ -112,6 +114,24 @@ fn roll(rows: &[RollRow]) -> Vec<String> {
             wrong.push(format!("{list}: it is {}, and an older one is there", row.state));
         }
     }
+    wrong
+}
+
+/// What the others tell must be theirs and make sense. That two servers have one address is no damage of this store: it
+/// shows what they said.
+fn replicas(header: &Header, rows: &Rows) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for row in &rows.replicas {
+        let what = format!("claim of {} by {}", row.claim.group, row.owner);
+        if header.server == Some(row.owner) {
+            wrong.push(format!("{what}: it is noted as another server's, and that is this one"));
+        }
+        if row.claim.ports.client == 0 || row.claim.ports.server == 0 {
+            wrong.push(format!("{what}: a port is 0"));
+        }
+    }
+    let ourselves = rows.members.iter().filter(|row| header.server == Some(row.server));
+    wrong.extend(ourselves.map(|row| format!("member {}: that is this server", row.server)));
     wrong
 }
 

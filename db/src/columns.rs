@@ -1,13 +1,18 @@
 //! Rows to columns and back.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use rusqlite::{Connection, Row, params};
+use wire::configure::Ports;
+use wire::hold::HoldState;
+use wire::pxe::BootItem;
+use wire::record::Claim;
 use wire::{BootEpoch, Content, FileName, GroupAddr, Layer, Serial, ServerId, ServerType, Stamp};
 
+use crate::Kind;
 use crate::row::{
-    Change, ClaimRow, ClaimState, LegacyRow, LoanRow, MarkRow, ReferenceRow, RestRow, RollRow, RollState,
-    Rows, SerialRow,
+    Change, ClaimRow, ClaimState, LegacyRow, ListenedRow, LoanRow, MarkRow, MemberRow, ReferenceRow,
+    ReplicaRow, RestRow, RollRow, RollState, Rows, SerialRow, hold_name,
 };
 
 /// Carries out one change inside a transaction.
@@ -28,6 +33,8 @@ pub(crate) fn write(to: &Connection, change: &Change) -> rusqlite::Result<()> {
         Change::PutRest(row) => put_rest(to, row),
         Change::SetRoll(rows) => set_roll(to, rows),
         Change::PutLoan(row) => put_loan(to, row),
+        Change::PutReplica(row) => put_replica(to, row),
+        Change::PutMember(row) => put_member(to, row),
         Change::PutLegacy(row) => {
             let columns = params![row.address.to_string(), bits(row.heard_ms)];
             execute(to, "INSERT OR REPLACE INTO legacy (address, heard_ms) VALUES (?, ?)", columns)
@@ -44,8 +51,16 @@ pub(crate) fn write(to: &Connection, change: &Change) -> rusqlite::Result<()> {
         Change::DeleteMark(group) => execute(to, "DELETE FROM mark WHERE address = ?", params![key(group)]),
         Change::DeleteRest(group) => execute(to, "DELETE FROM rest WHERE address = ?", params![key(group)]),
         Change::DeleteLoan(group) => execute(to, "DELETE FROM loan WHERE address = ?", params![key(group)]),
+        Change::DeleteReplica { owner, number } => {
+            execute(to, "DELETE FROM replica WHERE owner = ? AND number = ?", params![owner.0, bits(*number)])
+        }
+        Change::DeleteMember(server) => execute(to, "DELETE FROM member WHERE id = ?", params![server.0]),
         Change::DeleteLegacy(server) => {
             execute(to, "DELETE FROM legacy WHERE address = ?", params![server.to_string()])
+        }
+        Change::SetListened(row) => {
+            let sql = "INSERT OR REPLACE INTO listened (one, millis, host_boot) VALUES (1, ?, ?)";
+            execute(to, sql, params![bits(row.millis), row.host_boot])
         }
         Change::Alive { wall_ms } => execute(to, "UPDATE server SET alive_ms = ?", params![bits(*wall_ms)]),
     }
@@ -135,6 +150,40 @@ fn put_loan(to: &Connection, row: &LoanRow) -> rusqlite::Result<()> {
     execute(to, sql, columns)
 }
 
+fn put_replica(to: &Connection, row: &ReplicaRow) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO replica (address, owner, number, mtftp_server, file, client_port, server_port, \
+               server_type, layer, pinned, configured, state, stamp_ms, stamp_sender, first_ms, changed_ms) \
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let Claim { group, content, ports, boot_item, stamp, state, pinned, configured } = &row.claim;
+    let columns = params![
+        group.to_string(),
+        row.owner.0,
+        bits(row.number),
+        content.server.to_string(),
+        content.file.as_bytes(),
+        ports.client,
+        ports.server,
+        boot_item.server_type.0,
+        boot_item.layer.0,
+        pinned,
+        configured,
+        hold_name(*state),
+        bits(stamp.millis),
+        stamp.sender.0,
+        bits(row.first_ms),
+        bits(row.changed_ms),
+    ];
+    execute(to, sql, columns)
+}
+
+fn put_member(to: &Connection, row: &MemberRow) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO member (id, kind, address, control_port, unreachable_ms) \
+               VALUES (?, ?, ?, ?, ?)";
+    let (kind, unreachable) = (row.kind.map(Kind::name), row.unreachable_ms.map(bits));
+    let columns = params![row.server.0, kind, row.control.ip().to_string(), row.control.port(), unreachable];
+    execute(to, sql, columns)
+}
+
 fn execute(to: &Connection, sql: &str, columns: impl rusqlite::Params) -> rusqlite::Result<()> {
     to.prepare_cached(sql)?.execute(columns).map(drop)
 }
@@ -155,7 +204,10 @@ pub(crate) fn read(from: &Connection) -> rusqlite::Result<(Rows, Vec<String>)> {
         rests: table(from, "rest", rest, &mut wrong)?,
         roll: table(from, "roll", roll, &mut wrong)?,
         loans: table(from, "loan", loan, &mut wrong)?,
+        replicas: table(from, "replica", replica, &mut wrong)?,
+        members: table(from, "member", member, &mut wrong)?,
         legacy: table(from, "legacy", legacy, &mut wrong)?,
+        listened: table(from, "listened", listened, &mut wrong)?.pop(),
     };
     rows.sort();
     Ok((rows, wrong))
@@ -170,7 +222,11 @@ fn table<T>(
     decode: fn(&Row<'_>) -> Result<T, Nonsense>,
     wrong: &mut Vec<String>,
 ) -> rusqlite::Result<Vec<T>> {
-    let key = if name == "roll" { "version" } else { "address" };
+    let key = match name {
+        "roll" => "version",
+        "listened" => "one",
+        _ => "address",
+    };
     let mut statement = from.prepare(&format!("SELECT * FROM {name} ORDER BY {key}"))?;
     let mut found = statement.query([])?;
     let mut rows = Vec::new();
@@ -302,6 +358,49 @@ fn loan(row: &Row<'_>) -> Result<LoanRow, Nonsense> {
     })
 }
 
+fn replica(row: &Row<'_>) -> Result<ReplicaRow, Nonsense> {
+    let state: String = column(row, "state")?;
+    let known = [HoldState::Committed, HoldState::Draining, HoldState::Resting];
+    let known = known.into_iter().find(|known| hold_name(*known) == state);
+    Ok(ReplicaRow {
+        owner: ServerId(column(row, "owner")?),
+        number: number(row, "number")?,
+        claim: Claim {
+            group: group(row)?,
+            content: Content { server: ip(row, "mtftp_server")?, file: file(row)? },
+            ports: Ports { client: column(row, "client_port")?, server: column(row, "server_port")? },
+            boot_item: BootItem {
+                server_type: ServerType(column(row, "server_type")?),
+                layer: Layer(column(row, "layer")?),
+            },
+            stamp: stamp(row)?,
+            state: known.ok_or_else(|| format!("state: {state:?} is unknown"))?,
+            pinned: column(row, "pinned")?,
+            configured: column(row, "configured")?,
+        },
+        first_ms: number(row, "first_ms")?,
+        changed_ms: number(row, "changed_ms")?,
+    })
+}
+
+fn member(row: &Row<'_>) -> Result<MemberRow, Nonsense> {
+    let kind: Option<String> = column(row, "kind")?;
+    let known = |name: &String| Kind::ALL.into_iter().find(|kind| kind.name() == name);
+    Ok(MemberRow {
+        server: ServerId(column(row, "id")?),
+        kind: match &kind {
+            Some(name) => Some(known(name).ok_or_else(|| format!("kind: {name:?} is unknown"))?),
+            None => None,
+        },
+        control: SocketAddrV4::new(ip(row, "address")?, column(row, "control_port")?),
+        unreachable_ms: column::<Option<i64>>(row, "unreachable_ms")?.map(i64::cast_unsigned),
+    })
+}
+
 fn legacy(row: &Row<'_>) -> Result<LegacyRow, Nonsense> {
     Ok(LegacyRow { address: ip(row, "address")?, heard_ms: number(row, "heard_ms")? })
+}
+
+fn listened(row: &Row<'_>) -> Result<ListenedRow, Nonsense> {
+    Ok(ListenedRow { millis: number(row, "millis")?, host_boot: column(row, "host_boot")? })
 }

@@ -8,10 +8,13 @@ use comfy_table::{ContentArrangement, Table};
 use db::{
     ClaimRow, Header, LEASE_MS, LegacyRow, LoanRow, MarkRow, ReferenceRow, RestRow, RollRow, Rows, SerialRow,
 };
+use domain::Entry;
 use serde_json::{Value, json};
 use wire::{GroupAddr, ServerId, Stamp};
 
 use crate::iso::iso;
+
+mod domain;
 
 /// Tables for people. Times are UTC; file names show odd bytes escaped.
 pub(crate) fn text(out: &mut impl Write, header: &Header, rows: &Rows, now_ms: u64) -> io::Result<()> {
@@ -20,6 +23,7 @@ pub(crate) fn text(out: &mut impl Write, header: &Header, rows: &Rows, now_ms: u
     writeln!(out, "server id   {server}")?;
     writeln!(out, "boot epoch  {}", header.epoch.0)?;
     writeln!(out, "last alive  {}", time_or(header.last_alive_ms, "never"))?;
+    domain::text(out, header, rows)?;
     match header.kind {
         db::Kind::Binld => {
             claims(out, header, &rows.claims)?;
@@ -27,6 +31,9 @@ pub(crate) fn text(out: &mut impl Write, header: &Header, rows: &Rows, now_ms: u
             roll(out, header, &rows.roll)?;
             loans(out, &rows.loans)?;
             legacy(out, &rows.legacy)?;
+            if let Some(listened) = rows.listened {
+                writeln!(out, "listened for them up to the last sign of life for {}", span(listened.millis))?;
+            }
         }
         db::Kind::Mtftpd => {
             references(out, &rows.references, now_ms)?;
@@ -216,13 +223,16 @@ pub(crate) fn json(out: &mut impl Write, header: &Header, rows: &Rows, now_ms: u
     });
     let records = std::iter::once(store)
         .chain(rows.claims.iter().map(claim_json))
+        .chain(domain::entries(header, rows).filter(Entry::is_anothers).map(|entry| domain::json(&entry)))
+        .chain(rows.members.iter().map(domain::member_json))
         .chain(rows.marks.iter().map(mark_json))
         .chain(rows.references.iter().map(|row| reference_json(row, now_ms)))
         .chain(rows.serials.iter().map(serial_json))
         .chain(rows.rests.iter().map(rest_json))
         .chain(rows.roll.iter().map(roll_json))
         .chain(rows.loans.iter().map(loan_json))
-        .chain(rows.legacy.iter().map(legacy_json));
+        .chain(rows.legacy.iter().map(legacy_json))
+        .chain(rows.listened.iter().map(|row| json!({ "record": "listened", "listened_ms": row.millis })));
     for record in records {
         writeln!(out, "{record}")?;
     }

@@ -21,7 +21,7 @@ mod store;
 
 pub use error::StoreError;
 pub use row::{
-    Change, ClaimRow, ClaimState, LEASE_MS, LegacyRow, LoanRow, MarkRow, ReferenceRow, RestRow, RollRow,
-    RollState, Rows, SerialRow,
+    Change, ClaimRow, ClaimState, LEASE_MS, LegacyRow, ListenedRow, LoanRow, MarkRow, MemberRow,
+    ReferenceRow, ReplicaRow, RestRow, RollRow, RollState, Rows, SerialRow,
 };
 pub use store::{Boot, Header, Kind, Store};

@@ -1,9 +1,13 @@
 //! What a store holds, without SQL.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
+use wire::hold::HoldState;
+use wire::record::Claim;
 use wire::{BootEpoch, Content, FileName, GroupAddr, Layer, Serial, ServerId, ServerType, Stamp};
+
+use crate::Kind;
 
 /// How far a claim has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -210,6 +214,43 @@ pub struct LoanRow {
     pub since_ms: u64,
 }
 
+/// A claim of another server, as the domain told it last. Key: `owner` and `number`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaRow {
+    /// Whose it is.
+    pub owner: ServerId,
+    /// Which of its records.
+    pub number: u64,
+    /// What it says.
+    pub claim: Claim,
+    /// Since when it is known here: wall clock, milliseconds.
+    pub first_ms: u64,
+    /// When it last changed, likewise.
+    pub changed_ms: u64,
+}
+
+/// As it stands in the store and in the dump.
+pub(crate) const fn hold_name(state: HoldState) -> &'static str {
+    match state {
+        HoldState::Committed => "committed",
+        HoldState::Draining => "draining",
+        HoldState::Resting => "resting",
+    }
+}
+
+/// Another server of the domain. Key: `server`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemberRow {
+    /// Its name.
+    pub server: ServerId,
+    /// What it is; `None` if that is not known any more.
+    pub kind: Option<Kind>,
+    /// Where its control messages come from.
+    pub control: SocketAddrV4,
+    /// Its last sign of life, if it has vanished without leaving: wall clock, milliseconds.
+    pub unreachable_ms: Option<u64>,
+}
+
 /// A server that was heard speaking only the frozen packet. Key: `address`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LegacyRow {
@@ -217,6 +258,15 @@ pub struct LegacyRow {
     pub address: Ipv4Addr,
     /// When it was last heard: wall clock, milliseconds.
     pub heard_ms: u64,
+}
+
+/// For how long servers that speak only the frozen packet were listened for, up to the last sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenedRow {
+    /// Milliseconds, without a gap that matters.
+    pub millis: u64,
+    /// The boot of the host in which that was.
+    pub host_boot: [u8; 16],
 }
 
 /// All that a store holds, each kind sorted by its key.
@@ -236,8 +286,14 @@ pub struct Rows {
     pub roll: Vec<RollRow>,
     /// Loans.
     pub loans: Vec<LoanRow>,
+    /// Claims of other servers.
+    pub replicas: Vec<ReplicaRow>,
+    /// The other servers of the domain.
+    pub members: Vec<MemberRow>,
     /// Servers that speak only the frozen packet.
     pub legacy: Vec<LegacyRow>,
+    /// For how long those were listened for.
+    pub listened: Option<ListenedRow>,
 }
 
 impl Rows {
@@ -250,6 +306,8 @@ impl Rows {
         self.rests.sort_by_key(|row| row.group);
         self.roll.sort_by_key(|row| (row.version, row.digest));
         self.loans.sort_by_key(|row| row.group);
+        self.replicas.sort_by_key(|row| (row.claim.group, row.owner, row.number));
+        self.members.sort_by_key(|row| row.server);
         self.legacy.sort_by_key(|row| row.address);
     }
 }
@@ -298,10 +356,25 @@ pub enum Change {
     PutLoan(LoanRow),
     /// Forgets the loan of an address.
     DeleteLoan(GroupAddr),
+    /// Writes a claim of another server.
+    PutReplica(Box<ReplicaRow>),
+    /// Forgets a claim of another server.
+    DeleteReplica {
+        /// Its owner.
+        owner: ServerId,
+        /// Which of its records.
+        number: u64,
+    },
+    /// Writes another server of the domain.
+    PutMember(MemberRow),
+    /// Forgets another server of the domain.
+    DeleteMember(ServerId),
     /// Writes a server that speaks only the frozen packet.
     PutLegacy(LegacyRow),
     /// Forgets such a server.
     DeleteLegacy(Ipv4Addr),
+    /// Writes for how long such servers were listened for.
+    SetListened(ListenedRow),
     /// Says that the daemon was alive at this time.
     Alive {
         /// Wall clock, milliseconds.

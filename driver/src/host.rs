@@ -138,6 +138,20 @@ pub fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     Ok(bytes)
 }
 
+/// Names the boot of the host: another after each start of its kernel. Where the system does not tell, nobody else has
+/// it either.
+///
+/// # Errors
+/// If the system has neither that nor random bytes.
+pub fn boot_id() -> anyhow::Result<[u8; 16]> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    match u128::from_str_radix(&digits, 16) {
+        Ok(number) if digits.len() == 32 => Ok(number.to_be_bytes()),
+        Ok(_) | Err(_) => random(),
+    }
+}
+
 /// Writes `text` to standard output. Who reads it may stop early, as `head` does.
 ///
 /// # Errors
@@ -201,5 +215,11 @@ mod tests {
     #[test]
     fn random_bytes_differ() {
         assert_ne!(random::<16>().unwrap(), random::<16>().unwrap());
+    }
+
+    #[test]
+    fn a_boot_has_one_name() {
+        assert_eq!(boot_id().unwrap(), boot_id().unwrap());
+        assert_ne!(boot_id().unwrap(), [0; 16]);
     }
 }

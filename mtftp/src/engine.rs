@@ -17,6 +17,7 @@ mod context;
 mod defend;
 mod master;
 mod members;
+mod noted;
 mod plain;
 mod references;
 mod rtt;
@@ -34,6 +35,7 @@ use std::time::Duration;
 use driver::{Arrival, Counters, Deadline, Draw, Rate, Role, Time, Wall};
 use peers::domain::Domain;
 use peers::lowest::Constants as LowestConstants;
+use peers::notes::Former;
 use wire::clear::{ClearAnswer, ClearAsk, ClearVerdict};
 use wire::control::{Envelope, Message};
 use wire::hold::Hold;
@@ -51,6 +53,7 @@ pub use status::{
 
 use context::Context;
 use members::Published;
+use noted::Noted;
 use plain::Plain;
 use references::{References, Sender};
 use sessions::Sessions;
@@ -159,6 +162,9 @@ pub struct Engine {
     references: References,
     domain: Domain,
     published: Published,
+    noted: Noted,
+    /// What the wall clock showed at which instant.
+    wall: (Time, Wall),
     sessions: Sessions,
     plain: Plain,
     requests: Rate,
@@ -183,6 +189,8 @@ impl Engine {
             references: References::new(config.clone(), identity),
             domain: members::begin(&config, identity, draw, now),
             published: Published::default(),
+            noted: Noted::new(Former::default(), now),
+            wall: (now, Wall::default()),
             plain: Plain::new(config.block_size_max),
             config,
             identity,
@@ -208,6 +216,8 @@ impl Engine {
         wall: Wall,
     ) -> Self {
         let mut engine = Self::silent(config, identity, draw, now);
+        engine.wall = (now, wall);
+        engine.noted = Noted::new(rows.former.clone(), now);
         engine.references.recover(rows, now, wall, &mut engine.context);
         engine.share_news(now);
         engine
@@ -223,7 +233,7 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<Deadline> {
         let first = Deadline::earliest(self.references.next_deadline(), self.sessions.next_deadline());
         let second = Deadline::earliest(self.plain.next_deadline(), self.domain.next_deadline());
-        Deadline::earliest(first, second)
+        Deadline::earliest(Deadline::earliest(first, second), self.noted.next_deadline())
     }
 
     /// What happened so far, by kind.
@@ -242,6 +252,7 @@ impl Engine {
 
     /// A datagram came. `wall` is only noted in the records it leads to.
     pub fn on_datagram(&mut self, now: Time, wall: Wall, arrival: &Arrival<'_>) {
+        self.wall = (now, wall);
         let from = arrival.from;
         let source = *from.ip();
         if from.port() == 0 || source.is_unspecified() || source.is_multicast() || source.is_broadcast() {
@@ -272,6 +283,7 @@ impl Engine {
             self.domain.on_timeout(now);
         }
         self.share_news(now);
+        self.write_notes(now);
     }
 
     /// An operator orders the reference of a BINLD to be deleted on its behalf (G12); `force` also while it is not
@@ -292,6 +304,7 @@ impl Engine {
 
     /// The store's answer to [`Action::Persist`].
     pub fn on_stored(&mut self, now: Time, ticket: Ticket, result: Result<(), ()>) {
+        self.on_noted(now, ticket, result);
         self.references.on_stored(now, ticket, result, &mut self.context);
         self.share_news(now);
     }
@@ -300,6 +313,7 @@ impl Engine {
     pub fn on_stop(&mut self, now: Time) {
         self.domain.on_stop(now);
         self.share_news(now);
+        self.write_last_notes(now);
     }
 
     /// The shell's answer to [`Action::Open`].

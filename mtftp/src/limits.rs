@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use peers::limits::OWNED_MAX;
 
+/// The store is told this often that the server lives: how old the claims of others are that it shows.
+pub const ALIVE_INTERVAL: Duration = Duration::from_secs(60);
+
 // --- references ---------------------------------------------------------------------------------------------
 
 /// References kept in all. 4096 addresses are far more than one segment carries; a row takes under 1 KiB.

@@ -80,7 +80,7 @@ pub enum News {
     Left(SocketAddrV4),
     /// Somebody at that address has our id: one of the two has a copied store.
     Twin(SocketAddrV4),
-    /// A record changed, appeared or was deleted.
+    /// A record changed, appeared, was deleted, or has ended unrefreshed.
     Changed(Uid),
     /// A neighbour beyond our link was found.
     Linked(SocketAddrV4),
@@ -374,6 +374,9 @@ impl Domain {
         }
         let fresh = self.records.on_timeout(now);
         self.fresh.extend(fresh);
+        for uid in self.records.take_ended() {
+            self.out.push_back(Output::Tell(News::Changed(uid)));
+        }
         for due in self.links.on_timeout(now) {
             match due {
                 LinkDue::Connect(to) => self.connect(to),

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
 
 use driver::Time;
 use wire::hello::{Hello, Loss};
@@ -70,7 +71,8 @@ impl About {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stranger {
     since: Time,
-    asked_at: Time,
+    /// It is reckoned with until then: [`LEGACY_KEEP`] after its last query.
+    until: Time,
 }
 
 /// What a hello changed.
@@ -119,7 +121,7 @@ impl Hellos {
     /// Our next hello. `deaf` says whether our own kernel dropped datagrams in the last second.
     pub fn next_hello(&mut self, now: Time, deaf: bool, about: About) -> Hello {
         self.peers.retain(|_, peer| now.since(peer.heard_at) < PEER_KEEP);
-        self.strangers.retain(|_, stranger| now.since(stranger.asked_at) < LEGACY_KEEP);
+        self.strangers.retain(|_, stranger| now < stranger.until);
         let About { role, domain, lowest, digest } = about;
         let (count, loss) = (self.count, self.loss_heard(now));
         let hello = Hello { count, loss, deaf, role, domain, lowest, digest };
@@ -179,27 +181,42 @@ impl Hellos {
             return;
         }
         if !self.strangers.contains_key(&source) && self.strangers.len() >= LEGACY_MAX {
-            let oldest = self.strangers.iter().min_by_key(|(_, it)| it.asked_at).map(|(source, _)| *source);
+            let oldest = self.strangers.iter().min_by_key(|(_, it)| it.until).map(|(source, _)| *source);
             if let Some(oldest) = oldest {
                 self.strangers.remove(&oldest);
             }
         }
-        let stranger = self.strangers.entry(source).or_insert(Stranger { since: now, asked_at: now });
-        stranger.asked_at = now;
+        let until = now + LEGACY_KEEP;
+        self.strangers.entry(source).or_insert(Stranger { since: now, until }).until = until;
+    }
+
+    /// A former process heard a query from that address, and no hello, so long ago.
+    pub fn restore_stranger(&mut self, now: Time, source: Ipv4Addr, age: Duration) {
+        let left = LEGACY_KEEP.saturating_sub(age);
+        if !left.is_zero() && self.strangers.len() < LEGACY_MAX {
+            self.strangers.insert(source, Stranger { since: now, until: now + left });
+        }
+    }
+
+    /// Who asked in the last 24 h and has not said hello, or not yet; with how long ago that was.
+    pub fn strangers(&self, now: Time) -> impl Iterator<Item = (Ipv4Addr, Duration)> + '_ {
+        let heard = self.strangers.iter().filter(move |(_, it)| now < it.until);
+        heard.map(move |(source, it)| (*source, LEGACY_KEEP.saturating_sub(it.until.since(now))))
     }
 
     /// The peers that were heard asking in the last 24 h and speak only the frozen packet, in order.
     pub fn legacy(&self, now: Time) -> impl Iterator<Item = Ipv4Addr> + '_ {
-        let legacy = self.strangers.iter().filter(move |(_, it)| {
-            now.since(it.since) >= LEGACY_AFTER && now.since(it.asked_at) < LEGACY_KEEP
-        });
+        let legacy = self
+            .strangers
+            .iter()
+            .filter(move |(_, it)| now.since(it.since) >= LEGACY_AFTER && now < it.until);
         legacy.map(|(source, _)| *source)
     }
 
     /// Whether somebody asked in the last 24 h and has not said hello, or not yet.
     #[must_use]
     pub fn has_strangers(&self, now: Time) -> bool {
-        self.strangers.values().any(|it| now.since(it.asked_at) < LEGACY_KEEP)
+        self.strangers.values().any(|it| now < it.until)
     }
 
     /// The loss to reckon with: the greatest that we hear from, or are told of by, a living server. MTFTP servers are
@@ -257,7 +274,6 @@ impl Hellos {
 mod tests {
     use super::*;
     use crate::limits::HELLO_INTERVAL;
-    use std::time::Duration;
 
     const A: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 4016);
     const B: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 4016);
@@ -352,6 +368,24 @@ mod tests {
         hellos.on_hello(at(6000), A, SERVER, BootEpoch(1), &hello(0));
         hellos.on_query(at(6001), *A.ip());
         assert_eq!(hellos.legacy(at(60_000)).count(), 0);
+    }
+
+    #[test]
+    fn who_was_heard_before_a_restart_is_reckoned_with_for_what_is_left() {
+        let mut hellos = Hellos::default();
+        let hour = Duration::from_secs(3600);
+        hellos.restore_stranger(at(0), *A.ip(), hour);
+        hellos.restore_stranger(at(0), *B.ip(), LEGACY_KEEP);
+        assert_eq!(hellos.strangers(at(0)).collect::<Vec<_>>(), [(*A.ip(), hour)]);
+        // One that says hello soon was about to be upgraded.
+        assert_eq!((hellos.has_strangers(at(0)), hellos.legacy(at(4999)).count()), (true, 0));
+        assert_eq!(hellos.legacy(at(5000)).count(), 1);
+        assert!(hellos.has_strangers(Time::ZERO + 22 * hour));
+        assert!(!hellos.has_strangers(Time::ZERO + 23 * hour));
+        hellos.on_query(at(1000), *A.ip());
+        assert!(hellos.has_strangers(Time::ZERO + 23 * hour));
+        hellos.on_hello(at(2000), A, SERVER, BootEpoch(1), &hello(0));
+        assert!(!hellos.has_strangers(at(2000)));
     }
 
     /// Also where an upgraded MTFTP server and a boot server of the source share an address.

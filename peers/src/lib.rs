@@ -8,6 +8,7 @@
 //! | [`records`] | what the servers of a domain tell each other, and which copy is the newer one |
 //! | [`links`] | neighbours beyond our own link |
 //! | [`lowest`] | the lowest id of the domain: which servers are connected, and who is cut off |
+//! | [`notes`] | what a store keeps of the other members, for people |
 //! | [`roll`] | the agreed list of boot servers: whose slice an address is in |
 //! | [`limits`] | every bound and span, with its reason |
 
@@ -17,6 +18,7 @@ pub mod hello;
 pub mod limits;
 pub mod links;
 pub mod lowest;
+pub mod notes;
 pub mod records;
 pub mod roll;
 mod window;

@@ -102,6 +102,8 @@ pub struct Records {
     owned: BTreeMap<ServerId, usize>,
     own: BTreeMap<Uid, Own>,
     digest: u64,
+    /// Records that have lived, until somebody takes note.
+    ended: Vec<Uid>,
     timers: Deadlines<Due>,
 }
 
@@ -117,6 +119,7 @@ impl Records {
             owned: BTreeMap::new(),
             own: BTreeMap::new(),
             digest: 0,
+            ended: Vec::new(),
             timers: Deadlines::default(),
         }
     }
@@ -338,11 +341,20 @@ impl Records {
         let mut fresh = Vec::new();
         while let Some(due) = self.timers.pop_due(now) {
             match due {
-                Due::End(uid) => self.forget(&uid),
+                Due::End(uid) => {
+                    let was_deleted = self.kept.get(&uid).is_none_or(Kept::is_deleted);
+                    self.forget(&uid);
+                    self.ended.extend((!was_deleted).then_some(uid));
+                }
                 Due::Refresh(uid) => fresh.extend(self.write(now, uid)),
             }
         }
         fresh
+    }
+
+    /// Takes the records that nobody refreshed and that are gone.
+    pub fn take_ended(&mut self) -> Vec<Uid> {
+        std::mem::take(&mut self.ended)
     }
 
     // --- the join phase (R004.9) ----------------------------------------------------------------------------

@@ -13,3 +13,4 @@ mod references;
 mod refusals;
 mod store_faults;
 mod transfer;
+mod whole_domain;

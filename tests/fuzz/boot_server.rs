@@ -14,7 +14,10 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use binld::engine::loans::LoanRecord;
-use binld::engine::{Action, Change, ClaimRecord, Engine, Identity, Journal, StoredRoll, Ticket};
+use binld::engine::{
+    Action, Change, ClaimNote, ClaimRecord, Engine, Former, Identity, Journal, Listened, MemberNote,
+    NoteChange, StoredRoll, Ticket,
+};
 use driver::{Arrival, Draw, Role, Time, Wall};
 use wire::configure::{Ack, Nak, NakReason, Superseded};
 use wire::control::{Envelope, Message};
@@ -38,6 +41,10 @@ const SPANS_MS: [u64; 12] = [0, 1, 21, 101, 200, 501, 1_001, 2_501, 5_001, 31_00
 /// The wall clock at the first start, in ms since 1970.
 const WALL: u64 = 1_700_000_000_000;
 
+/// What others tell: as many claims as records are kept, and as many sources; what ends is forgotten a moment later.
+const NOTES_MAX: usize = 65_536;
+const LEGACY_MAX: usize = 256;
+
 /// What the store has.
 #[derive(Debug, Default)]
 struct Rows {
@@ -47,6 +54,44 @@ struct Rows {
     roll: StoredRoll,
     loans: BTreeMap<GroupAddr, LoanRecord>,
     alive: Wall,
+    notes: Notes,
+    legacy: BTreeMap<Ipv4Addr, Wall>,
+    listened: Option<Listened>,
+}
+
+/// What other members told, as a store keeps it.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    claims: BTreeMap<(ServerId, u64), ClaimNote>,
+    members: BTreeMap<ServerId, MemberNote>,
+}
+
+impl Notes {
+    pub(crate) fn apply(&mut self, change: NoteChange) {
+        match change {
+            NoteChange::PutClaim(note) => {
+                self.claims.insert((note.owner, note.number), *note);
+            }
+            NoteChange::DropClaim(owner, number) => {
+                let was_there = self.claims.remove(&(owner, number)).is_some();
+                assert!(was_there, "only what was noted is forgotten");
+            }
+            NoteChange::PutMember(note) => {
+                self.members.insert(note.server, note);
+            }
+            NoteChange::DropMember(server) => {
+                self.members.remove(&server);
+            }
+        }
+        assert!(self.claims.len() <= 2 * NOTES_MAX, "notes are bounded as records are");
+    }
+
+    pub(crate) fn former(&self) -> Former {
+        Former {
+            claims: self.claims.values().cloned().collect(),
+            members: self.members.values().copied().collect(),
+        }
+    }
 }
 
 impl Rows {
@@ -75,6 +120,15 @@ impl Rows {
                 self.loans.remove(&group);
             }
             Change::Alive(wall) => self.alive = wall,
+            Change::Note(change) => self.notes.apply(change),
+            Change::PutLegacy(source, heard) => {
+                self.legacy.insert(source, heard);
+                assert!(self.legacy.len() <= 2 * LEGACY_MAX, "sources are bounded");
+            }
+            Change::DropLegacy(source) => {
+                self.legacy.remove(&source);
+            }
+            Change::Listened(listened) => self.listened = Some(listened),
         }
     }
 
@@ -90,6 +144,10 @@ impl Rows {
             roll: self.roll.clone(),
             loans: self.loans.values().cloned().collect(),
             last_alive: self.alive,
+            former: self.notes.former(),
+            legacy: self.legacy.iter().map(|(source, heard)| (*source, *heard)).collect(),
+            listened: self.listened,
+            host_boot: [0; 16],
         }
     }
 }

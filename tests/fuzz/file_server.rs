@@ -23,6 +23,7 @@ use wire::query::{Opcode, Query};
 use wire::tftp::{ErrorCode, Mode, Options, Packet, Request};
 use wire::{BootEpoch, Content, DomainId, FileName, GroupAddr, Layer, Serial, ServerId, ServerType, Stamp};
 
+use crate::boot_server::Notes;
 use crate::script::{Heard, Script};
 use crate::{decoders, domain};
 
@@ -53,6 +54,7 @@ struct Rows {
     references: BTreeMap<(GroupAddr, ServerId), ReferenceRecord>,
     serials: BTreeMap<(GroupAddr, ServerId), SerialRecord>,
     rests: BTreeMap<GroupAddr, RestRecord>,
+    notes: Notes,
 }
 
 impl Rows {
@@ -76,6 +78,8 @@ impl Rows {
             Change::DeleteRest(group) => {
                 self.rests.remove(&group);
             }
+            Change::Note(change) => self.notes.apply(change),
+            Change::Alive(_) => {}
         }
     }
 
@@ -84,6 +88,7 @@ impl Rows {
             references: self.references.values().cloned().collect(),
             serials: self.serials.values().copied().collect(),
             rests: self.rests.values().cloned().collect(),
+            former: self.notes.former(),
         }
     }
 }

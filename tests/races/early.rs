@@ -177,3 +177,101 @@ fn early_who_asks_with_the_better_right_does_not_consent() {
     assert_eq!(states(&world, [binlds[0], greater]), [StateName::Waiting, StateName::Held]);
     assert!(world.counter(greater, "clear.refused") >= 1);
 }
+
+/// Silence is waited for until nobody was heard for ten minutes who speaks only the frozen packet.
+fn patient() -> Scenario {
+    let mut world = quiet(1);
+    world.legacy_peers.unheard = Duration::from_secs(600);
+    world
+}
+
+/// The process dies, and another one starts so many milliseconds later; then it listens for a while itself.
+fn restart(world: &mut Scenario, binld: usize, after: u64) {
+    let now = world.world.now();
+    world.world.at(now, Fault::Crash(binld));
+    world.world.at(now + Duration::from_millis(after), Fault::Start(binld));
+    world.run_ms(after + 40_000);
+}
+
+/// Whether that boot server clears early now.
+fn clears_early(world: &mut Scenario, binld: usize) -> bool {
+    wants(world, binld, 1, dynamic);
+    world.run_until_state(binld, StateName::Held, LONG);
+    world.counter(binld, "clear.early") == 1
+}
+
+#[test]
+fn early_who_listened_for_long_goes_on_after_a_restart() {
+    for (after, early) in [(3_000, true), (100_000, false)] {
+        let mut world = patient();
+        let binlds = members(&mut world, 2);
+        world.run_ms(610_000);
+        restart(&mut world, binlds[0], after);
+        assert_eq!(clears_early(&mut world, binlds[0]), early, "down for {after} ms");
+    }
+}
+
+#[test]
+fn early_a_restart_begins_nothing_sooner_than_an_announcement_takes() {
+    let mut world = patient();
+    let binlds = members(&mut world, 2);
+    world.run_ms(610_000);
+    let now = world.world.now();
+    world.world.at(now, Fault::Crash(binlds[0]));
+    world.world.at(now + Duration::from_secs(3), Fault::Start(binlds[0]));
+    world.run_ms(20_000);
+    assert!(!clears_early(&mut world, binlds[0]));
+}
+
+/// Two restarts, each long before the span is over: what was listened adds up.
+#[test]
+fn early_spans_of_several_lives_add_up() {
+    let mut world = patient();
+    let binlds = members(&mut world, 2);
+    for _ in 0..2 {
+        world.run_ms(250_000);
+        restart(&mut world, binlds[0], 3_000);
+    }
+    assert!(!clears_early(&mut world, binlds[0]), "ten minutes are not over");
+    let mut world = patient();
+    let binlds = members(&mut world, 2);
+    for _ in 0..2 {
+        world.run_ms(350_000);
+        restart(&mut world, binlds[0], 3_000);
+    }
+    assert!(clears_early(&mut world, binlds[0]));
+}
+
+/// A server that asked once, and has nothing to defend: nobody hears of it again.
+#[test]
+fn early_who_was_heard_before_a_restart_is_reckoned_with() {
+    // Long ago; just before the crash; before the clock was set forward by more than a day, or back.
+    for (ago, step_ms) in [(3_600_000, 0), (2_000, 0), (700_000, 90_000_000), (700_000, -90_000_000)] {
+        let mut world = patient();
+        let binlds = members(&mut world, 2);
+        world.run_ms(610_000);
+        let legacy = world.literal(host(99), &[77], world.world.now());
+        world.run_ms(500);
+        world.world.at(world.world.now(), Fault::Crash(legacy));
+        world.run_ms(1_000);
+        world.world.at(world.world.now(), Fault::WallStep(binlds[0], step_ms));
+        world.run_ms(ago);
+        restart(&mut world, binlds[0], 3_000);
+        assert_eq!(world.status(binlds[0]).legacy_peers, [host(99)], "{ago} ms ago, {step_ms}");
+        assert!(!clears_early(&mut world, binlds[0]), "{ago} ms ago, {step_ms}");
+    }
+}
+
+#[test]
+fn early_a_clock_that_was_set_back_meanwhile_is_not_trusted() {
+    let mut world = patient();
+    let binlds = members(&mut world, 2);
+    world.run_ms(610_000);
+    let now = world.world.now();
+    world.world.at(now, Fault::Crash(binlds[0]));
+    // It was down for three minutes, and the clock says that it was two before its end.
+    world.world.at(now + Duration::from_secs(1), Fault::WallStep(binlds[0], -300_000));
+    world.world.at(now + Duration::from_secs(180), Fault::Start(binlds[0]));
+    world.run_ms(220_000);
+    assert!(!clears_early(&mut world, binlds[0]));
+}

@@ -144,3 +144,119 @@ fn g24_of_a_restarted_holder_and_who_took_its_address_meanwhile_one_stays() {
     let status = host.and_then(sim::mtftp_host::MtftpHost::status).expect("it lives");
     assert!(status.claims.is_empty(), "the reference of who yielded is gone: {:?}", status.claims);
 }
+
+/// Keeps that host from hearing of the domain until then.
+fn deafen(world: &mut Scenario, node: usize, until: Time, and: fn(&Passing<'_>) -> bool) {
+    world.drop_if(move |at, passing| {
+        let told = passing.control().is_some_and(|it| {
+            matches!(it.message, Message::Hello(_) | Message::Flood(_) | Message::SyncList(_))
+        });
+        (told && passing.to == node && at < until) || and(passing)
+    });
+}
+
+#[test]
+fn g24_for_a_client_nothing_is_cleared_before_we_know_what_the_domain_has() {
+    let mut world = quiet(1);
+    world.mtftp(host(3), &["f"], TRUE_CLOCK, NOW);
+    let holder = world.binld(host(2), &[pinned(1, host(3))], TRUE_CLOCK, NOW);
+    world.run_until_state(holder, StateName::Held, LONG);
+    world.run_ms(1_000);
+    let start = world.world.now();
+    let wants = Wants { preclear: false, ..pinned(1, host(3)) };
+    let newcomer = world.binld(host(1), &[wants], TRUE_CLOCK, start);
+    deafen(&mut world, newcomer, start + Duration::from_secs(1), |_| false);
+    // By its own clock, which starts now.
+    let client = world.client(Ipv4Addr::new(10, 0, 1, 1), ClientKind::Ipxe, 1, &[host(1)], vec![at_ms(50)]);
+    world.run_ms(3_000);
+    assert_eq!(
+        (world.counter(newcomer, "clearing.started"), world.counter(newcomer, "claim.shared")),
+        (0, 1)
+    );
+    let (_, reply) = world.boots(client)[0].answered.clone().expect("an answer within its patience");
+    assert_eq!(reply.uri.as_deref(), Some("mtftp://10.0.0.3:1759/f"));
+}
+
+/// Whoever is alone waits no longer than that, once.
+#[test]
+fn g24_who_is_alone_keeps_a_client_for_two_seconds_at_its_start_and_not_later() {
+    let mut world = quiet(1);
+    world.one_domain = false;
+    world.mtftp(host(3), &["f"], TRUE_CLOCK, NOW);
+    let wants = Wants { preclear: false, ..pinned(1, host(3)) };
+    let binld = world.binld(host(1), &[wants], TRUE_CLOCK, NOW);
+    let starts = vec![at_ms(50), at_ms(LONG)];
+    let client = world.client(Ipv4Addr::new(10, 0, 1, 1), ClientKind::Ipxe, 1, &[host(1)], starts);
+    world.run_ms(1_999);
+    assert_eq!(world.counter(binld, "clearing.started"), 0);
+    world.run_ms(2 * LONG);
+    let waited = world.boots(client).iter().map(|boot| {
+        let (at, reply) = boot.answered.clone().expect("an answer");
+        assert_eq!(reply.uri.as_deref(), Some("mtftp://10.0.0.3:1759/f"));
+        at.since(boot.began_at)
+    });
+    let waited: Vec<Duration> = waited.collect();
+    assert!(waited[0] < Duration::from_millis(2500) && waited[1] < Duration::from_millis(50), "{waited:?}");
+}
+
+/// One that was away for minutes, and whose address another member has by now. No query and no echo gets through.
+#[test]
+fn g24_after_a_restart_no_client_is_told_what_the_domain_knows_to_be_anothers() {
+    let mut world = quiet(1);
+    let mtftps = [3, 4].map(|number| world.mtftp(host(number), &["f"], TRUE_CLOCK, NOW));
+    let first = world.binld(host(1), &[pinned(1, host(3))], TRUE_CLOCK, NOW);
+    world.run_until_state(first, StateName::Held, LONG);
+    for node in [first, mtftps[0]] {
+        world.world.at(world.world.now(), Fault::Crash(node));
+    }
+    // What the domain knew of it has ended.
+    world.run_ms(150_000);
+    let second = world.binld(host(2), &[pinned(2, host(4))], TRUE_CLOCK, world.world.now());
+    world.run_until_state(second, StateName::Held, 2 * LONG);
+    world.run_ms(10_000);
+    let start = world.world.now();
+    for node in [first, mtftps[0]] {
+        world.world.at(start, Fault::Start(node));
+    }
+    deafen(&mut world, first, start + Duration::from_secs(1), |passing| {
+        passing.query().is_some()
+            || passing.control().is_some_and(|it| matches!(it.message, Message::Hold(_)))
+    });
+    // By its own clock, which starts now.
+    let client = world.client(Ipv4Addr::new(10, 0, 1, 1), ClientKind::Ipxe, 1, &[host(1)], vec![at_ms(50)]);
+    world.run_ms(3_000);
+    let (_, reply) = world.boots(client)[0].answered.clone().expect("an answer within its patience");
+    assert_eq!(reply.uri.as_deref(), Some("tftp://10.0.0.3/f"));
+    assert_eq!(world.counter(first, "conflict.known"), 1);
+    assert_eq!(world.world.replies.multicast, 0);
+    // They hear each other again, and settle it.
+    world.world.drop_nothing();
+    world.run_ms(60_000);
+    let held = states(&world, [first, second]).iter().filter(|it| **it == StateName::Held).count();
+    assert_eq!(held, 1);
+}
+
+/// G15: who had an address lets it rest, and says so; no query and no echo gets through.
+#[test]
+fn g15_an_address_that_rests_at_a_member_is_not_taken_by_another() {
+    let mut world = quiet(1);
+    for number in [3, 4] {
+        world.mtftp(host(number), &["f"], TRUE_CLOCK, NOW);
+    }
+    let first = world.binld(host(1), &[dynamic(1, host(3))], TRUE_CLOCK, NOW);
+    world.run_until_state(first, StateName::Held, LONG);
+    world.world.at(world.world.now(), Fault::Reload(first, sim::scenario::catalog(&[])));
+    world.run_ms(1_000);
+    assert_eq!(world.status(first).rests.len(), 1);
+    world.drop_if(|_, passing| {
+        let word =
+            |it: &Message| matches!(it, Message::ClearAsk(_) | Message::ClearAnswer(_) | Message::Hold(_));
+        is_query(passing) || is_echo(passing) || passing.control().is_some_and(|it| word(&it.message))
+    });
+    let second =
+        world.binld(host(2), &[dynamic(2, host(4))], TRUE_CLOCK, world.world.now() + Duration::from_secs(3));
+    world.run_ms(280_000);
+    assert_eq!(world.claim(second).state, StateName::Waiting);
+    // It is over, also for the member that was told: 300 s, and what it waits between attempts.
+    world.run_until_state(second, StateName::Held, 60_000);
+}

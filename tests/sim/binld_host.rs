@@ -103,6 +103,10 @@ impl BinldHost {
     }
 }
 
+fn is_note(change: &Change) -> bool {
+    matches!(change, Change::Note(_) | Change::PutLegacy(..) | Change::DropLegacy(_))
+}
+
 fn alarm(event: &Event) -> Alarm {
     if *event == Event::StoreFailed { Alarm::Store } else { Alarm::Other(format!("{event:?}")) }
 }
@@ -182,6 +186,10 @@ impl Program for BinldHost {
         while let Some(action) = self.engine.as_mut().and_then(Engine::poll_action) {
             match action {
                 Action::Send(transmit) => effects.push(Effect::Send(transmit)),
+                // Nobody waits for it, and nothing is answered from it.
+                Action::Persist(ticket, changes) if changes.iter().all(is_note) => {
+                    self.write(&Writing { ticket, changes });
+                }
                 Action::Persist(ticket, changes) => {
                     self.writing.push_back(Writing { ticket, changes });
                     effects.push(Effect::Persist);

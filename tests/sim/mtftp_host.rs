@@ -36,6 +36,8 @@ pub struct MtftpHost {
     open: BTreeMap<FileId, FileName>,
     last_file: u64,
     wall: Wall,
+    /// Of the last input.
+    now: Time,
     /// What operators were told.
     pub forgotten: Vec<Forgotten>,
 }
@@ -64,6 +66,7 @@ impl MtftpHost {
             open: BTreeMap::new(),
             last_file: 0,
             wall: Wall(0),
+            now: Time::ZERO,
             forgotten: Vec::new(),
         }
     }
@@ -142,7 +145,7 @@ impl MtftpHost {
 
 impl Program for MtftpHost {
     fn start(&mut self, now: Time, wall: Wall, draw: Draw) {
-        self.wall = wall;
+        (self.wall, self.now) = (wall, now);
         let boot = self.store.boot(wall.0, self.server).expect("the store begins a boot epoch");
         let identity =
             Identity { server: boot.server, epoch: boot.epoch, address: self.address, prefix_len: 16 };
@@ -187,19 +190,21 @@ impl Program for MtftpHost {
     }
 
     fn on_datagram(&mut self, now: Time, wall: Wall, arrival: &Arrival<'_>) {
-        self.wall = wall;
+        (self.wall, self.now) = (wall, now);
         if let Some(engine) = &mut self.engine {
             engine.on_datagram(now, wall, arrival);
         }
     }
 
     fn on_timeout(&mut self, now: Time) {
+        self.now = now;
         if let Some(engine) = &mut self.engine {
             engine.on_timeout(now);
         }
     }
 
     fn on_stored(&mut self, now: Time, works: bool) {
+        self.now = now;
         let Some(writing) = self.writing.pop_front() else { return };
         let ticket = writing.ticket;
         if works {
@@ -227,10 +232,17 @@ impl Program for MtftpHost {
     }
 
     fn drain(&mut self, tells: bool) -> Vec<Effect> {
-        let mut effects = Vec::new();
+        let (mut effects, mut noted) = (Vec::new(), None);
         while let Some(action) = self.engine.as_mut().and_then(Engine::poll_action) {
             match action {
                 Action::Send(transmit) => effects.push(Effect::Send(transmit)),
+                // Nobody waits for it, and nothing is answered from it.
+                Action::Persist(ticket, changes)
+                    if changes.iter().all(|it| matches!(it, Change::Note(_) | Change::Alive(_))) =>
+                {
+                    self.write(Writing { ticket, changes });
+                    noted = Some(ticket);
+                }
                 Action::Persist(ticket, changes) => {
                     self.writing.push_back(Writing { ticket, changes });
                     effects.push(Effect::Persist);
@@ -253,6 +265,10 @@ impl Program for MtftpHost {
                 }
                 Action::Answer(_, outcome) => self.forgotten.push(outcome),
             }
+        }
+        if let (Some(ticket), Some(engine)) = (noted, &mut self.engine) {
+            // It says nothing to that.
+            engine.on_stored(self.now, ticket, Ok(()));
         }
         effects
     }

@@ -53,7 +53,7 @@ impl Engine {
 
     fn on_query(&mut self, now: Time, arrival: &Arrival<'_>, query: &Query) {
         self.counters.add("query", "heard", 1);
-        self.domain.hellos_mut().on_query(now, *arrival.from.ip());
+        self.hear_query(now, *arrival.from.ip());
         self.overheard.hear(now, query.group, &query.content);
         if query.group == self.config.pinned.group {
             self.turns.hear(now, &query.content);

@@ -231,6 +231,13 @@ impl Engine {
         let Some(wanted) = self.wanted_of(now, item, boot, server) else {
             return Multicast::Not(WhyPlain::NoMulticastFile);
         };
+        if self.is_joining(now) {
+            // Another member may have the content, or the address (G24).
+            if self.is_rechecked(&wanted.key) {
+                self.want(now, &wanted, true);
+            }
+            return Multicast::Soon;
+        }
         self.want(now, &wanted, true);
         let key = wanted.key;
         if self.is_disputed(&key) {

@@ -108,6 +108,7 @@ impl Engine {
     }
 
     pub(super) fn on_rest_over(&mut self, group: GroupAddr) {
+        self.publish_rest(group);
         self.claims.end_rest(group);
         self.persist(vec![Change::DropRest(group)]);
         self.unsettle();

@@ -5,7 +5,8 @@
 //! told *clear* by the other. When all have said it, silence has nothing to add, and clearing ends.
 //!
 //! * That rests on knowing who lives. So it is done only by a member that has joined and hears the others, and when nobody
-//!   who speaks only the frozen packet has been heard for 24 h: by a process that listened for so long.
+//!   who speaks only the frozen packet has been heard for 24 h: by a process that listened for so long, or that followed
+//!   one which had, with hardly a gap ([`listening`](super::listening)).
 //! * An answer is worth nothing once those who gave it may take us for dead: a process that was stopped between two
 //!   answers starts over ([`EARLY_LIVES`] is far less than they need to think so).
 //! * What is lost is asked again after [`EARLY_RETRY_FIRST`], then twice as long each time, of each that has not answered. Who never answers costs us what it
@@ -44,7 +45,7 @@ impl Engine {
         matches!(self.domain.standing(now), DomainStanding::Joined | DomainStanding::Comparing)
             && self.domain.is_settled(now)
             && !self.domain.is_deaf(now)
-            && now.since(self.began_at) >= self.config.legacy.unheard
+            && self.listening.covers(now, self.config.legacy.unheard)
             && self.config.legacy.peers.is_empty()
             && !self.domain.hellos().has_strangers(now)
     }

@@ -510,6 +510,7 @@ impl Engine {
         for (group, content, stamp) in journal.rests {
             let until = now + if group == self.config.pinned.group { REST_PINNED } else { REST };
             self.claims.put_rest(group, Rest { content, stamp, until });
+            self.publish_rest(group);
             self.timers.arm(Timer::Rest(group), until, "rest is over");
         }
     }

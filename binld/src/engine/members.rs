@@ -47,7 +47,10 @@ impl Engine {
             match output {
                 Output::Send(to, message) => self.send_control(to, message),
                 Output::Count(place, what) => self.counters.add(place, what, 1),
-                Output::Tell(news) => self.on_news(now, news),
+                Output::Tell(news) => {
+                    self.note(now, &news);
+                    self.on_news(now, news);
+                }
             }
         }
     }

@@ -124,7 +124,7 @@ impl Engine {
         self.arm_contest(&at);
     }
 
-    fn arm_contest(&mut self, at: &ContestKey) {
+    pub(super) fn arm_contest(&mut self, at: &ContestKey) {
         let Some(contest) = self.contests.get(at) else { return };
         let next_at = match contest.stage {
             Stage::Mute { until } => until,

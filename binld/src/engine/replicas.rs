@@ -8,11 +8,12 @@ use std::time::Duration;
 use driver::Time;
 use peers::records::Records;
 use wire::hold::HoldState;
+use wire::pxe::BootItem;
 use wire::record::{Body, Claim as ClaimBody, RecordKind, Reference, ServerRole, Uid};
-use wire::{Content, GroupAddr, ServerId};
+use wire::{Content, GroupAddr, Layer, ServerId, ServerType};
 
 use super::choose::rendezvous;
-use super::claims::{Claim, ClaimKey, Placement, State};
+use super::claims::{Claim, ClaimKey, Placement, Rest, State};
 use super::event::Event;
 use super::predicate::Standing;
 use super::status::ReplicaStatus;
@@ -108,6 +109,7 @@ impl Engine {
                     configured: matches!(claim.state, State::Held { .. }),
                 })
             });
+            let body = body.or_else(|| self.resting(&key));
             let number = body.as_ref().map(|body| u64::from(body.group.ip().to_bits()));
             let told = self.published.get(&key).copied();
             if let Some(old) = told.filter(|old| Some(*old) != number) {
@@ -124,6 +126,32 @@ impl Engine {
                 self.published.insert(key, number);
             }
         }
+    }
+
+    /// A content that has no address any more may have one that rests: others shall leave it alone for as long (G15).
+    fn resting(&self, key: &ClaimKey) -> Option<ClaimBody> {
+        let pinned = self.config.pinned;
+        let is_it = |group: GroupAddr, rest: &Rest| {
+            rest.content == key.content && (group == pinned.group) == key.pinned
+        };
+        let (group, rest) = self.claims.rests().find(|(group, rest)| is_it(*group, rest))?;
+        Some(ClaimBody {
+            group,
+            content: key.content.clone(),
+            ports: if key.pinned { pinned.ports } else { self.config.dynamic_ports },
+            boot_item: BootItem { server_type: ServerType(0), layer: Layer(0) },
+            stamp: rest.stamp,
+            state: HoldState::Resting,
+            pinned: key.pinned,
+            configured: false,
+        })
+    }
+
+    /// A rest began before a restart, or is over.
+    pub(super) fn publish_rest(&mut self, group: GroupAddr) {
+        let Some(content) = self.claims.rest(group).map(|rest| rest.content.clone()) else { return };
+        let pinned = group == self.config.pinned.group;
+        self.unpublished.insert(ClaimKey { content, pinned });
     }
 
     // --- those of others ------------------------------------------------------------------------------------
@@ -185,7 +213,7 @@ impl Engine {
         }
     }
 
-    /// Where the member is that has that address for something else, and said so lately.
+    /// Where the member is that has that address for something else, or lets it rest, and said so lately.
     pub(super) fn knows_holder(&self, now: Time, group: GroupAddr, content: &Content) -> Option<Ipv4Addr> {
         let (owner, ..) = self.holders_on(now, group, content).next()?;
         // A claim is known for longer than the member that it is of.
@@ -201,9 +229,9 @@ impl Engine {
         group: GroupAddr,
         against: &'a Content,
     ) -> impl Iterator<Item = (ServerId, &'a ClaimBody)> {
-        let held = self.replicas_on(now, group).filter(|(_, claim, age)| {
-            claim.content != *against && claim.state != HoldState::Resting && *age <= REPLICA_FRESH
-        });
+        let held = self
+            .replicas_on(now, group)
+            .filter(|(_, claim, age)| claim.content != *against && *age <= REPLICA_FRESH);
         held.map(|(owner, claim, _)| (owner, claim))
     }
 
@@ -244,7 +272,9 @@ impl Engine {
         group: GroupAddr,
         against: &Content,
     ) -> Option<Content> {
-        let (owner, claim) = self.holders_on(now, group, against).next()?;
+        let mut held =
+            self.holders_on(now, group, against).filter(|(_, claim)| claim.state != HoldState::Resting);
+        let (owner, claim) = held.next()?;
         let living = self.domain.living(now).filter(|peer| peer.about.role == ServerRole::Binld);
         let others = living.map(|peer| peer.server).filter(|server| *server != owner);
         let rank = |server: ServerId| rendezvous(group, &server);

@@ -6,10 +6,12 @@
 //! address that this one has left to another server.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use db::{Boot, Kind, Store, StoreError};
 use driver::Wall;
+use peers::notes::NoteChange;
 use wire::{GroupAddr, ServerId};
 
 use crate::engine::claims::StateName;
@@ -31,7 +33,7 @@ pub(super) struct Done {
 }
 
 /// What a change is about. Of two changes about the same the later one counts, so there is a bound on what can be owed:
-/// a few records for each address.
+/// a few records for each address, and what there is of other members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
     Claim(GroupAddr),
@@ -40,6 +42,10 @@ enum Subject {
     Roll,
     Loan(GroupAddr),
     Alive,
+    Legacy(Ipv4Addr),
+    Listened,
+    Replica(ServerId, u64),
+    Member(ServerId),
 }
 
 impl Subject {
@@ -53,6 +59,12 @@ impl Subject {
             Change::PutLoan(loan) => Self::Loan(loan.group),
             Change::DropLoan(group) => Self::Loan(*group),
             Change::Alive(_) => Self::Alive,
+            Change::PutLegacy(address, _) | Change::DropLegacy(address) => Self::Legacy(*address),
+            Change::Listened(_) => Self::Listened,
+            Change::Note(NoteChange::PutClaim(note)) => Self::Replica(note.owner, note.number),
+            Change::Note(NoteChange::DropClaim(owner, number)) => Self::Replica(*owner, *number),
+            Change::Note(NoteChange::PutMember(note)) => Self::Member(note.server),
+            Change::Note(NoteChange::DropMember(server)) => Self::Member(*server),
         }
     }
 }
@@ -146,17 +158,23 @@ impl Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::ClaimRecord;
+    use std::net::SocketAddrV4;
+    use std::time::Duration;
+
     use crate::engine::claims::{ClaimKey, Placement, StateName};
+    use crate::engine::{ClaimRecord, Listened};
+    use peers::notes::{ClaimNote, Former, MemberNote};
     use wire::configure::Ports;
+    use wire::hold::HoldState;
     use wire::pxe::BootItem;
+    use wire::record::{Claim, ServerRole};
     use wire::{Content, FileName, GroupAddr, Layer, ServerType, Stamp};
 
     const US: ServerId = ServerId([7; 16]);
     const START: Wall = Wall(1_800_000_000_000);
 
     fn group(last: u8) -> GroupAddr {
-        GroupAddr::new(std::net::Ipv4Addr::new(239, 255, 0, last)).unwrap()
+        GroupAddr::new(Ipv4Addr::new(239, 255, 0, last)).unwrap()
     }
 
     fn content() -> Content {
@@ -189,6 +207,7 @@ mod tests {
         let claims: Vec<ClaimRecord> = (1..).zip(states).map(|(last, state)| record(last, state)).collect();
         let stamp = Stamp { millis: 9, sender: ServerId([8; 16]) };
         let later = Wall(START.0 + 5000);
+        let listened = Listened { span: Duration::from_millis(123_456), host_boot: [3; 16] };
         let jobs = [
             job(1, claims.iter().cloned().map(Change::PutClaim).collect()),
             job(2, vec![Change::PutClaim(record(9, StateName::Held)), Change::DropClaim(group(9))]),
@@ -201,9 +220,29 @@ mod tests {
                 vec![Change::PutRest(group(30), content(), stamp, START), Change::Alive(Wall(START.0 + 77))],
             ),
             job(5, vec![Change::PutRest(group(31), content(), stamp, START), Change::DropRest(group(31))]),
+            job(
+                6,
+                vec![
+                    Change::Note(NoteChange::PutClaim(Box::new(note(1)))),
+                    Change::Note(NoteChange::PutClaim(Box::new(note(2)))),
+                    Change::Note(NoteChange::DropClaim(note(2).owner, 2)),
+                    Change::Note(NoteChange::PutMember(member(1))),
+                    Change::Note(NoteChange::PutMember(member(2))),
+                    Change::Note(NoteChange::DropMember(member(2).server)),
+                ],
+            ),
+            job(
+                7,
+                vec![
+                    Change::PutLegacy(Ipv4Addr::new(10, 0, 0, 66), later),
+                    Change::PutLegacy(Ipv4Addr::new(10, 0, 0, 67), START),
+                    Change::DropLegacy(Ipv4Addr::new(10, 0, 0, 67)),
+                    Change::Listened(listened),
+                ],
+            ),
         ];
         let done = keeper.write(&jobs);
-        assert!(done.iter().map(|done| (done.ticket.0, done.stored)).eq((1..=5).map(|n| (n, true))));
+        assert!(done.iter().map(|done| (done.ticket.0, done.stored)).eq((1..=7).map(|n| (n, true))));
         drop(keeper);
 
         let (_, again, journal) = Keeper::open(&path, Wall(START.0 + 1000), ServerId([1; 16])).unwrap();
@@ -213,6 +252,30 @@ mod tests {
         assert_eq!(journal.marks, [(group(21), later)]);
         assert_eq!(journal.rests, [(group(30), content(), stamp)]);
         assert_eq!(journal.last_alive, Wall(START.0 + 77));
+        assert_eq!(journal.former, Former { claims: vec![note(1)], members: vec![member(1)] });
+        assert_eq!(journal.legacy, [(Ipv4Addr::new(10, 0, 0, 66), later)]);
+        assert_eq!(journal.listened, Some(listened));
+    }
+
+    fn note(number: u64) -> ClaimNote {
+        let owner = ServerId([8; 16]);
+        let claim = Claim {
+            group: group(40),
+            content: content(),
+            ports: Ports { client: 5, server: 6 },
+            boot_item: BootItem { server_type: ServerType(7), layer: Layer(8) },
+            stamp: Stamp { millis: 9, sender: owner },
+            state: HoldState::Draining,
+            pinned: true,
+            configured: false,
+        };
+        ClaimNote { owner, number, claim, first: Wall(10), changed: Wall(11) }
+    }
+
+    fn member(number: u8) -> MemberNote {
+        let control = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 4016);
+        let (server, role) = (ServerId([number; 16]), Some(ServerRole::Mtftpd));
+        MemberNote { server, role, control, unreachable_since: Some(Wall(12)) }
     }
 
     #[test]

@@ -1,10 +1,14 @@
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
+use wire::configure::Ports;
+use wire::hold::HoldState;
+use wire::pxe::BootItem;
+use wire::record::Claim;
 use wire::{BootEpoch, Content, FileName, Layer, Serial, ServerId, ServerType, Stamp};
 
 use crate::{
-    Change, ClaimRow, ClaimState, Kind, LegacyRow, LoanRow, ReferenceRow, RollRow, RollState, SerialRow,
-    Store,
+    Change, ClaimRow, ClaimState, Kind, LegacyRow, ListenedRow, LoanRow, MemberRow, ReferenceRow, ReplicaRow,
+    RollRow, RollState, SerialRow, Store,
 };
 
 const US: ServerId = ServerId([1; 16]);
@@ -173,6 +177,44 @@ fn an_mtftp_server_has_nothing_of_a_domain() {
     one(&of(Change::PutLoan(loan(PEER, "a"))), &["1 loans"]);
     let legacy = LegacyRow { address: Ipv4Addr::new(10, 0, 0, 1), heard_ms: 1 };
     one(&of(Change::PutLegacy(legacy)), &["1 legacy servers"]);
+    let listened = ListenedRow { millis: 1, host_boot: [1; 16] };
+    one(&of(Change::SetListened(listened)), &["1 spans of listening"]);
+}
+
+fn replica(owner: ServerId, name: &str) -> ReplicaRow {
+    let ClaimRow { group, content, client_port, server_port, server_type, layer, stamp, .. } =
+        claim(255, 1, name);
+    let claim = Claim {
+        group,
+        content,
+        ports: Ports { client: client_port, server: server_port },
+        boot_item: BootItem { server_type, layer },
+        stamp,
+        state: HoldState::Committed,
+        pinned: false,
+        configured: true,
+    };
+    ReplicaRow { owner, number: 1, claim, first_ms: 2, changed_ms: 2 }
+}
+
+#[test]
+fn claims_and_members_that_are_ourselves_are_reported() {
+    let none: [String; 0] = [];
+    for kind in Kind::ALL {
+        let of = |row: ReplicaRow| found(kind, &[Change::PutReplica(Box::new(row))]);
+        assert_eq!(of(replica(PEER, "a")), none);
+        one(&of(replica(US, "a")), &["239.255.0.1", "is this one"]);
+        let mut portless = replica(PEER, "a");
+        portless.claim.ports.server = 0;
+        one(&of(portless), &["239.255.0.1", "port is 0"]);
+        let control = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 4016);
+        let member = |server| MemberRow { server, kind: None, control, unreachable_ms: None };
+        assert_eq!(found(kind, &[Change::PutMember(member(PEER))]), none);
+        one(&found(kind, &[Change::PutMember(member(US))]), &["that is this server"]);
+    }
+    // Two servers may disagree; that is theirs to settle, and shown.
+    let disagree = [Change::PutClaim(claim(255, 1, "a")), Change::PutReplica(Box::new(replica(PEER, "b")))];
+    assert_eq!(found(Kind::Binld, &disagree), none);
 }
 
 #[test]

@@ -1,6 +1,10 @@
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
-use db::{ClaimState, Kind, RollState};
+use db::{ClaimState, Kind, ListenedRow, MemberRow, ReplicaRow, RollState};
+use wire::configure::Ports;
+use wire::hold::HoldState;
+use wire::pxe::BootItem;
+use wire::record::Claim;
 use wire::{BootEpoch, Content, FileName, Layer, Serial, ServerId, ServerType};
 
 use super::*;
@@ -67,6 +71,47 @@ fn legacy() -> LegacyRow {
     LegacyRow { address: Ipv4Addr::new(10, 0, 0, 77), heard_ms: T }
 }
 
+const DEAD: ServerId = ServerId([0xcc; 16]);
+const GONE: ServerId = ServerId([0xdd; 16]);
+
+fn replica(address: &str, owner: ServerId, state: HoldState, configured: bool) -> ReplicaRow {
+    let ClaimRow { group, content, client_port, server_port, server_type, layer, .. } =
+        claim(address, b"shared \x1b", "");
+    let claim = Claim {
+        group,
+        content,
+        ports: Ports { client: client_port, server: server_port },
+        boot_item: BootItem { server_type, layer },
+        stamp: Stamp { millis: T, sender: PEER },
+        state,
+        pinned: false,
+        configured,
+    };
+    ReplicaRow { owner, number: 7, claim, first_ms: T + 1, changed_ms: T + 2 }
+}
+
+/// Of one that lives, one that is missing, one that nobody tells of any more.
+fn replicas() -> Vec<ReplicaRow> {
+    vec![
+        replica("239.255.2.1", PEER, HoldState::Committed, true),
+        replica("239.255.2.2", PEER, HoldState::Committed, false),
+        replica("239.255.2.3", DEAD, HoldState::Draining, true),
+        replica("239.255.2.4", GONE, HoldState::Resting, false),
+    ]
+}
+
+fn members() -> Vec<MemberRow> {
+    let member = |server, last, kind, unreachable_ms| {
+        let control = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, last), 4016);
+        MemberRow { server, kind, control, unreachable_ms }
+    };
+    vec![
+        member(PEER, 2, Some(Kind::Binld), None),
+        member(DEAD, 4, None, Some(T - 1000)),
+        member(ServerId([0xee; 16]), 3, Some(Kind::Mtftpd), None),
+    ]
+}
+
 fn printed(header: &Header, rows: &Rows) -> String {
     let mut out = Vec::new();
     text(&mut out, header, rows, T + 60_000 + LEASE_MS - 1).unwrap();
@@ -91,7 +136,10 @@ fn a_binlds_store_says_who_carries_what_since_when() {
         }],
         roll: lists(),
         loans: vec![loan()],
+        replicas: replicas(),
+        members: members(),
         legacy: vec![legacy()],
+        listened: Some(ListenedRow { millis: 90_000_000, host_boot: [1; 16] }),
         ..Rows::default()
     };
     assert_eq!(printed(&header(Kind::Binld), &rows), include_str!("binld.txt"));
@@ -122,6 +170,8 @@ fn an_mtftp_servers_store_lists_the_binlds_of_each_address() {
             stamp: Stamp { millis: T, sender: PEER },
             since_ms: T,
         }],
+        replicas: replicas(),
+        members: members(),
         ..Rows::default()
     };
     assert_eq!(printed(&header(Kind::Mtftpd), &rows), include_str!("mtftpd.txt"));
@@ -134,6 +184,8 @@ fn an_empty_store_is_shown_as_such() {
     for line in [
         "server id   none yet",
         "last alive  never",
+        "claims of the domain: 0",
+        "other members of the domain: 0",
         "claims: 0",
         "marks: 0",
         "rests: 0",
@@ -163,7 +215,10 @@ fn json_lines_hold_every_record_with_numbers_and_texts() {
         references: vec![reference("239.255.1.1", PEER, 2)],
         roll: lists(),
         loans: vec![loan()],
+        replicas: replicas(),
+        members: members(),
         legacy: vec![legacy()],
+        listened: Some(ListenedRow { millis: 1, host_boot: [1; 16] }),
         ..Rows::default()
     };
     let mut out = Vec::new();
@@ -172,8 +227,33 @@ fn json_lines_hold_every_record_with_numbers_and_texts() {
         String::from_utf8(out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(
         lines.iter().map(|line| line["record"].as_str().unwrap()).collect::<Vec<_>>(),
-        ["store", "claim", "reference", "roll", "roll", "loan", "legacy"]
+        [
+            "store",
+            "claim",
+            "replica",
+            "replica",
+            "replica",
+            "replica",
+            "member",
+            "member",
+            "member",
+            "reference",
+            "roll",
+            "roll",
+            "loan",
+            "legacy",
+            "listened"
+        ]
     );
+    let (told, lines) = (&lines[2..9], [&lines[..2], &lines[9..]].concat());
+    assert_eq!((&told[0]["responsible"], &told[0]["state"]), (&json!("owner"), &json!("held")));
+    assert_eq!((&told[0]["owner"], &told[0]["owner_address"]), (&json!("bb".repeat(16)), &json!("10.0.0.2")));
+    assert_eq!((&told[0]["file"], &told[1]["state"]), (&json!("shared \\x1b"), &json!("committed")));
+    assert_eq!(told[2]["responsible"], "unreachable owner");
+    assert_eq!(told[2]["unreachable_since_ms"], T - 1000);
+    assert_eq!((&told[3]["responsible"], &told[3]["owner_address"]), (&json!("gone owner"), &Value::Null));
+    assert_eq!((&told[6]["record"], &told[6]["kind"]), (&json!("member"), &json!("mtftpd")));
+    assert_eq!(lines[7]["listened_ms"], 1);
     assert_eq!(lines[0]["server"], "aa".repeat(16));
     assert_eq!(lines[0]["boot_epoch"], 1_795_931_000);
     assert_eq!(lines[1]["file"], "a\\xff");

@@ -1,10 +1,15 @@
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
+use wire::configure::Ports;
+use wire::hold::HoldState;
+use wire::pxe::BootItem;
+use wire::record::Claim;
 use wire::{Content, FileName, GroupAddr, Layer, Serial, ServerType, Stamp};
 
 use super::*;
 use crate::row::{
-    ClaimRow, ClaimState, LegacyRow, LoanRow, MarkRow, ReferenceRow, RestRow, RollRow, RollState, SerialRow,
+    ClaimRow, ClaimState, LegacyRow, ListenedRow, LoanRow, MarkRow, MemberRow, ReferenceRow, ReplicaRow,
+    RestRow, RollRow, RollState, SerialRow,
 };
 
 const US: ServerId = ServerId([0xaa; 16]);
@@ -89,6 +94,25 @@ fn legacy(last: u8) -> LegacyRow {
     LegacyRow { address: Ipv4Addr::new(10, 0, 0, last), heard_ms: u64::MAX }
 }
 
+fn replica(address: GroupAddr, owner: ServerId, number: u64, state: HoldState) -> ReplicaRow {
+    let claim = Claim {
+        group: address,
+        content: Content { server: Ipv4Addr::new(10, 0, 0, 3), file: file(b"told \xff") },
+        ports: Ports { client: 3001, server: 1760 },
+        boot_item: BootItem { server_type: ServerType(0x8002), layer: Layer(3) },
+        stamp: stamp(u64::MAX),
+        state,
+        pinned: number == 1,
+        configured: number != 1,
+    };
+    ReplicaRow { owner, number, claim, first_ms: 12, changed_ms: u64::MAX }
+}
+
+fn member(server: ServerId, kind: Option<Kind>, unreachable_ms: Option<u64>) -> MemberRow {
+    let control = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 8), 4016);
+    MemberRow { server, kind, control, unreachable_ms }
+}
+
 /// Something of every kind.
 fn everything() -> (Vec<Change>, Rows) {
     let (a, b) = (group(1, 2), group(1, 10));
@@ -107,7 +131,14 @@ fn everything() -> (Vec<Change>, Rows) {
             list(u32::MAX, 0, RollState::Pending),
         ],
         loans: vec![loan(a), loan(b)],
+        replicas: vec![
+            replica(a, US, 1, HoldState::Committed),
+            replica(a, PEER, u64::MAX, HoldState::Draining),
+            replica(b, US, 2, HoldState::Resting),
+        ],
+        members: vec![member(US, Some(Kind::Binld), Some(u64::MAX)), member(PEER, Some(Kind::Mtftpd), None)],
         legacy: vec![legacy(9), legacy(10)],
+        listened: Some(ListenedRow { millis: u64::MAX, host_boot: [5; 16] }),
     };
     let mut changes: Vec<Change> = rows.claims.iter().cloned().map(Change::PutClaim).collect();
     changes.extend(rows.marks.iter().cloned().map(Change::PutMark));
@@ -115,6 +146,9 @@ fn everything() -> (Vec<Change>, Rows) {
     changes.extend(rows.serials.iter().cloned().map(Change::PutSerial));
     changes.extend(rows.rests.iter().cloned().map(Change::PutRest));
     changes.extend(rows.loans.iter().cloned().map(Change::PutLoan));
+    changes.extend(rows.replicas.iter().cloned().map(|row| Change::PutReplica(Box::new(row))));
+    changes.extend(rows.members.iter().copied().map(Change::PutMember));
+    changes.extend(rows.listened.map(Change::SetListened));
     changes.extend(rows.legacy.iter().cloned().map(Change::PutLegacy));
     changes.push(Change::SetRoll(rows.roll.iter().rev().cloned().collect()));
     changes.reverse();
@@ -151,9 +185,15 @@ fn puts_replace_by_key_and_deletes_take_just_their_key() {
             Change::DeleteSerial { group: b, binld: PEER },
             Change::DeleteRest(a),
             Change::DeleteLoan(a),
+            Change::DeleteReplica { owner: US, number: 1 },
+            Change::DeleteReplica { owner: PEER, number: u64::MAX },
+            Change::DeleteMember(US),
+            Change::PutMember(member(PEER, None, None)),
+            Change::SetListened(ListenedRow { millis: 6, host_boot: [7; 16] }),
             Change::DeleteLegacy(Ipv4Addr::new(10, 0, 0, 10)),
             Change::SetRoll(vec![list(11, 1, RollState::Left)]),
             // What is not there.
+            Change::DeleteReplica { owner: PEER, number: 2 },
             Change::DeleteLoan(group(7, 7)),
             Change::DeleteLegacy(Ipv4Addr::new(10, 0, 0, 11)),
             Change::DeleteRest(group(7, 7)),
@@ -166,6 +206,9 @@ fn puts_replace_by_key_and_deletes_take_just_their_key() {
     rows.serials = vec![serial(a, US)];
     rows.rests = vec![rest(b)];
     rows.loans = vec![loan(b)];
+    rows.replicas = vec![replica(b, US, 2, HoldState::Resting)];
+    rows.members = vec![member(PEER, None, None)];
+    rows.listened = Some(ListenedRow { millis: 6, host_boot: [7; 16] });
     rows.legacy = vec![legacy(9)];
     rows.roll = vec![list(11, 1, RollState::Left)];
     assert_eq!(store.load().unwrap(), rows);

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use driver::{Role, Transmit, Wall};
+use peers::notes::{Former, NoteChange};
 use wire::configure::Ports;
 use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
 
@@ -133,6 +134,10 @@ pub enum Change {
     PutRest(RestRecord),
     /// Ends a rest, if there is one.
     DeleteRest(GroupAddr),
+    /// What another member tells, for whoever reads the store.
+    Note(NoteChange),
+    /// We live at this time.
+    Alive(Wall),
 }
 
 /// What the store knew when the program started.
@@ -144,6 +149,8 @@ pub struct Journal {
     pub serials: Vec<SerialRecord>,
     /// Rests.
     pub rests: Vec<RestRecord>,
+    /// What other members told.
+    pub former: Former,
 }
 
 /// How a plain transfer ended.

@@ -79,7 +79,10 @@ impl Engine {
             match output {
                 Output::Send(to, message) => self.references.say(to, message, &mut self.context),
                 Output::Count(place, what) => self.context.count(place, what),
-                Output::Tell(news) => self.on_news(news),
+                Output::Tell(news) => {
+                    self.noted.on_news(now, &news);
+                    self.on_news(news);
+                }
             }
         }
     }

@@ -45,11 +45,15 @@ fn write(store: &mut db::Store, jobs: &[Job]) -> Vec<Stored> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, SocketAddrV4};
 
     use driver::Wall;
+    use peers::notes::{ClaimNote, Former, MemberNote, NoteChange};
     use wire::configure::Ports;
-    use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
+    use wire::hold::HoldState;
+    use wire::pxe::BootItem;
+    use wire::record::{Claim, ServerRole};
+    use wire::{BootEpoch, Content, FileName, GroupAddr, Layer, Serial, ServerId, ServerType, Stamp};
 
     use super::*;
     use crate::engine::{Change, Journal, ReferenceRecord, RestRecord, SerialRecord};
@@ -60,6 +64,28 @@ mod tests {
         let binld = ServerId([7; 16]);
         let stamp = Stamp { millis: 8, sender: binld };
         let file = FileName::new(b"pxelinux/\xff").unwrap();
+        let claim = ClaimNote {
+            owner: binld,
+            number: 12,
+            claim: Claim {
+                group,
+                content: Content { server: Ipv4Addr::new(10, 0, 0, 3), file: file.clone() },
+                ports: Ports { client: 5, server: 6 },
+                boot_item: BootItem { server_type: ServerType(7), layer: Layer(8) },
+                stamp,
+                state: HoldState::Draining,
+                pinned: true,
+                configured: false,
+            },
+            first: Wall(10),
+            changed: Wall(11),
+        };
+        let member = MemberNote {
+            server: binld,
+            role: Some(ServerRole::Binld),
+            control: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 4016),
+            unreachable_since: Some(Wall(13)),
+        };
         let reference = ReferenceRecord {
             group,
             file: file.clone(),
@@ -76,6 +102,7 @@ mod tests {
             references: vec![reference],
             serials: vec![SerialRecord { group, binld, epoch: BootEpoch(3), serial: Serial(4) }],
             rests: vec![RestRecord { group, file, stamp, since: Wall(9) }],
+            former: Former { claims: vec![claim], members: vec![member] },
         }
     }
 
@@ -87,19 +114,25 @@ mod tests {
         let puts = journal.references.iter().cloned().map(Change::PutReference);
         let puts = puts.chain(journal.serials.iter().copied().map(Change::PutSerial));
         let puts = puts.chain(journal.rests.iter().cloned().map(Change::PutRest));
+        let notes = journal.former.claims.iter().cloned().map(|note| NoteChange::PutClaim(Box::new(note)));
+        let notes = notes.chain(journal.former.members.iter().copied().map(NoteChange::PutMember));
+        let puts = puts.chain(notes.map(Change::Note)).chain([Change::Alive(Wall(77))]);
         let jobs: Vec<Job> = puts
             .enumerate()
             .map(|(n, change)| Job { ticket: Ticket(n as u64), changes: vec![row(change)] })
             .collect();
         let stored = write(&mut store, &jobs);
         assert!(stored.iter().all(|stored| stored.result.is_ok()), "{stored:?}");
-        assert_eq!(stored.iter().map(|stored| stored.ticket.0).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(stored.iter().map(|stored| stored.ticket.0).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
         assert_eq!(crate::rows::journal(store.load().unwrap()), journal);
+        assert_eq!(store.header().unwrap().last_alive_ms, 77);
         let (group, binld) = (journal.serials[0].group, journal.serials[0].binld);
         let deletes = [
             Change::DeleteReference { group, binld },
             Change::DeleteSerial { group, binld },
             Change::DeleteRest(group),
+            Change::Note(NoteChange::DropClaim(binld, 12)),
+            Change::Note(NoteChange::DropMember(binld)),
         ];
         let changes = deletes.into_iter().map(row).collect();
         write(&mut store, &[Job { ticket: Ticket(9), changes }]);

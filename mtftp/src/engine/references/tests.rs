@@ -156,6 +156,8 @@ fn write(journal: &mut Journal, changes: &[Change]) {
                 journal.rests.push(new);
             }
             Change::DeleteRest(group) => journal.rests.retain(|old| old.group != group),
+            // Nothing is answered from it.
+            Change::Note(_) | Change::Alive(_) => {}
         }
     }
 }
