@@ -280,6 +280,7 @@ impl Engine {
                 continue;
             }
             let since = (*given.idle_since.get_or_insert(now)).max(given.granted_at + LOAN_USE);
+            // That it rests is told, but for the claims that a server has beyond those it tells; the pinned one is short.
             let rest = if group == self.config.pinned.group { REST_PINNED } else { REST };
             if now.since(since) >= rest + LOAN_MARGIN {
                 self.loans.given.remove(&group);
