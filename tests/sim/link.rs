@@ -145,6 +145,16 @@ impl Link {
         self.deaf_until.insert(node, until);
     }
 
+    /// Whether everything arrives that is sent, unaltered and soon.
+    #[must_use]
+    pub fn is_good(&self, now: Time) -> bool {
+        let LinkFaults { loss_ppm, bursts, corrupt_ppm, truncate_ppm, tail_ppm, .. } = self.faults;
+        bursts.is_none()
+            && loss_ppm + corrupt_ppm + truncate_ppm + tail_ppm == 0
+            && self.cuts.is_empty()
+            && self.deaf_until.values().all(|until| *until <= now)
+    }
+
     /// Decides about one datagram on one way; `group` says that it is sent to one.
     pub fn carry(&mut self, now: Time, (from, to): (usize, usize), group: bool, bytes: &[u8]) -> Verdict {
         if self.cuts.contains(&(from, to)) {

@@ -4,7 +4,8 @@ use std::any::Any;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use driver::{Arrival, Deadline, Draw, Role, Time, Wall};
-use wire::{Content, GroupAddr, ServerId};
+use peers::domain::Domain;
+use wire::{Content, DomainId, GroupAddr, ServerId};
 
 use crate::clock::Clock;
 use crate::program::{Claimed, Door, Effect, Program, Standing};
@@ -183,6 +184,12 @@ impl Node {
     #[must_use]
     pub fn claims(&self, now: Time) -> Option<Vec<Claimed>> {
         if self.up { self.program.claims(self.clock.local(now)) } else { None }
+    }
+
+    /// The domain that it is a member of, its name there, and what it knows; while it runs.
+    #[must_use]
+    pub fn member(&self) -> Option<(DomainId, ServerId, &Domain)> {
+        if self.up { self.program.member() } else { None }
     }
 
     /// What the address is to this host.

@@ -12,6 +12,7 @@ use wire::control::Envelope;
 use wire::query::{Opcode, Query};
 
 use crate::binld_host::BinldHost;
+use crate::check::convergence::Convergence;
 use crate::check::references::Ledger;
 use crate::check::{Checks, Done, Heard, Rules, Violation};
 use crate::clock::Clock;
@@ -81,11 +82,28 @@ enum Input {
 
 #[derive(Debug)]
 enum Event {
-    Arrive { node: usize, datagram: u64, from: SocketAddrV4, to: SocketAddrV4, copy: Copy },
-    Wake { node: usize, wake: u64 },
-    Stored { node: usize, boot: u64 },
-    Opened { node: usize, boot: u64 },
+    Arrive {
+        node: usize,
+        datagram: u64,
+        from: SocketAddrV4,
+        to: SocketAddrV4,
+        copy: Copy,
+    },
+    Wake {
+        node: usize,
+        wake: u64,
+    },
+    Stored {
+        node: usize,
+        boot: u64,
+    },
+    Opened {
+        node: usize,
+        boot: u64,
+    },
     Happen(Fault),
+    /// The members of domains are looked at.
+    Compare,
 }
 
 /// A datagram on its way, as a test may look at it.
@@ -145,6 +163,7 @@ pub struct World {
     store_fails_ppm: u32,
     steps_here: u32,
     rules: Rules,
+    convergence: Convergence,
 }
 
 impl fmt::Debug for World {
@@ -176,6 +195,7 @@ impl World {
             store_fails_ppm: 0,
             steps_here: 0,
             rules,
+            convergence: Convergence::default(),
         }
     }
 
@@ -298,7 +318,7 @@ impl World {
                 }
                 Some(*node)
             }
-            Event::Happen(_) => None,
+            Event::Happen(_) | Event::Compare => None,
         };
         // A paused host hears everything later, in the order in which it came.
         if let Some(until) = node.map(|node| self.nodes[node].paused_until).filter(|until| *until > self.now)
@@ -331,6 +351,7 @@ impl World {
                 self.settle(node);
             }
             Event::Happen(fault) => self.happen(fault),
+            Event::Compare => self.compare_members(),
         }
     }
 
