@@ -249,10 +249,10 @@ fn a_record_is_flooded_and_made_up_for_where_it_is_lost() {
     assert_eq!((known(binlds[1]), known(binlds[2])), (1, 1));
     assert_told(
         "flood",
-        "A claim is committed, and then held: its record goes once to everybody by multicast, in both
-        versions, and nobody acknowledges it (R004.10). Nothing of it reaches the third server. Two hellos
-        with another digest than its own show that it lacks something: it and another one compare their
-        lists, and it is sent what it lacks (R004.9).",
+        "A claim is committed: its record goes once to everybody by multicast, and nobody acknowledges it
+        (R004.10). It is held: the next version, which says that clients are told of it, does not reach the
+        third server, nor what the MTFTP server says of its references. Hellos show it another digest than
+        its own: it compares lists with one of the others and is sent what it lacks (R004.9).",
         &world,
     );
 }
@@ -269,10 +269,10 @@ fn who_starts_is_let_in_and_told_what_there_is() {
     assert_eq!(world.status(late).replicas.len(), 1);
     assert_told(
         "join",
-        "A third boot server starts. What it says first is a stranger's word: its hello comes after it. A
-        hello that it hears shows that it knows less; it asks to be let in, is welcome, and says what it has
-        to say once more. Lists are compared with the one that welcomed it, and it is told what it lacks,
-        the claim of the first server among it (R004.5, R004.9).",
+        "A third boot server starts and says hello. The hellos that it hears show that it knows less: it asks
+        to be let in, is welcome, and says once more what it has to say, for at first it was a stranger. It
+        compares lists with the one that welcomed it first, and is told what it lacks, the claim of the
+        first server among it (R004.5, R004.9).",
         &world,
     );
 }
