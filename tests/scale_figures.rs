@@ -3,7 +3,8 @@
 //!
 //! All members know everything, and each boot server that is asked for a file has a claim of its own to it: a thousand
 //! that are all asked for fifty files make fifty million copies of records, more than one machine holds. So the clients
-//! of the storm ask only some of the boot servers, and the rest are members like any other.
+//! of the storm ask only some of the boot servers, and the rest are members like any other. A boot ROM takes the sender
+//! of the answer for its file server (pxe.md A.8), and the files are elsewhere: it is told to load by plain TFTP.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -31,6 +32,8 @@ pub(crate) const ASKED: u32 = 100;
 const FILE_SERVERS: u32 = 16;
 const FILES: u16 = 50;
 const CLIENTS: u32 = 100_000;
+/// In which time they are told what to offer: so that the first ones clear, and the others share.
+const TELLING: Duration = Duration::from_secs(10);
 const STORM: Duration = Duration::from_secs(60);
 /// Queries of a foreground clearing, and of one that all consent to.
 const QUERIES: f64 = 4.0;
@@ -47,7 +50,7 @@ fn file(number: u16) -> String {
 
 fn wants(number: u16) -> Wants {
     let server = address(u32::from(number) % FILE_SERVERS);
-    Wants { preclear: false, ..Wants::dynamic(1 + number, &file(number), &[server]) }
+    Wants::dynamic(1 + number, &file(number), &[server])
 }
 
 /// Resident memory of this process, in bytes.
@@ -185,17 +188,25 @@ fn gather(fleet: &mut Fleet, empty: f64) {
 }
 
 fn storm(fleet: &mut Fleet, asked: u32, before_any: f64) {
-    println!(
-        "\n{CLIENTS} clients in {STORM:?} ask {asked} of them for {FILES} files that nobody has cleared"
-    );
+    println!("\n{asked} of them are told one after the other, within {TELLING:?}, to offer {FILES} files");
     let items: Vec<Wants> = (0..FILES).map(wants).collect();
     let asked: Vec<usize> = fleet.binlds.iter().copied().take(asked as usize).collect();
-    for binld in &asked {
-        fleet.world.world.at(fleet.world.world.now(), Fault::Reload(*binld, catalog(&items)));
-    }
-    // Which servers have the files is asked before the clients come.
-    fleet.world.run_ms(5_000);
     let mut draw = stream(1, "storm");
+    let (before, queries, echoes) = (fleet.traffic(), fleet.count("query.sent"), fleet.count("echo.sent"));
+    let began_at = fleet.world.world.now();
+    for binld in &asked {
+        fleet.world.world.at(began_at + draw.jitter(TELLING), Fault::Reload(*binld, catalog(&items)));
+    }
+    let wanted = asked.len() as u64 * u64::from(FILES);
+    fleet.world.run_ms(TELLING.as_millis() as u64);
+    let held = fleet.until(10_000, |fleet| fleet.count("claim.held") >= wanted);
+    line("all hold all, after another", &of_option(held), "-");
+    let span = fleet.world.world.now().since(began_at);
+    fleet.print_clearings(queries, echoes);
+    fleet.print_traffic(&before, span);
+    println!("{CLIENTS} clients ask them in {STORM:?}");
+    let queries = fleet.count("query.sent");
+    let before = fleet.traffic();
     let sources = asked.len() as u32 * u32::from(FILES);
     let each = CLIENTS / sources.max(1);
     let mut clients = Vec::new();
@@ -207,27 +218,8 @@ fn storm(fleet: &mut Fleet, asked: u32, before_any: f64) {
         let from = address(25_000 + number);
         clients.push(fleet.world.client(from, ClientKind::Rom, server_type, &[server], starts));
     }
-    let (before, queries, echoes) = (fleet.traffic(), fleet.count("query.sent"), fleet.count("echo.sent"));
-    let (shared, cleared) = (fleet.count("claim.shared"), fleet.count("clearing.started"));
     fleet.world.run_ms(STORM.as_millis() as u64);
-    let (queries, shared) = (fleet.count("query.sent") - queries, fleet.count("claim.shared") - shared);
-    let cleared = fleet.count("clearing.started") - cleared;
-    let predicted = QUERIES * f64::from(FILES);
-    let ratio = queries as f64 / predicted;
-    line("queries of clearings", &format!("{queries}, {ratio:.2} of T9"), "T9, shared first: 50 x 4 = 200");
-    line("clearings, and claims shared without one", &format!("{cleared}, {shared}"), "50, the rest");
-    line("echoes", &(fleet.count("echo.sent") - echoes).to_string(), "-");
-    let receptions = queries as f64 * (fleet.members.len() - 1) as f64;
-    let predicted = 6.0 * (fleet.members.len() - 1) as f64;
-    line(
-        "receptions of queries for one content",
-        &format!(
-            "{:.0}, {:.2} of T13",
-            receptions / f64::from(FILES),
-            receptions / f64::from(FILES) / predicted
-        ),
-        "T13: 6 (N - 1)",
-    );
+    line("queries of clearings", &(fleet.count("query.sent") - queries).to_string(), "T9, cleared before: 0");
     fleet.print_traffic(&before, STORM);
     let boots = clients.iter().flat_map(|client| fleet.world.boots(*client));
     let mut waits: Vec<Duration> = Vec::new();
@@ -256,6 +248,26 @@ fn storm(fleet: &mut Fleet, asked: u32, before_any: f64) {
 }
 
 impl Fleet {
+    /// What was asked since there were so many queries and echoes, of all boot servers.
+    fn print_clearings(&self, queries: u64, echoes: u64) {
+        let queries = (self.count("query.sent") - queries) as f64;
+        let others = self.members.len().saturating_sub(1) as f64;
+        let (contents, predicted) = (f64::from(FILES), QUERIES * f64::from(FILES));
+        let of_t9 = format!("{queries:.0}, {:.2} of T9", queries / predicted);
+        line("queries of clearings", &of_t9, "T9, shared first: 50 x 4 = 200");
+        let (cleared, shared) = (self.count("clearing.started"), self.count("claim.shared"));
+        let early = self.count("clear.early");
+        let counts = format!("{cleared}, {early} of them early; {shared}");
+        line("clearings; claims shared without one", &counts, "50; the rest");
+        line("echoes", &(self.count("echo.sent") - echoes).to_string(), "-");
+        let each = queries * others / contents;
+        let of_t13 = format!("{each:.0}, {:.2} of T13", each / (QUERIES * others));
+        line("receptions of queries for one content", &of_t13, "T13 without announcements: 4 (N - 1)");
+        line("announcements", &self.count("announcement.sent").to_string(), "-");
+        let asked = self.count("clear.asked") + self.count("clear.asked_again");
+        line("asked by word, answers to that", &format!("{asked}, {}", self.count("clear.said")), "-");
+    }
+
     fn records(&self) -> usize {
         let known = |node: &usize| Some(self.world.world.nodes.get(*node)?.member()?.2.records().len());
         self.members.iter().filter_map(known).max().unwrap_or(0)
