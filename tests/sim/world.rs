@@ -18,7 +18,7 @@ use crate::check::{Checks, Done, Heard, Rules, Violation};
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::legacy::Legacy;
-use crate::link::{Copy, Link, LinkFaults, Verdict};
+use crate::link::{Copy, Link, LinkFaults};
 use crate::mtftp_host::MtftpHost;
 use crate::node::Node;
 use crate::program::{Effect, Program, Standing};
@@ -26,14 +26,13 @@ use crate::replies::Replies;
 use crate::seed::stream;
 use crate::trace::{describe, is_hello};
 
+mod send;
 mod watch;
 
 /// Steps without time going on after which the world says that somebody is in a loop.
 const STEPS_AT_ONE_INSTANT_MAX: u32 = 10_000;
 /// The port of queries and echoes.
 pub const QUERY_PORT: u16 = 4015;
-/// From one program of a machine to another.
-const LOOPBACK: Duration = Duration::from_micros(20);
 
 /// Something that happens to the world from outside.
 #[derive(Debug, Clone, PartialEq)]
@@ -557,78 +556,6 @@ impl World {
         }
         let wake = self.nodes[node].wake;
         self.push(deadline.at, Event::Wake { node, wake });
-    }
-
-    fn send(&mut self, from: usize, transmit: &Transmit) {
-        let now = self.now;
-        self.nodes[from].traffic.on_sent(transmit.bytes.len());
-        if self.is_checked {
-            self.show(from, transmit);
-        }
-        self.sequence += 1;
-        let datagram = self.sequence;
-        let source = self.nodes[from].source(transmit.role);
-        let candidates = if transmit.to.ip().is_multicast() {
-            Some(&self.hear_groups)
-        } else {
-            self.by_address.get(transmit.to.ip())
-        };
-        let candidates = candidates.map_or(&[][..], Vec::as_slice).iter().copied();
-        let receivers: Vec<usize> =
-            candidates.filter(|to| self.nodes[*to].door(transmit.to).is_some()).collect();
-        let told = !is_hello(&transmit.bytes);
-        if told {
-            let bytes = &transmit.bytes;
-            self.trace(|| format!("{} -> {} {}", self.nodes[from].name, transmit.to, describe(bytes)));
-        }
-        for to in receivers {
-            if self.is_checked {
-                self.checks.on_sent(now, datagram, from, to, &transmit.bytes);
-            }
-            match self.carry(from, to, transmit) {
-                Verdict::Arrives(copies) => {
-                    for copy in copies {
-                        let (at, to_there) = (copy.at, transmit.to);
-                        self.push(at, Event::Arrive { node: to, datagram, from: source, to: to_there, copy });
-                    }
-                }
-                verdict @ (Verdict::Lost | Verdict::Cut | Verdict::Pruned | Verdict::Dropped) if told => {
-                    self.trace(|| format!("    {verdict:?} on the way to {}", self.nodes[to].name));
-                }
-                Verdict::Lost | Verdict::Cut | Verdict::Pruned | Verdict::Dropped => {}
-            }
-        }
-    }
-
-    /// Shows the checks what leaves a host.
-    fn show(&mut self, from: usize, transmit: &Transmit) {
-        let now = self.now;
-        if transmit.role == Role::Discovery && self.kinds[from] == Kind::Binld {
-            self.replies.on_reply(now, from, &self.nodes, &transmit.bytes, &mut self.checks);
-        }
-        match self.kinds[from] {
-            Kind::Binld if transmit.role == Role::Control && !is_hello(&transmit.bytes) => {
-                let host = &self.nodes[from];
-                self.replies.on_control_sent(now, from, host, &transmit.bytes, &mut self.checks);
-            }
-            Kind::Mtftp if transmit.role == Role::Control && !is_hello(&transmit.bytes) => {
-                self.ledger.on_sent(now, from, transmit.to, &transmit.bytes, &mut self.checks);
-            }
-            Kind::Binld | Kind::Mtftp | Kind::Other => {}
-        }
-    }
-
-    fn carry(&mut self, from: usize, to: usize, transmit: &Transmit) -> Verdict {
-        if self.nodes[from].address == self.nodes[to].address {
-            let copy = Copy { at: self.now + LOOPBACK, bytes: transmit.bytes.clone(), intact: true };
-            return Verdict::Arrives(vec![copy]);
-        }
-        let passing = Passing { from, to, destination: transmit.to, bytes: &transmit.bytes };
-        let now = self.now;
-        if self.filters.iter_mut().any(|filter| filter(now, &passing)) {
-            return Verdict::Dropped;
-        }
-        self.link.carry(now, (from, to), transmit.to.ip().is_multicast(), &transmit.bytes)
     }
 
     fn tracing(&self) -> bool {
