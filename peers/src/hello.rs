@@ -23,8 +23,8 @@ use wire::record::ServerRole;
 use wire::{BootEpoch, DomainId, ServerId};
 
 use crate::limits::{
-    DEAF_FOR, HELLO_INTERVAL, HELLO_SHARE, HELLOS_MISSED, LEGACY_AFTER, LEGACY_KEEP, LEGACY_MAX, PEER_KEEP,
-    PEER_SILENT, PEERS_MAX,
+    DEAF_FOR, HELLO_INTERVAL, HELLO_INTERVAL_MAX, HELLO_SHARE, HELLOS_MISSED, LEGACY_AFTER, LEGACY_KEEP,
+    LEGACY_MAX, PEER_KEEP, PEER_SILENT, PEERS_MAX,
 };
 use crate::window::Window;
 
@@ -46,7 +46,7 @@ impl Peer {
     /// After how long a silence it does not count as living, if `interval` is ours.
     fn silence(&self, interval: Duration) -> Duration {
         let [last, before] = self.gaps;
-        interval.max(last.min(before).min(INTERVAL_MAX)).saturating_mul(HELLOS_MISSED)
+        interval.max(last.min(before).min(HELLO_INTERVAL_MAX)).saturating_mul(HELLOS_MISSED)
     }
 
     fn is_living(&self, now: Time, interval: Duration) -> bool {
@@ -66,9 +66,6 @@ impl Peer {
         }
     }
 }
-
-/// The longest interval of a member, whatever it says.
-const INTERVAL_MAX: Duration = HELLO_SHARE.saturating_mul(PEERS_MAX as u32 + 1);
 
 /// What a hello tells beside loss and deafness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -434,7 +431,7 @@ mod tests {
         for (millis, count) in [(190_000, 4), (290_000, 5)] {
             hellos.on_hello(at(millis), A, near, BootEpoch(1), &hello(count));
         }
-        assert!(!hellos.peer(near, at(290_000) + INTERVAL_MAX * HELLOS_MISSED).unwrap().living);
+        assert!(!hellos.peer(near, at(290_000) + HELLO_INTERVAL_MAX * HELLOS_MISSED).unwrap().living);
     }
 
     #[test]

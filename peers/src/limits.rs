@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const HELLO_INTERVAL: Duration = Duration::from_millis(300);
 /// Each member's share of the time: with more than 30 members hellos become rarer, so that 100 a second are heard.
 pub const HELLO_SHARE: Duration = Duration::from_millis(10);
+/// The longest interval that a member is believed to have: its share of [`PEERS_MAX`] and itself.
+pub const HELLO_INTERVAL_MAX: Duration = Duration::from_millis(12_810);
 /// How long a server that has just started counts as joining, and waits for what others know (G24).
 pub const JOIN_PATIENCE: Duration = Duration::from_secs(2);
 /// Life of a member record, in seconds: who is beyond the link and silent for so long is dead.
@@ -172,6 +174,7 @@ const _: () = assert!(ROLL_SETTLE.as_millis() >= PEER_SILENT.as_millis());
 const _: () = assert!(CHANGE_MIN_HEARD.as_nanos() < CHANGE_MIN.as_nanos());
 const _: () = assert!(HELLO_INTERVAL.as_millis() * HELLOS_MISSED as u128 == PEER_SILENT.as_millis());
 const _: () = assert!(ROLL_TOLD_MAX == PEERS_MAX);
+const _: () = assert!(HELLO_INTERVAL_MAX.as_millis() == HELLO_SHARE.as_millis() * (PEERS_MAX as u128 + 1));
 const _: () = assert!(PEER_SILENT.as_millis() < LEGACY_AFTER.as_millis());
 const _: () = assert!(LOSS_WINDOW_MIN < LOSS_WINDOW);
 // A partition is seen within 17 s on a LAN (requirements.md, section 5): a life, the longest timer, a round trip.
