@@ -63,7 +63,7 @@ fn main() {
         Some("on-demand") => on_demand(),
         Some("domain") => domain_figures::print(),
         Some("scale") => {
-            scale_figures::print(number(1, scale_figures::MEMBERS), number(2, scale_figures::ASKED))
+            scale_figures::print(number(1, scale_figures::MEMBERS), number(2, scale_figures::ASKED));
         }
         Some("store") => figures::group_commit(),
         Some("memory") => figures::memory(number(1, CLAIMS), number(2, JUNK)),

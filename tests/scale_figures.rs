@@ -198,7 +198,7 @@ fn storm(fleet: &mut Fleet, asked: u32, before_any: f64) {
         fleet.world.world.at(began_at + draw.jitter(TELLING), Fault::Reload(*binld, catalog(&items)));
     }
     let wanted = asked.len() as u64 * u64::from(FILES);
-    fleet.world.run_ms(TELLING.as_millis() as u64);
+    fleet.world.run_ms(1000 * TELLING.as_secs());
     let held = fleet.until(10_000, |fleet| fleet.count("claim.held") >= wanted);
     line("all hold all, after another", &of_option(held), "-");
     let span = fleet.world.world.now().since(began_at);
@@ -207,18 +207,19 @@ fn storm(fleet: &mut Fleet, asked: u32, before_any: f64) {
     println!("{CLIENTS} clients ask them in {STORM:?}");
     let queries = fleet.count("query.sent");
     let before = fleet.traffic();
-    let sources = asked.len() as u32 * u32::from(FILES);
+    let count = u32::try_from(asked.len()).unwrap_or(u32::MAX);
+    let sources = count * u32::from(FILES);
     let each = CLIENTS / sources.max(1);
     let mut clients = Vec::new();
     for (number, binld) in (0..sources).zip(asked.iter().cycle()) {
         let Some(server) = fleet.world.world.nodes.get(*binld).map(|node| node.address) else { continue };
-        let server_type = 1 + (number / asked.len() as u32) as u16;
+        let server_type = 1 + u16::try_from(number / count.max(1)).unwrap_or(0);
         let mut starts: Vec<Time> = (0..each).map(|_| Time::ZERO + draw.jitter(STORM)).collect();
         starts.sort_unstable();
         let from = address(25_000 + number);
         clients.push(fleet.world.client(from, ClientKind::Rom, server_type, &[server], starts));
     }
-    fleet.world.run_ms(STORM.as_millis() as u64);
+    fleet.world.run_ms(1000 * STORM.as_secs());
     line("queries of clearings", &(fleet.count("query.sent") - queries).to_string(), "T9, cleared before: 0");
     fleet.print_traffic(&before, STORM);
     let boots = clients.iter().flat_map(|client| fleet.world.boots(*client));
