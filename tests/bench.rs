@@ -24,6 +24,8 @@ use sim::transfer_client::{MtftpClient, Received, Stream, Traffic, traffic};
 mod domain_figures;
 #[path = "figures.rs"]
 mod figures;
+#[path = "scale_figures.rs"]
+mod scale_figures;
 
 /// Requests measured, after as many again to warm up.
 const REQUESTS: usize = 500;
@@ -60,6 +62,9 @@ fn main() {
         Some("cleared") => cleared(),
         Some("on-demand") => on_demand(),
         Some("domain") => domain_figures::print(),
+        Some("scale") => {
+            scale_figures::print(number(1, scale_figures::MEMBERS), number(2, scale_figures::ASKED));
+        }
         Some("store") => figures::group_commit(),
         Some("memory") => figures::memory(number(1, CLAIMS), number(2, JUNK)),
         atftpd => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use binld::engine::claims::StateName;
 use driver::{Time, Wall};
 use mtftp::engine::{ClaimStatus, ReferenceStatus, Status};
+use sim::check::convergence::Convergence;
 use sim::check::references::Ledger;
 use sim::check::{Checks, Done, Heard};
 use sim::clock::Clock;
@@ -295,6 +296,35 @@ fn i6_what_stays_handed_out_twice_is_seen_unless_a_legacy_peer_has_a_part_in_it(
         checks.expect_one_content_each(NOW);
         assert_eq!(rules_broken(&checks), if legacy { vec![] } else { vec!["I6"] });
     }
+}
+
+#[test]
+fn i6_members_that_go_on_knowing_different_things_are_seen() {
+    let mut world = Scenario::new(1, LinkFaults::NONE, Rules::Ours);
+    let [one, two] = [1, 2].map(|number| world.binld(host(number), &[], Clock::new(0, 0), NOW));
+    world.world.expect_convergence();
+    world.run_ms(5000);
+    for (from, to) in [(one, two), (two, one)] {
+        world.world.at(at_ms(5000), Fault::Cut(from, to));
+    }
+    // Cut off from each other nothing is expected of them. Each refreshes a record that the other does not get.
+    world.run_ms(20_000);
+    let looked = |world: &Scenario, after_ms: &[(u64, bool)]| {
+        let (mut convergence, mut checks) = (Convergence::default(), Checks::new(Rules::Ours));
+        let daemons: Vec<_> = world.world.nodes.iter().collect();
+        let began = Time::from_nanos(world.world.now().as_nanos() - 5_050_000_000);
+        for (millis, calm) in after_ms {
+            convergence.look(began + Duration::from_millis(*millis), *calm, &daemons, &mut checks);
+        }
+        rules_broken(&checks)
+    };
+    assert_eq!(looked(&world, &[(0, true), (5000, true)]), [] as [&str; 0]);
+    assert_eq!(looked(&world, &[(0, true), (5000, false), (5050, true)]), [] as [&str; 0]);
+    assert_eq!(looked(&world, &[(0, true), (5050, true)]), ["I6"]);
+    world.world.at(world.world.now(), Fault::Heal);
+    world.run_ms(5000);
+    assert_eq!(looked(&world, &[(0, true), (5050, true)]), [] as [&str; 0]);
+    assert!(world.world.converged_within() > Duration::from_millis(100));
 }
 
 #[test]

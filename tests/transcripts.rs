@@ -211,3 +211,96 @@ fn lost_echoes_are_made_up_for_by_an_announcement() {
         &world,
     );
 }
+
+/// So many boot servers, with nothing to offer yet, and an MTFTP server, that have known each other for a while; the
+/// comparison of what they know is part of the story.
+fn members(count: u8) -> (Scenario, Vec<usize>) {
+    let mut world = Scenario::new(1, LinkFaults::NONE, Rules::Ours);
+    let binlds = (1..=count).map(|number| world.binld(host(number), &[], TRUE_CLOCK, Time::ZERO)).collect();
+    world.mtftp(host(9), &["f"], TRUE_CLOCK, Time::ZERO);
+    world.world.expect_convergence();
+    world.run_ms(LONG);
+    world.world.transcript = Some(RefCell::default());
+    (world, binlds)
+}
+
+fn wants(world: &mut Scenario, binld: usize) {
+    let catalog = sim::scenario::catalog(&[Wants::dynamic(1, "f", &[host(9)])]);
+    world.world.at(world.world.now(), Fault::Reload(binld, catalog));
+}
+
+fn is_flood(passing: &Passing<'_>) -> bool {
+    passing.control().is_some_and(|it| matches!(it.message, Message::Flood(_)))
+}
+
+#[test]
+fn a_record_is_flooded_and_made_up_for_where_it_is_lost() {
+    let (mut world, binlds) = members(3);
+    wants(&mut world, binlds[0]);
+    world.run_until_state(binlds[0], StateName::Recording, LONG);
+    forget(&world);
+    let unlucky = binlds[2];
+    world.drop_if(move |_, passing| is_flood(passing) && passing.to == unlucky);
+    world.run_until_state(binlds[0], StateName::Held, LONG);
+    world.run_ms(300);
+    world.world.drop_nothing();
+    world.run_ms(1200);
+    let known = |binld: usize| world.status(binld).replicas.iter().filter(|it| it.configured).count();
+    assert_eq!((known(binlds[1]), known(binlds[2])), (1, 1));
+    assert_told(
+        "flood",
+        "A claim is committed: its record goes once to everybody by multicast, and nobody acknowledges it
+        (R004.10). It is held: the next version, which says that clients are told of it, does not reach the
+        third server, nor what the MTFTP server says of its references. Hellos show it another digest than
+        its own: it compares lists with one of the others and is sent what it lacks (R004.9).",
+        &world,
+    );
+}
+
+#[test]
+fn who_starts_is_let_in_and_told_what_there_is() {
+    let (mut world, binlds) = members(2);
+    wants(&mut world, binlds[0]);
+    world.run_until_state(binlds[0], StateName::Held, LONG);
+    world.run_ms(1000);
+    forget(&world);
+    let late = world.binld(host(3), &[], TRUE_CLOCK, world.world.now());
+    world.run_ms(2500);
+    assert_eq!(world.status(late).replicas.len(), 1);
+    assert_told(
+        "join",
+        "A third boot server starts and says hello. The hellos that it hears show that it knows less: it asks
+        to be let in, is welcome, and says once more what it has to say, for at first it was a stranger. It
+        compares lists with the one that welcomed it first, and is told what it lacks, the claim of the
+        first server among it (R004.5, R004.9).",
+        &world,
+    );
+}
+
+#[test]
+fn a_domain_in_two_parts_and_whole_again() {
+    let (mut world, binlds) = members(3);
+    let mtftp = binlds.len();
+    let now = world.world.now();
+    for from in [binlds[0], binlds[1], mtftp] {
+        world.world.at(now, Fault::Cut(from, binlds[2]));
+        world.world.at(now, Fault::Cut(binlds[2], from));
+    }
+    world.run_ms(5000);
+    wants(&mut world, binlds[0]);
+    world.run_until_state(binlds[0], StateName::Held, LONG);
+    // What is lost at the border is not told: it is the same all the time.
+    world.run_ms(15_000);
+    forget(&world);
+    world.world.at(world.world.now(), Fault::Heal);
+    world.run_ms(3000);
+    assert_eq!(world.status(binlds[2]).replicas.len(), 1);
+    assert_told(
+        "partition",
+        "The third boot server was cut off from the others for half a minute. Each side took the other for
+        unreachable, and went by a lowest id of its own; on one side a claim was made. The way is open
+        again: the hellos show another lowest id and another digest. The lowest id of all is told once more
+        and wins (R004.26), lists are compared, and all know the same and miss nobody.",
+        &world,
+    );
+}

@@ -24,10 +24,7 @@ use wire::{BootEpoch, DomainId, ServerId};
 
 use crate::exchange::Exchanges;
 use crate::hello::{About, Hellos, News as HelloNews, PeerStatus};
-use crate::limits::{
-    DEAF_FOR, DIFFERS_FOR, HELLO_INTERVAL, HELLO_SHARE, JOIN_PATIENCE, LISTS_MAX, MEMBER_LIVES, PARTING,
-    PEER_SILENT,
-};
+use crate::limits::{DEAF_FOR, DIFFERS_FOR, JOIN_PATIENCE, LISTS_MAX, MEMBER_LIVES, PARTING, PEER_SILENT};
 use crate::links::{Due as LinkDue, Links};
 use crate::lowest::{Constants, Lowest, Perceptions};
 use crate::records::Records;
@@ -274,7 +271,7 @@ impl Domain {
     #[must_use]
     pub fn is_settled(&self, now: Time) -> bool {
         let last = self.appeared_at.max(self.began_at);
-        now.since(last) >= JOIN_PATIENCE.max(self.hello_interval() * 6)
+        now.since(last) >= JOIN_PATIENCE.max(self.hellos.interval() * 6)
     }
 
     /// Whether we have what all members have that we hear: a member that has vanished may know more.
@@ -427,13 +424,7 @@ impl Domain {
         for to in links {
             self.send(to, Message::Hello(hello));
         }
-        self.hello_at = now + self.hello_interval();
-    }
-
-    /// A hundred hellos a second are heard, however many members there are.
-    fn hello_interval(&self) -> Duration {
-        let members = u32::try_from(self.hellos.len()).unwrap_or(u32::MAX).saturating_add(1);
-        HELLO_INTERVAL.max(HELLO_SHARE.saturating_mul(members))
+        self.hello_at = now + self.hellos.interval();
     }
 
     // --- messages -------------------------------------------------------------------------------------------

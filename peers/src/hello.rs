@@ -2,12 +2,16 @@
 //! (`decisions.md`, Clearing; G26).
 //!
 //! ```text
-//!             hello                     no hello for 3 s               90 s
+//!             hello              no hello for ten of its intervals     90 s
 //! (unknown) ────────► living ─────────────────────────────► silent ──────────► forgotten
 //!     │ query            ▲ hello                               │ hello
 //!     ▼                  └──────────────────────────────────────┘
 //! asked, no hello ── 5 s, and still none ──► legacy ── 24 h without a query, or a hello ──► (unknown)
 //! ```
+//!
+//! *Its interval*: the more members, the rarer their hellos. All members of a link reckon it from the servers that they
+//! hear, so it is ours, too; but who is beyond the link, or hears more than we do, says hello more rarely. Then it is the
+//! lesser one of its last two: a single long one was a pause. Ten intervals of a member of a thousand are 100 s.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -18,7 +22,10 @@ use wire::hello::{Hello, Loss};
 use wire::record::ServerRole;
 use wire::{BootEpoch, DomainId, ServerId};
 
-use crate::limits::{DEAF_FOR, LEGACY_AFTER, LEGACY_KEEP, LEGACY_MAX, PEER_KEEP, PEER_SILENT, PEERS_MAX};
+use crate::limits::{
+    DEAF_FOR, HELLO_INTERVAL, HELLO_INTERVAL_MAX, HELLO_SHARE, HELLOS_MISSED, LEGACY_AFTER, LEGACY_KEEP,
+    LEGACY_MAX, PEER_KEEP, PEER_SILENT, PEERS_MAX,
+};
 use crate::window::Window;
 
 /// A server that says hello.
@@ -28,18 +35,30 @@ struct Peer {
     boot_epoch: BootEpoch,
     window: Window,
     heard_at: Time,
+    /// From one hello to the next, the last two times.
+    gaps: [Duration; 2],
     tells: Loss,
     deaf_until: Time,
     about: About,
 }
 
 impl Peer {
-    fn status(&self, server: ServerId, now: Time) -> PeerStatus {
+    /// After how long a silence it does not count as living, if `interval` is ours.
+    fn silence(&self, interval: Duration) -> Duration {
+        let [last, before] = self.gaps;
+        interval.max(last.min(before).min(HELLO_INTERVAL_MAX)).saturating_mul(HELLOS_MISSED)
+    }
+
+    fn is_living(&self, now: Time, interval: Duration) -> bool {
+        now.since(self.heard_at) < self.silence(interval)
+    }
+
+    fn status(&self, server: ServerId, now: Time, interval: Duration) -> PeerStatus {
         PeerStatus {
             server,
             control: self.control,
             heard_at: self.heard_at,
-            living: now.since(self.heard_at) < PEER_SILENT,
+            living: self.is_living(now, interval),
             loss: self.window.loss(),
             tells: self.tells,
             deaf: now < self.deaf_until,
@@ -118,9 +137,25 @@ pub struct Hellos {
 }
 
 impl Hellos {
+    /// From one hello of ours to the next: a hundred a second are heard, however many members there are.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        let members = u32::try_from(self.peers.len()).unwrap_or(u32::MAX).saturating_add(1);
+        HELLO_INTERVAL.max(HELLO_SHARE.saturating_mul(members))
+    }
+
+    /// After how long a silence that server does not count as living.
+    #[must_use]
+    pub fn silence_of(&self, server: ServerId) -> Duration {
+        self.peers.get(&server).map_or(PEER_SILENT, |peer| peer.silence(self.interval()))
+    }
+
     /// Our next hello. `deaf` says whether our own kernel dropped datagrams in the last second.
     pub fn next_hello(&mut self, now: Time, deaf: bool, about: About) -> Hello {
-        self.peers.retain(|_, peer| now.since(peer.heard_at) < PEER_KEEP);
+        let interval = self.interval();
+        self.peers.retain(|_, peer| {
+            now.since(peer.heard_at) < PEER_KEEP + peer.silence(interval).saturating_sub(PEER_SILENT)
+        });
         self.strangers.retain(|_, stranger| now < stranger.until);
         let About { role, domain, lowest, digest } = about;
         let (count, loss) = (self.count, self.loss_heard(now));
@@ -150,12 +185,14 @@ impl Hellos {
             boot_epoch,
             window: Window::new(hello.count),
             heard_at: now,
+            gaps: [Duration::ZERO; 2],
             tells: hello.loss,
             deaf_until: Time::ZERO,
             about: About::of(hello),
         };
+        let interval = self.interval();
         let known = self.peers.entry(server).or_insert_with(|| fresh.clone());
-        let appeared = now.since(known.heard_at) >= PEER_SILENT || *known == fresh;
+        let appeared = !known.is_living(now, interval) || *known == fresh;
         if boot_epoch < known.boot_epoch {
             // A datagram that took its time; the process that sent it is dead.
             return News::Nothing;
@@ -163,6 +200,9 @@ impl Hellos {
         if boot_epoch > known.boot_epoch {
             *known = fresh;
         } else {
+            if let Some(ahead) = known.window.ahead(hello.count) {
+                known.gaps = [now.since(known.heard_at) / ahead, known.gaps[0]];
+            }
             known.window.hear(hello.count);
             (known.control, known.heard_at, known.tells) = (control, now, hello.loss);
             known.about = About::of(hello);
@@ -252,13 +292,14 @@ impl Hellos {
 
     /// Every server that is remembered, in order of name.
     pub fn status(&self, now: Time) -> impl Iterator<Item = PeerStatus> + '_ {
-        self.peers.iter().map(move |(server, peer)| peer.status(*server, now))
+        let interval = self.interval();
+        self.peers.iter().map(move |(server, peer)| peer.status(*server, now, interval))
     }
 
     /// One server, if it is remembered.
     #[must_use]
     pub fn peer(&self, server: ServerId, now: Time) -> Option<PeerStatus> {
-        self.peers.get(&server).map(|peer| peer.status(server, now))
+        self.peers.get(&server).map(|peer| peer.status(server, now, self.interval()))
     }
 
     fn loss_heard(&self, now: Time) -> Loss {
@@ -266,7 +307,8 @@ impl Hellos {
     }
 
     fn living(&self, now: Time) -> impl Iterator<Item = (&ServerId, &Peer)> {
-        self.peers.iter().filter(move |(_, peer)| now.since(peer.heard_at) < PEER_SILENT)
+        let interval = self.interval();
+        self.peers.iter().filter(move |(_, peer)| peer.is_living(now, interval))
     }
 }
 
@@ -345,6 +387,66 @@ mod tests {
         assert_eq!(hellos.on_hello(at(0), A, SERVER, BootEpoch(1), &hello(0)), News::Appeared);
         assert_eq!(hellos.on_hello(at(300), A, SERVER, BootEpoch(1), &hello(1)), News::Nothing);
         assert_eq!(hellos.on_hello(at(9000), A, SERVER, BootEpoch(1), &hello(30)), News::Appeared);
+    }
+
+    /// Hears a hello of each of so many members in every interval of theirs, for so many seconds.
+    fn crowd(hellos: &mut Hellos, members: u32, seconds: u32) -> Time {
+        let wide = |number: u32| ServerId(u128::from(number).to_be_bytes());
+        let interval = HELLO_INTERVAL.max(HELLO_SHARE * (members + 1));
+        let rounds =
+            u32::try_from(Duration::from_secs(seconds.into()).as_nanos() / interval.as_nanos()).unwrap();
+        let mut now = Time::ZERO;
+        for count in 0..=rounds {
+            for number in 0..members {
+                now = Time::ZERO + interval * count + interval / members * number;
+                hellos.on_hello(now, A, wide(number), BootEpoch(1), &hello(count));
+                assert!(hellos.peer(wide(0), now).unwrap().living, "{members} members, {now:?}");
+            }
+            let living = hellos.status(now).filter(|peer| peer.living).count();
+            assert_eq!(living, members as usize, "{now:?}");
+        }
+        now
+    }
+
+    #[test]
+    fn who_says_hello_as_rarely_as_a_thousand_do_lives_and_is_gone_after_ten() {
+        for (members, silence_ms) in [(2, 3000), (29, 3000), (32, 3300), (1000, 100_100)] {
+            let mut hellos = Hellos::default();
+            let last = crowd(&mut hellos, members, 60);
+            assert_eq!(hellos.interval() * HELLOS_MISSED, Duration::from_millis(silence_ms));
+            let living = |hellos: &Hellos, now| hellos.status(now).filter(|peer| peer.living).count();
+            let silence = Duration::from_millis(silence_ms);
+            // Of the last round the first was heard one interval before the last.
+            assert_eq!(living(&hellos, last + (silence - hellos.interval())), members as usize);
+            assert_eq!(living(&hellos, last + silence), 0);
+            hellos.next_hello(last + silence + Duration::from_secs(86), false, ABOUT);
+            assert!(!hellos.is_empty(), "they are remembered for a while");
+            hellos.next_hello(last + silence + Duration::from_secs(87), false, ABOUT);
+            assert!(hellos.is_empty());
+        }
+    }
+
+    /// Beyond our link there may be a thousand where we are two.
+    #[test]
+    fn who_says_hello_more_rarely_than_we_lives_as_its_hellos_tell() {
+        let mut hellos = Hellos::default();
+        let (beyond, near) = (ServerId([2; 16]), ServerId([3; 16]));
+        for count in 0..3 {
+            hellos.on_hello(at(10_000 * u64::from(count)), B, beyond, BootEpoch(1), &hello(count));
+        }
+        // One of three is lost.
+        hellos.on_hello(at(40_000), B, beyond, BootEpoch(1), &hello(4));
+        assert!(hellos.peer(beyond, at(139_999)).unwrap().living);
+        assert!(!hellos.peer(beyond, at(140_000)).unwrap().living);
+        // A pause is no interval, and what is absurd is none either.
+        for (millis, count) in [(0, 0), (300, 1), (90_000, 2), (90_300, 3)] {
+            hellos.on_hello(at(millis), A, near, BootEpoch(1), &hello(count));
+        }
+        assert!(!hellos.peer(near, at(93_300)).unwrap().living);
+        for (millis, count) in [(190_000, 4), (290_000, 5)] {
+            hellos.on_hello(at(millis), A, near, BootEpoch(1), &hello(count));
+        }
+        assert!(!hellos.peer(near, at(290_000) + HELLO_INTERVAL_MAX * HELLOS_MISSED).unwrap().living);
     }
 
     #[test]

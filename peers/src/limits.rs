@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const HELLO_INTERVAL: Duration = Duration::from_millis(300);
 /// Each member's share of the time: with more than 30 members hellos become rarer, so that 100 a second are heard.
 pub const HELLO_SHARE: Duration = Duration::from_millis(10);
+/// The longest interval that a member is believed to have: its share of [`PEERS_MAX`] and itself.
+pub const HELLO_INTERVAL_MAX: Duration = Duration::from_millis(12_810);
 /// How long a server that has just started counts as joining, and waits for what others know (G24).
 pub const JOIN_PATIENCE: Duration = Duration::from_secs(2);
 /// Life of a member record, in seconds: who is beyond the link and silent for so long is dead.
@@ -18,12 +20,17 @@ pub const MEMBER_OVERDUE: Duration = Duration::from_millis(16_500);
 /// How long a member that vanished without leaving is called unreachable: the longest life of a record. Later nothing
 /// that it said is known any more, so no part of the domain goes by it.
 pub const UNREACHABLE_KEEP: Duration = Duration::from_secs(LIVES_MAX as u64);
-/// A server not heard for this long is not counted as living: ten hellos.
+/// A server not heard for this long is not counted as living, among up to 29 members: ten hellos.
 pub const PEER_SILENT: Duration = Duration::from_secs(3);
-/// A server not heard for this long is forgotten.
+/// So many hellos of a server in a row are missed before it is not counted as living, however rare they are: at 10 % loss
+/// once in 10^10 times, at 20 % once in 10^7. Too late is harmless (an early clear waits for an answer that does not come),
+/// too soon is not: who is not counted is not asked.
+pub const HELLOS_MISSED: u32 = 10;
+/// A server not heard for this long is forgotten, and for as much longer as its silence may last before it counts.
 pub const PEER_KEEP: Duration = Duration::from_secs(90);
-/// Servers remembered, at most; beyond that strangers' hellos are dropped and counted.
-pub const PEERS_MAX: usize = 256;
+/// Servers remembered, at most; beyond that strangers' hellos are dropped and counted. A thousand members, newcomers, and
+/// some that are gone (races.md § 2.4): 0.5 KiB each in all tables that are bounded by it, 0.6 MiB together.
+pub const PEERS_MAX: usize = 1280;
 /// Hellos of one server over which its loss is measured: 38 s, and a step of 0.8 %.
 pub const LOSS_WINDOW: u32 = 128;
 /// Before so many could have been heard nothing is said about loss: 9 s.
@@ -177,7 +184,9 @@ const _: () = assert!(
 const _: () = assert!(ROLL_SETTLE.as_millis() >= PEER_SILENT.as_millis());
 
 const _: () = assert!(CHANGE_MIN_HEARD.as_nanos() < CHANGE_MIN.as_nanos());
-const _: () = assert!(HELLO_INTERVAL.as_millis() * 10 <= PEER_SILENT.as_millis());
+const _: () = assert!(HELLO_INTERVAL.as_millis() * HELLOS_MISSED as u128 == PEER_SILENT.as_millis());
+const _: () = assert!(ROLL_TOLD_MAX == PEERS_MAX);
+const _: () = assert!(HELLO_INTERVAL_MAX.as_millis() == HELLO_SHARE.as_millis() * (PEERS_MAX as u128 + 1));
 const _: () = assert!(PEER_SILENT.as_millis() < LEGACY_AFTER.as_millis());
 const _: () = assert!(LOSS_WINDOW_MIN < LOSS_WINDOW);
 // A partition is seen within 17 s on a LAN (requirements.md, section 5): a life, the longest timer, a round trip.

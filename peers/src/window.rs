@@ -38,6 +38,11 @@ impl Window {
         }
     }
 
+    /// How many numbers that one is ahead of the newest; `None` if it is none, or more than the window.
+    pub(crate) fn ahead(&self, number: u32) -> Option<u32> {
+        Some(number.wrapping_sub(self.newest)).filter(|ahead| (1..LOSS_WINDOW).contains(ahead))
+    }
+
     /// The share that was missed; nothing is said before [`LOSS_WINDOW_MIN`] numbers.
     pub(crate) fn loss(&self) -> Loss {
         if self.span < LOSS_WINDOW_MIN {

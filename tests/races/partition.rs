@@ -106,3 +106,32 @@ fn g05_a_boot_server_that_dies_is_missed_until_it_starts_again() {
         assert_eq!(world.status(binld).standing, Standing::Joined);
     }
 }
+
+/// Its half does not hear the holder and nobody in it objects, but all know who has the tuple.
+#[test]
+fn g05_who_is_cut_off_does_not_take_what_it_knows_to_be_held() {
+    for seed in 0..5 {
+        let mut world = quiet(seed);
+        let mtftps = [3, 4].map(|number| world.mtftp(host(number), &["f"], TRUE_CLOCK, NOW));
+        let holder = world.binld(host(1), &[pinned(1, host(3))], TRUE_CLOCK, NOW);
+        let other = world.binld(host(2), &[], TRUE_CLOCK, NOW);
+        world.run_until_state(holder, StateName::Held, LONG);
+        world.run_ms(5000);
+        part(&mut world, &[holder, mtftps[0]], &[other, mtftps[1]]);
+        // Its MTFTP server knows it, too, and would say so: nothing is left but to listen.
+        world.drop_if(|_, passing| {
+            passing.control().is_some_and(|it| matches!(it.message, Message::ClearAnswer(_)))
+        });
+        let wants = sim::scenario::catalog(&[pinned(2, host(4))]);
+        world.world.at(world.world.now() + Duration::from_secs(4), Fault::Reload(other, wants));
+        world.run_ms(60_000);
+        // It asked, to the end, and nobody objected.
+        assert!(world.counter(other, "query.sent") > 3, "seed {seed}");
+        assert_eq!(world.counter(other, "claim.committed"), 0, "seed {seed}");
+        assert_eq!(world.world.checks.explained, 0, "seed {seed}");
+        world.world.at(world.world.now(), Fault::Heal);
+        world.run_ms(HEALED);
+        assert_eq!(world.claim(holder).state, StateName::Held, "seed {seed}");
+        assert_eq!(world.counter(other, "claim.committed"), 0, "seed {seed}");
+    }
+}

@@ -11,7 +11,8 @@ use binld::engine::{Action, Change, Engine, EngineConfig, Identity, Ticket};
 use binld::rows::{journal, row_of};
 use db::{ClaimRow, Kind, Store};
 use driver::{Arrival, Deadline, Draw, Role, Time, Wall};
-use wire::{Content, GroupAddr, ServerId};
+use peers::domain::Domain;
+use wire::{Content, DomainId, GroupAddr, ServerId};
 
 use crate::program::{Alarm, Claimed, Door, Effect, Program, Stage, Standing};
 
@@ -227,6 +228,10 @@ impl Program for BinldHost {
             },
         });
         Some(claims.collect())
+    }
+
+    fn member(&self) -> Option<(DomainId, ServerId, &Domain)> {
+        Some((self.config.domain, self.server, self.engine()?.domain()))
     }
 
     fn standings(&self, now: Time, group: GroupAddr) -> Vec<(Content, Standing)> {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | I1, I6, L1, L2, L3: who has an address | [`uniqueness`] |
 //! | I2, I3, I4: what MTFTP servers remember | [`references`] |
+//! | I6: what members know | [`convergence`] |
 //! | L4–L7: one host by itself | [`local`] |
 //! | I5: what clients are told | [`replies`](crate::replies) |
 
@@ -11,6 +12,7 @@ use std::collections::BTreeSet;
 
 use driver::Time;
 
+pub mod convergence;
 pub mod local;
 pub mod references;
 pub mod uniqueness;

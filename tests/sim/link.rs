@@ -104,6 +104,7 @@ pub struct Link {
     faults: LinkFaults,
     ways: BTreeMap<(usize, usize), Way>,
     cuts: BTreeSet<(usize, usize)>,
+    is_light: bool,
     /// Until when a host hears no group.
     deaf_until: BTreeMap<usize, Time>,
 }
@@ -112,7 +113,19 @@ impl Link {
     /// A link with its own streams of randomness, one per way.
     #[must_use]
     pub fn new(seed: u64, faults: LinkFaults) -> Self {
-        Self { seed, faults, ways: BTreeMap::new(), cuts: BTreeSet::new(), deaf_until: BTreeMap::new() }
+        Self {
+            seed,
+            faults,
+            ways: BTreeMap::new(),
+            cuts: BTreeSet::new(),
+            is_light: false,
+            deaf_until: BTreeMap::new(),
+        }
+    }
+
+    /// All ways from one host share one stream of randomness.
+    pub fn make_light(&mut self) {
+        self.is_light = true;
     }
 
     /// Other faults from now on.
@@ -145,6 +158,16 @@ impl Link {
         self.deaf_until.insert(node, until);
     }
 
+    /// Whether everything arrives that is sent, unaltered and soon.
+    #[must_use]
+    pub fn is_good(&self, now: Time) -> bool {
+        let LinkFaults { loss_ppm, bursts, corrupt_ppm, truncate_ppm, tail_ppm, .. } = self.faults;
+        bursts.is_none()
+            && loss_ppm + corrupt_ppm + truncate_ppm + tail_ppm == 0
+            && self.cuts.is_empty()
+            && self.deaf_until.values().all(|until| *until <= now)
+    }
+
     /// Decides about one datagram on one way; `group` says that it is sent to one.
     pub fn carry(&mut self, now: Time, (from, to): (usize, usize), group: bool, bytes: &[u8]) -> Verdict {
         if self.cuts.contains(&(from, to)) {
@@ -155,6 +178,7 @@ impl Link {
         }
         let seed = self.seed;
         let faults = self.faults;
+        let to = if self.is_light { usize::MAX } else { to };
         let way = self.ways.entry((from, to)).or_insert_with(|| Way {
             draw: stream(seed, &format!("link {from} {to}")),
             burst_until: Time::ZERO,

@@ -25,6 +25,11 @@ const MENDING: Duration = Duration::from_secs(60);
 const PROBING: Duration = Duration::from_secs(5);
 /// Then it becomes quiet: a restarted MTFTP server releases nothing for 90 s, and deletes are repeated every 10 s.
 const SETTLING: Duration = Duration::from_secs(135);
+/// Before that, in half of the seeds, the domain is cut in two for up to so long, on a link without faults.
+const PARTING: Duration = Duration::from_secs(120);
+
+/// One world of so many has more than eight boot servers, up to 32.
+const LARGE_SHARE: u64 = 16;
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +48,10 @@ pub struct Outcome {
     pub compared: u64,
     /// Answers to clients, and those of them that named a group address.
     pub answers: (u64, u64),
+    /// How long the members took at most to know the same, while nothing was wrong.
+    pub converged_within: Duration,
+    /// Boot servers and MTFTP servers.
+    pub members: usize,
 }
 
 struct Draft {
@@ -64,6 +73,7 @@ pub fn play(seed: u64, rules: Rules, tracing: bool) -> Outcome {
     draft.plan_clients();
     draft.plan_faults();
     draft.plan_rare_faults();
+    draft.plan_partitions();
     draft.plan_legacy();
     let violation = draft.run().err();
     let world = &draft.scenario.world;
@@ -75,6 +85,8 @@ pub fn play(seed: u64, rules: Rules, tracing: bool) -> Outcome {
         legacy: draft.legacy.is_some(),
         compared: world.ledger.compared,
         answers: (world.replies.count, world.replies.multicast),
+        converged_within: world.converged_within(),
+        members: draft.daemons.len(),
     }
 }
 
@@ -113,6 +125,7 @@ fn furnish(seed: u64, rules: Rules) -> Draft {
         faults = LinkFaults::NONE;
     }
     let mut scenario = Scenario::new(seed, faults, rules);
+    scenario.world.expect_convergence();
     // Who has just begun cannot know of a legacy peer that is there.
     if has_legacy(&mut stream(seed, "legacy")) {
         scenario.legacy_peers = LegacyPeers::default();
@@ -120,9 +133,10 @@ fn furnish(seed: u64, rules: Rules) -> Draft {
     // Crowded, so that servers meet; or with room, so that nobody may ever run out of addresses.
     let crowded = mix.below(2) == 0;
     scenario.pool = (1, if crowded { 1 + mix.below(4) as u8 } else { 64 });
-    let (binlds, mtftps) = (2 + mix.below(7) as u8, 1 + mix.below(3) as u8);
+    let (few, mtftps) = (2 + mix.below(7) as u8, 1 + mix.below(3) as u8);
+    let binlds = many(seed).unwrap_or(few);
     // On a machine of their own, or each next to a boot server.
-    let first = if mix.below(2) == 0 { 1 } else { 11 };
+    let first = if mix.below(2) == 0 { 1 } else { 101 };
     let servers: Vec<Ipv4Addr> = (0..mtftps).map(|number| host(first + number)).collect();
     let mut daemons = Vec::new();
     for server in &servers {
@@ -140,6 +154,13 @@ fn furnish(seed: u64, rules: Rules) -> Draft {
         placed.push((node, host(number), wants));
     }
     Draft { scenario, mix, binlds: placed, daemons, clients: 0, legacy: None, faultless }
+}
+
+/// How many boot servers a large world has. Few worlds are large: what members say to each other grows with the square
+/// of their number, and with it the time that a seed takes.
+fn many(seed: u64) -> Option<u8> {
+    let mut draw = stream(seed, "members");
+    (draw.below(LARGE_SHARE) == 0).then(|| 9 + draw.below(24) as u8)
 }
 
 /// The first draw of the legacy peer's stream: whether there is one.
@@ -272,6 +293,45 @@ impl Draft {
         }
     }
 
+    /// The domain in two parts, in the midst of everything else: in a quarter of the seeds.
+    fn plan_partitions(&mut self) {
+        let mut draw = stream(self.scenario.world.seed, "partitions");
+        if self.faultless || draw.below(4) > 0 {
+            return;
+        }
+        for _ in 0..=draw.below(3) {
+            let at = Time::ZERO + draw.jitter(TROUBLE);
+            self.part(&mut draw, at);
+            self.scenario.world.at(at + draw.jitter(PARTING), Fault::Heal);
+        }
+    }
+
+    /// Nothing of one part reaches the other, nor the other way.
+    fn part(&mut self, draw: &mut Draw, at: Time) {
+        let sides: Vec<(usize, bool)> = self.daemons.iter().map(|node| (*node, draw.below(2) == 0)).collect();
+        for (from, side) in &sides {
+            for (to, _) in sides.iter().filter(|(_, other)| other != side) {
+                self.scenario.world.at(at, Fault::Cut(*from, *to));
+            }
+        }
+    }
+
+    /// Nothing is wrong but that: 5 s after its end all know the same again (I6).
+    fn part_and_heal(&mut self) -> Result<(), Violation> {
+        let mut draw = stream(self.scenario.world.seed, "parted");
+        if self.faultless || draw.below(2) == 0 {
+            return Ok(());
+        }
+        let now = self.scenario.world.now();
+        self.part(&mut draw, now);
+        self.scenario.world.run_for(draw.jitter(PARTING))?;
+        let now = self.scenario.world.now();
+        self.scenario.world.at(now, Fault::Heal);
+        self.scenario.world.run_for(MENDING)?;
+        self.scenario.world.checks.expect_one_content_each(self.scenario.world.now());
+        Ok(())
+    }
+
     /// A peer that knows only the source document, in half of the seeds. It has an address of its own, takes its
     /// addresses from the front of our pool or wants the pinned one, and may be restarted.
     fn plan_legacy(&mut self) {
@@ -308,6 +368,7 @@ impl Draft {
         }
         world.run_for(MENDING)?;
         world.checks.expect_one_content_each(world.now());
+        self.part_and_heal()?;
         self.probe()?;
         self.scenario.world.run_for(SETTLING)?;
         self.scenario.world.expect_quiet();

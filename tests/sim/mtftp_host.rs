@@ -10,8 +10,9 @@ use mtftp::engine::{
     Identity, Order, Status, Ticket,
 };
 use mtftp::rows::{journal, row};
+use peers::domain::Domain;
 use wire::tftp::data_header;
-use wire::{Content, FileName, GroupAddr, ServerId};
+use wire::{Content, DomainId, FileName, GroupAddr, ServerId};
 
 use crate::program::{Alarm, Door, Effect, Program, Standing};
 
@@ -275,6 +276,10 @@ impl Program for MtftpHost {
 
     fn next_deadline(&self) -> Option<Deadline> {
         self.engine.as_ref().and_then(Engine::next_deadline)
+    }
+
+    fn member(&self) -> Option<(DomainId, ServerId, &Domain)> {
+        Some((self.config.domain, self.server, self.engine()?.domain()))
     }
 
     fn standings(&self, _now: Time, group: GroupAddr) -> Vec<(Content, Standing)> {

@@ -4,11 +4,39 @@ use std::any::Any;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use driver::{Arrival, Deadline, Draw, Role, Time, Wall};
-use wire::{Content, GroupAddr, ServerId};
+use peers::domain::Domain;
+use wire::{Content, DomainId, GroupAddr, ServerId};
 
 use crate::clock::Clock;
 use crate::program::{Claimed, Door, Effect, Program, Standing};
 use crate::seed::stream;
+
+/// What a host sent and heard since it was added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Datagrams sent; one to a group counts once.
+    pub sent: u64,
+    /// Bytes in them, without headers.
+    pub sent_bytes: u64,
+    /// Datagrams heard.
+    pub heard: u64,
+    /// Bytes in them.
+    pub heard_bytes: u64,
+}
+
+impl Traffic {
+    /// It sends a datagram.
+    pub fn on_sent(&mut self, bytes: usize) {
+        self.sent += 1;
+        self.sent_bytes += bytes as u64;
+    }
+
+    /// It hears one.
+    pub fn on_heard(&mut self, bytes: usize) {
+        self.heard += 1;
+        self.heard_bytes += bytes as u64;
+    }
+}
 
 /// A host.
 #[derive(Debug)]
@@ -29,6 +57,8 @@ pub struct Node {
     pub deaf_until: Time,
     /// Whether it dropped something of which the program does not know yet.
     dropped: bool,
+    /// What it sent and heard.
+    pub traffic: Traffic,
     /// When its store and its directory are done with what they have.
     pub busy_until: Time,
     clock: Clock,
@@ -51,6 +81,7 @@ impl Node {
             paused_until: Time::ZERO,
             deaf_until: Time::ZERO,
             dropped: false,
+            traffic: Traffic::default(),
             busy_until: Time::ZERO,
             clock,
             up: false,
@@ -183,6 +214,12 @@ impl Node {
     #[must_use]
     pub fn claims(&self, now: Time) -> Option<Vec<Claimed>> {
         if self.up { self.program.claims(self.clock.local(now)) } else { None }
+    }
+
+    /// The domain that it is a member of, its name there, and what it knows; while it runs.
+    #[must_use]
+    pub fn member(&self) -> Option<(DomainId, ServerId, &Domain)> {
+        if self.up { self.program.member() } else { None }
     }
 
     /// What the address is to this host.

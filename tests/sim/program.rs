@@ -5,7 +5,8 @@ use std::fmt::Debug;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use driver::{Arrival, Deadline, Draw, Role, Time, Transmit, Wall};
-use wire::{Content, GroupAddr, ServerId};
+use peers::domain::Domain;
+use wire::{Content, DomainId, GroupAddr, ServerId};
 
 /// Where a host hears datagrams.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,6 +169,11 @@ pub trait Program: Any + Debug {
     /// Its claims, if it is a boot server that lives.
     fn claims(&self, now: Time) -> Option<Vec<Claimed>> {
         let _ = now;
+        None
+    }
+
+    /// The domain that it is a member of, its name there, and what it knows; while it lives.
+    fn member(&self) -> Option<(DomainId, ServerId, &Domain)> {
         None
     }
 

@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::legacy::{Legacy, LegacyPlan};
 use crate::link::LinkFaults;
 use crate::mtftp_host::MtftpHost;
+use crate::seed::stream;
 use crate::world::{Passing, World};
 
 /// Group and port of queries.
@@ -155,8 +156,12 @@ impl Scenario {
     }
 
     fn server_id(&self) -> ServerId {
-        let number = self.world.nodes.len() as u8;
-        ServerId([0xa0 + number; 16])
+        let number = self.world.nodes.len();
+        match u8::try_from(number) {
+            Ok(few) if few < 0x60 => ServerId([0xa0 + few; 16]),
+            // As far apart as drawn ones.
+            _ => ServerId(stream(self.world.seed, &format!("server {number}")).bytes16()),
+        }
     }
 
     fn domain_of(&self, address: Ipv4Addr) -> DomainId {

@@ -53,6 +53,10 @@ pub struct Tally {
     pub answers: u64,
     /// Those of them that named a group address.
     pub multicast: u64,
+    /// How long members took at most to know the same, while nothing was wrong.
+    pub converged_within: Duration,
+    /// Members of the largest world.
+    pub members_most: usize,
 }
 
 thread_local! {
@@ -123,6 +127,8 @@ impl Tally {
         self.compared += outcome.compared;
         self.answers += outcome.answers.0;
         self.multicast += outcome.answers.1;
+        self.converged_within = self.converged_within.max(outcome.converged_within);
+        self.members_most = self.members_most.max(outcome.members);
         if let Some(violation) = &outcome.violation {
             self.violations += 1;
             let (rule, at, text) = (violation.rule, violation.at, &violation.text);
@@ -143,6 +149,8 @@ impl Tally {
         self.compared += other.compared;
         self.answers += other.answers;
         self.multicast += other.multicast;
+        self.converged_within = self.converged_within.max(other.converged_within);
+        self.members_most = self.members_most.max(other.members_most);
     }
 
     /// Simulated seconds in one second of one core.
@@ -157,7 +165,8 @@ impl fmt::Display for Tally {
         write!(
             f,
             "swarm: {} seeds ({} with a legacy peer), {:.1} simulated hours, {:.0} simulated seconds per second and \
-             core ({} cores, {:.0} s), {} answers ({} multicast), {} duplicates explained, {} violations",
+             core ({} cores, {:.0} s), {} answers ({} multicast), {} duplicates explained, up to {} members knew the \
+             same after {:.1} s at most, {} violations",
             self.seeds,
             self.legacies,
             self.simulated.as_secs_f64() / 3600.0,
@@ -167,6 +176,8 @@ impl fmt::Display for Tally {
             self.answers,
             self.multicast,
             self.explained,
+            self.members_most,
+            self.converged_within.as_secs_f64(),
             self.violations,
         )
     }

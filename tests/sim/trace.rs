@@ -1,9 +1,10 @@
 //! Datagrams in a few words, for traces and transcripts.
 
-use wire::GroupAddr;
 use wire::configure::{NakReason, RequestRef};
 use wire::control::{Envelope, MAGIC, Message};
 use wire::query::Query;
+use wire::record::{Age, Body, Record};
+use wire::{GroupAddr, ServerId};
 
 /// Whether that is a hello, which says nothing that a check or a reader looks at.
 #[must_use]
@@ -30,6 +31,26 @@ fn place(group: Option<GroupAddr>) -> String {
 
 fn answered(request: &RequestRef) -> String {
     format!("#{} {}", request.serial.0, place(request.group))
+}
+
+/// The beginning of a name: enough to tell the servers of a test apart.
+fn short(server: ServerId) -> String {
+    server.to_string().chars().take(4).collect()
+}
+
+fn record(record: &Record) -> String {
+    let what = match &record.body {
+        Body::Member(it) => format!("member {} at {}", short(record.uid.owner), it.control),
+        Body::Claim(it) => {
+            let told = if it.configured { ", told" } else { "" };
+            format!("claim of {} to {} for {}{told}", short(record.uid.owner), it.group, it.content)
+        }
+        Body::Reference(_) => format!("references at {}", short(record.uid.owner)),
+        Body::Domain(_) => format!("roll of {}", short(record.uid.owner)),
+        Body::Lowest(it) => format!("lowest id {}", short(*it)),
+    };
+    let gone = if record.age == Age::DELETED { " deleted" } else { "" };
+    format!("[{what} #{}{gone}]", record.snum.counter)
 }
 
 fn message(message: &Message) -> String {
@@ -63,7 +84,10 @@ fn message(message: &Message) -> String {
         Message::Refuse(it) => format!("refuse: {:?}", it.reason),
         Message::Disconnect(_) => "disconnect".to_owned(),
         Message::SyncList(it) => format!("sync list of {} records", it.entries.len()),
-        Message::Flood(it) => format!("flood of {} records", it.records.len()),
+        Message::Flood(it) => {
+            let records: Vec<String> = it.records.iter().map(record).collect();
+            format!("flood {}", records.join(" "))
+        }
         Message::ClearAsk(it) => format!("clear ask {} {}", it.group, it.content),
         Message::ClearAnswer(it) => format!("clear answer {} {:?}", it.group, it.verdict),
         Message::LoanAsk(it) => format!("loan ask {} {}", it.group, it.content),

@@ -282,7 +282,8 @@ impl Engine {
             let since = (*given.idle_since.get_or_insert(now)).max(given.granted_at + LOAN_USE);
             // That it rests is told, but for the claims that a server has beyond those it tells; the pinned one is short.
             let rest = if group == self.config.pinned.group { REST_PINNED } else { REST };
-            if now.since(since) >= rest + LOAN_MARGIN {
+            let margin = LOAN_MARGIN.max(self.domain.hellos().silence_of(borrower) * 2);
+            if now.since(since) >= rest + margin {
                 self.loans.given.remove(&group);
                 self.counters.add("loan", "ended", 1);
                 self.persist(vec![Change::DropLoan(group)]);

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use driver::{Time, Wall};
+use peers::domain::Domain;
 pub use peers::domain::{Standing, Unreachable};
 use peers::hello::PeerStatus;
 use peers::lowest::Heard;
@@ -117,6 +118,12 @@ pub struct Status {
 }
 
 impl Engine {
+    /// What we are among the members of our domain, and what they tell each other.
+    #[must_use]
+    pub fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
     /// Takes a picture; changes nothing.
     #[must_use]
     pub fn status(&self, now: Time) -> Status {

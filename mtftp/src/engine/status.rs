@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use driver::{Time, Wall};
-use peers::domain::Standing;
+use peers::domain::{Domain, Standing};
 use peers::hello::PeerStatus;
 use wire::configure::Ports;
 use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
@@ -109,6 +109,12 @@ pub struct OpenerStatus {
 }
 
 impl Engine {
+    /// What we are among the members of our domain, and what they tell each other.
+    #[must_use]
+    pub fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
     /// What we are in the domain now.
     #[must_use]
     pub fn domain_status(&self, now: Time) -> DomainStatus {

@@ -151,7 +151,7 @@ impl Domain {
     }
 
     pub(super) fn on_sign_of_life(&mut self, now: Time, server: ServerId) {
-        let change = self.reach.on_hello(now, server);
+        let change = self.reach.on_hello(now, server, self.hellos.silence_of(server));
         self.on_change(change);
     }
 

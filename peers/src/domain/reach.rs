@@ -12,7 +12,7 @@
 //!
 //! | what we had of it | unreachable |
 //! |---|---|
-//! | hellos | R after the last one, if the next refresh of its member record is overdue as well |
+//! | hellos | R after the last one, or when it does not count as living, among many; if the next refresh of its member record is overdue as well |
 //! | then only records, which others handed on; or never anything else | a member record's life after the last one |
 //!
 //! So a way that is cut in one direction only shows as nothing, and a member that starts anew within R neither. One that
@@ -42,6 +42,8 @@ pub struct Unreachable {
 struct Known {
     control: SocketAddrV4,
     heard_at: Option<Time>,
+    /// After how long without a hello it does not count as living.
+    silence: Duration,
     /// When the latest record was written that only it can have written.
     written_at: Time,
     is_missing: bool,
@@ -53,12 +55,13 @@ impl Known {
     }
 
     fn due(&self, silence: Duration) -> Time {
+        let silence = silence.max(self.silence);
         let by_record = self.written_at + Duration::from_secs(u64::from(MEMBER_LIVES));
         match self.heard_at {
             _ if self.is_missing => self.since() + UNREACHABLE_KEEP,
             None => by_record,
             // Others have handed it on.
-            Some(heard_at) if self.written_at > heard_at + PEER_SILENT => by_record.max(heard_at + silence),
+            Some(heard_at) if self.written_at > heard_at + self.silence => by_record.max(heard_at + silence),
             Some(heard_at) => (heard_at + silence).max(self.written_at + MEMBER_OVERDUE),
         }
     }
@@ -90,10 +93,10 @@ impl Reach {
         Self { silence, known: BTreeMap::new(), next_at: None }
     }
 
-    /// A hello of that member came.
-    pub(super) fn on_hello(&mut self, now: Time, server: ServerId) -> Change {
+    /// A hello of that member came, which counts as living until it was silent for so long.
+    pub(super) fn on_hello(&mut self, now: Time, server: ServerId, silence: Duration) -> Change {
         let Some(known) = self.known.get_mut(&server) else { return Change::None };
-        known.heard_at = Some(now);
+        (known.heard_at, known.silence) = (Some(now), silence);
         // Who is heard is missed sooner than who is only known of.
         let due = known.due(self.silence);
         self.wake(due);
@@ -119,7 +122,7 @@ impl Reach {
             let Some(oldest) = oldest else { return Change::TooMany };
             self.known.remove(&oldest);
         }
-        let known = Known { control, heard_at, written_at, is_missing: false };
+        let known = Known { control, heard_at, silence: PEER_SILENT, written_at, is_missing: false };
         self.known.insert(server, known);
         self.wake(known.due(self.silence));
         Change::None
@@ -217,7 +220,7 @@ mod tests {
     fn one() -> Reach {
         let mut reach = Reach::new(SILENCE);
         assert_eq!(reach.on_member(at(100), id(1), HOST, None), Change::None);
-        assert_eq!(reach.on_hello(at(100), id(1)), Change::None);
+        assert_eq!(reach.on_hello(at(100), id(1), PEER_SILENT), Change::None);
         reach
     }
 
@@ -238,8 +241,11 @@ mod tests {
         assert_eq!(missing, [Unreachable { server: id(1), control: HOST, since: at(100) }]);
         // An old record that was under way is no sign of life.
         assert_eq!(reach.on_written(at(99), id(1)), Change::None);
-        assert_eq!(reach.on_hello(at(1000), id(1)), Change::Back(HOST));
-        assert_eq!((reach.unreachable().count(), reach.on_hello(at(1000), id(1))), (0, Change::None));
+        assert_eq!(reach.on_hello(at(1000), id(1), PEER_SILENT), Change::Back(HOST));
+        assert_eq!(
+            (reach.unreachable().count(), reach.on_hello(at(1000), id(1), PEER_SILENT)),
+            (0, Change::None)
+        );
         assert_eq!(run(&mut reach, at(2000)), [at(1015)]);
         assert_eq!(reach.on_written(at(2001), id(1)), Change::Back(HOST));
         assert_eq!(run(&mut reach, at(4000)).len(), 1);
@@ -249,12 +255,22 @@ mod tests {
         assert_eq!((reach.unreachable().count(), reach.next_deadline()), (0, None));
     }
 
+    /// Among a thousand members hellos come every ten seconds.
+    #[test]
+    fn who_says_hello_rarely_is_missed_when_it_does_not_count_as_living() {
+        let mut reach = one();
+        assert_eq!(reach.on_hello(at(100), id(1), Duration::from_secs(100)), Change::None);
+        // A record that is younger than the last hello was not handed on by others in its place.
+        assert_eq!(reach.on_written(at(115), id(1)), Change::None);
+        assert_eq!(run(&mut reach, at(9999)), [at(200)]);
+    }
+
     #[test]
     fn who_leaves_is_not_missed() {
         let mut reach = one();
         assert_eq!(reach.on_left(id(1)), Change::None);
         // A hello that was under way does not bring it back.
-        assert_eq!(reach.on_hello(at(101), id(1)), Change::None);
+        assert_eq!(reach.on_hello(at(101), id(1), PEER_SILENT), Change::None);
         assert_eq!(run(&mut reach, at(9999)), []);
         let mut reach = one();
         run(&mut reach, at(200));

@@ -1,14 +1,17 @@
 //! Where the world shows its checks what they look at.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use binld::engine::claims::StateName;
 use binld::engine::status::Status;
 
-use super::{Kind, World};
+use super::{Event, Kind, World};
 use crate::binld_host::BinldHost;
+use crate::check::convergence::COMPARED_EVERY;
 use crate::check::references::Wanted;
 use crate::mtftp_host::MtftpHost;
+use crate::node::Node;
 
 impl World {
     /// All is mended, and time enough has passed: what MTFTP servers have is what is wanted of them (I2, I3).
@@ -43,6 +46,30 @@ impl World {
         if self.checks.explained > 0 {
             self.checks.fail(self.now, "L1", "a duplicate, though nothing went wrong".to_owned());
         }
+    }
+
+    /// The members of domains are compared from now on, every 50 ms: costs little, and is asked for where it is promised.
+    pub fn expect_convergence(&mut self) {
+        self.push(self.now, Event::Compare);
+    }
+
+    /// How long the members took at most to know the same, after something had gone wrong or changed.
+    #[must_use]
+    pub fn converged_within(&self) -> Duration {
+        self.convergence.longest
+    }
+
+    pub(super) fn compare_members(&mut self) {
+        let now = self.now;
+        let daemons = self.nodes.iter().zip(&self.kinds).filter(|(_, kind)| **kind != Kind::Other);
+        let daemons: Vec<&Node> = daemons.map(|(node, _)| node).collect();
+        let calm = self.filters.is_empty()
+            && self.link.is_good(now)
+            && daemons.iter().all(|node| node.is_up() && node.paused_until <= now);
+        if self.convergence.look(now, calm, &daemons, &mut self.checks) {
+            self.trace(|| "all members know the same".to_owned());
+        }
+        self.push(now + COMPARED_EVERY, Event::Compare);
     }
 
     pub(super) fn look(&mut self, node: usize) {
