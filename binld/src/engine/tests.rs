@@ -7,6 +7,7 @@ use super::catalog::{Boot, Item, Profile};
 use super::event::{Offer, WhyPlain};
 use super::*;
 use dhcproto::v4::borrowed::Message as DhcpView;
+use peers::limits::JOIN_PATIENCE;
 use wire::configure::{Ack, Nak, NakReason, RequestRef, Target};
 use wire::hold::{Hold, HoldState};
 use wire::query::{Opcode, Query};
@@ -389,7 +390,10 @@ fn without_any_server_a_client_hears_nothing() {
 
 #[test]
 fn an_uncleared_pinned_item_is_hurried_and_the_newest_request_is_answered() {
-    let mut host = Host::start(vec![item(ipxe_boot(true, &[21]))], everywhere(&[21]));
+    let mut host = Host::start(vec![], everywhere(&[21]));
+    // Nobody is answered before the domain is known (G24).
+    host.run_for(JOIN_PATIENCE);
+    host.engine.on_reload(host.now, config(vec![item(ipxe_boot(true, &[21]))]).catalog);
     host.run_for(Duration::from_millis(50));
     host.ask(1);
     host.run_for(Duration::from_millis(100));
@@ -451,6 +455,7 @@ fn a_refused_pinned_tuple_means_plain_tftp_and_no_mark() {
     host.hear(Role::Query, SocketAddrV4::new(PEER, 4015), &query.encode(Opcode::Echo));
     assert_eq!(host.states()[0].1, StateName::Waiting);
     assert!(host.engine.status(host.now).marks.is_empty());
+    host.run_for(JOIN_PATIENCE);
     host.ask(1);
     assert_eq!(host.replies(), [(1, "tftp://10.77.0.21/initrd.img".to_owned())]);
     // P1: it asks again after 5 s, because a client asked; the other is gone by then.
