@@ -11,6 +11,7 @@ mod lab;
 mod lifecycle;
 mod references;
 mod refusals;
+mod slices;
 mod store_faults;
 mod transfer;
 mod whole_domain;
