@@ -81,5 +81,5 @@ fn boot_servers_agree_upon_a_list_and_go_by_the_operators_word() {
     eventually_in(PATIENCE, "the end of who leaves", || (!third.is_running()).then_some(()));
     assert_eq!(third.wait_end().code, Some(0));
     until_list(&first, &[&one, &two]);
-    assert_eq!(list(&first).1, [String::new(); 0]);
+    assert!(list(&first).1.is_empty());
 }
