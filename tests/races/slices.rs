@@ -205,3 +205,31 @@ fn g05_who_leaves_gives_everything_back_and_its_slice_to_the_others() {
     own_pinned(&mut world, other, "f");
     world.run_until_state(other, StateName::Held, 30_000);
 }
+
+/// Both begin to ask for the only address before there are slices; neither hears the other ask.
+#[test]
+fn g05_a_clearing_that_was_begun_under_another_list_is_not_committed() {
+    for seed in 0..10 {
+        let mut world = quiet(seed);
+        let binlds = [1, 2].map(|number| world.binld(host(number), &[], TRUE_CLOCK, NOW));
+        for number in 1..=2 {
+            world.mtftp(host(100 + number), &["f"], TRUE_CLOCK, NOW);
+        }
+        world.drop_if(|_, passing| {
+            let word = passing.control().is_some_and(|it| matches!(it.message, Message::ClearAsk(_)));
+            word || is_query(passing) || is_echo(passing)
+        });
+        world.run_ms(2500);
+        for (number, binld) in (1..).zip(&binlds) {
+            wants(&mut world, *binld, &[dynamic(number, host(100 + number))]);
+        }
+        world.run_ms(1000);
+        assert_eq!(states(&world, binlds), [StateName::Clearing; 2], "seed {seed}");
+        world.run_ms(30_000);
+        let begun_again: u64 = binlds.iter().map(|it| world.counter(*it, "clearing.begun_again")).sum();
+        assert!(begun_again > 0, "seed {seed}: the list was in force too late");
+        let held = states(&world, binlds).iter().filter(|state| **state == StateName::Held).count();
+        let yielded: u64 = binlds.iter().map(|it| world.counter(*it, "conflict.yielded")).sum();
+        assert_eq!((held, yielded, world.world.checks.explained), (1, 0, 0), "seed {seed}");
+    }
+}

@@ -32,8 +32,9 @@ use crate::world::{Fault, Passing, QUERY_PORT};
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Queries of the foreground schedule.
 const FOREGROUND_QUERIES: u32 = 4;
-/// From the start of the boot servers to the middle of the span in which their clients ask.
-const ASKED_AFTER: Duration = Duration::from_millis(1000);
+/// From the start of the boot servers to the middle of the span in which their clients ask: they know by then that they
+/// are alone (G24), and have not yet a list of boot servers, which would begin the clearing anew.
+const ASKED_AFTER: Duration = Duration::from_millis(2500);
 /// Start jitter, twice, and a little: the span of the clients' questions is longer by that.
 const SLACK: Duration = Duration::from_millis(50);
 
