@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use db::{
-    Boot, ClaimRow, ClaimState, Kind, LegacyRow, ListenedRow, LoanRow, MarkRow, MemberRow, ReplicaRow,
-    RestRow, RollRow, RollState, Rows,
+    Boot, ClaimRow, ClaimState, LegacyRow, ListenedRow, LoanRow, MarkRow, RestRow, RollRow, RollState, Rows,
 };
 use driver::Wall;
-use peers::notes::{ClaimNote, Former, MemberNote, NoteChange};
 use peers::roll::{Digest, List, Origins, Stored};
+use peers::rows as notes;
 use wire::configure::Ports;
 use wire::pxe::BootItem;
-use wire::record::ServerRole;
 use wire::{Content, ServerId};
 
 use crate::engine::claims::{ClaimKey, Placement, StateName};
@@ -57,7 +55,7 @@ pub fn row_of(change: &Change, owner: ServerId) -> db::Change {
         }),
         Change::DropLoan(group) => db::Change::DeleteLoan(*group),
         Change::Alive(wall) => db::Change::Alive { wall_ms: wall.0 },
-        Change::Note(change) => row_of_note(change),
+        Change::Note(change) => notes::row_of(change.clone()),
         Change::PutLegacy(address, heard) => {
             db::Change::PutLegacy(LegacyRow { address: *address, heard_ms: heard.0 })
         }
@@ -67,49 +65,6 @@ pub fn row_of(change: &Change, owner: ServerId) -> db::Change {
             host_boot: listened.host_boot,
         }),
     }
-}
-
-fn row_of_note(change: &NoteChange) -> db::Change {
-    match change {
-        NoteChange::PutClaim(note) => db::Change::PutReplica(Box::new(ReplicaRow {
-            owner: note.owner,
-            number: note.number,
-            claim: note.claim.clone(),
-            first_ms: note.first.0,
-            changed_ms: note.changed.0,
-        })),
-        NoteChange::DropClaim(owner, number) => db::Change::DeleteReplica { owner: *owner, number: *number },
-        NoteChange::PutMember(note) => db::Change::PutMember(MemberRow {
-            server: note.server,
-            kind: note.role.map(|role| match role {
-                ServerRole::Binld => Kind::Binld,
-                ServerRole::Mtftpd => Kind::Mtftpd,
-            }),
-            control: note.control,
-            unreachable_ms: note.unreachable_since.map(|wall| wall.0),
-        }),
-        NoteChange::DropMember(server) => db::Change::DeleteMember(*server),
-    }
-}
-
-fn former(replicas: Vec<ReplicaRow>, members: Vec<MemberRow>) -> Former {
-    let claims = replicas.into_iter().map(|row| ClaimNote {
-        owner: row.owner,
-        number: row.number,
-        claim: row.claim,
-        first: Wall(row.first_ms),
-        changed: Wall(row.changed_ms),
-    });
-    let members = members.into_iter().map(|row| MemberNote {
-        server: row.server,
-        role: row.kind.map(|kind| match kind {
-            Kind::Binld => ServerRole::Binld,
-            Kind::Mtftpd => ServerRole::Mtftpd,
-        }),
-        control: row.control,
-        unreachable_since: row.unreachable_ms.map(Wall),
-    });
-    Former { claims: claims.collect(), members: members.collect() }
 }
 
 /// What the engine takes over at its start. Claims of other owners are not ours to defend.
@@ -128,7 +83,7 @@ pub fn journal(rows: Rows, boot: &Boot) -> Journal {
         roll: roll_of(rows.roll),
         loans: rows.loans.into_iter().map(loan_of).collect(),
         last_alive: Wall(boot.last_alive_ms),
-        former: former(rows.replicas, rows.members),
+        former: notes::former(rows.replicas, rows.members),
         legacy: rows.legacy.into_iter().map(|row| (row.address, Wall(row.heard_ms))).collect(),
         listened: rows
             .listened

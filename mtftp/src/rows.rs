@@ -1,10 +1,8 @@
 //! The core's changes as rows of the store, and back. The daemon and the simulator both go through here.
 
-use db::{Kind, MemberRow, ReplicaRow};
 use driver::Wall;
-use peers::notes::{ClaimNote, Former, MemberNote, NoteChange};
+use peers::rows as notes;
 use wire::configure::Ports;
-use wire::record::ServerRole;
 
 use crate::engine::{Change, Journal, ReferenceRecord, RestRecord, SerialRecord};
 use crate::limits::LEASE;
@@ -38,7 +36,7 @@ pub fn row(change: Change) -> db::Change {
             db::Change::PutRest(db::RestRow { group, server: None, file, stamp, since_ms: since.0 })
         }
         Change::DeleteRest(group) => db::Change::DeleteRest(group),
-        Change::Note(change) => row_of_note(change),
+        Change::Note(change) => notes::row_of(change),
         Change::Alive(wall) => db::Change::Alive { wall_ms: wall.0 },
     }
 }
@@ -72,49 +70,6 @@ pub fn journal(rows: db::Rows) -> Journal {
         references: rows.references.into_iter().map(reference).collect(),
         serials: rows.serials.into_iter().map(serial).collect(),
         rests: rows.rests.into_iter().map(rest).collect(),
-        former: former(rows.replicas, rows.members),
+        former: notes::former(rows.replicas, rows.members),
     }
-}
-
-fn row_of_note(change: NoteChange) -> db::Change {
-    match change {
-        NoteChange::PutClaim(note) => db::Change::PutReplica(Box::new(ReplicaRow {
-            owner: note.owner,
-            number: note.number,
-            claim: note.claim,
-            first_ms: note.first.0,
-            changed_ms: note.changed.0,
-        })),
-        NoteChange::DropClaim(owner, number) => db::Change::DeleteReplica { owner, number },
-        NoteChange::PutMember(note) => db::Change::PutMember(MemberRow {
-            server: note.server,
-            kind: note.role.map(|role| match role {
-                ServerRole::Binld => Kind::Binld,
-                ServerRole::Mtftpd => Kind::Mtftpd,
-            }),
-            control: note.control,
-            unreachable_ms: note.unreachable_since.map(|wall| wall.0),
-        }),
-        NoteChange::DropMember(server) => db::Change::DeleteMember(server),
-    }
-}
-
-fn former(replicas: Vec<ReplicaRow>, members: Vec<MemberRow>) -> Former {
-    let claims = replicas.into_iter().map(|row| ClaimNote {
-        owner: row.owner,
-        number: row.number,
-        claim: row.claim,
-        first: Wall(row.first_ms),
-        changed: Wall(row.changed_ms),
-    });
-    let members = members.into_iter().map(|row| MemberNote {
-        server: row.server,
-        role: row.kind.map(|kind| match kind {
-            Kind::Binld => ServerRole::Binld,
-            Kind::Mtftpd => ServerRole::Mtftpd,
-        }),
-        control: row.control,
-        unreachable_since: row.unreachable_ms.map(Wall),
-    });
-    Former { claims: claims.collect(), members: members.collect() }
 }

@@ -10,6 +10,7 @@
 //! | [`lowest`] | the lowest id of the domain: which servers are connected, and who is cut off |
 //! | [`notes`] | what a store keeps of the other members, for people |
 //! | [`roll`] | the agreed list of boot servers: whose slice an address is in |
+//! | `rows` | notes as rows of the store; feature `store` only |
 //! | [`limits`] | every bound and span, with its reason |
 
 pub mod domain;
@@ -21,4 +22,6 @@ pub mod lowest;
 pub mod notes;
 pub mod records;
 pub mod roll;
+#[cfg(feature = "store")]
+pub mod rows;
 mod window;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use sim::lab::Lab;
@@ -84,9 +84,13 @@ fn nothing_is_left_when_a_test_fails() {
 
 #[test]
 fn remains_of_a_killed_test_are_removed() {
-    // No process has this number: the kernel's limit is 4194304.
-    let name = "pxl-4999999-0-bridge";
-    assert!(Command::new("ip").args(["netns", "add", name]).status().unwrap().success());
+    // Its process lives until it is complete: a test beside this one that removes remains would break `ip` off.
+    let mut process = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let name = format!("pxl-{}-0-bridge", process.id());
+    let made = Command::new("ip").args(["netns", "add", &name]).status();
+    process.kill().unwrap();
+    process.wait().unwrap();
+    assert!(made.unwrap().success());
     let _lab = Lab::new();
     assert!(!Path::new("/run/netns").join(name).exists());
 }

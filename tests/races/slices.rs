@@ -211,6 +211,22 @@ fn g05_who_leaves_gives_everything_back_and_its_slice_to_the_others() {
     world.run_until_state(other, StateName::Held, 30_000);
 }
 
+#[test]
+fn g05_nothing_is_asked_for_a_claim_that_is_not_wanted_any_more() {
+    let (mut world, binlds, _) = agreed(5, 3, &["f", "g"]);
+    let (owner, other) = owner_and_other(&mut world, &binlds);
+    happen(&mut world, Fault::Crash(owner));
+    own_pinned(&mut world, other, "f");
+    while world.counter(other, "loan.asked") == 0 {
+        world.run_ms(1);
+    }
+    wants(&mut world, other, &[]);
+    world.run_ms(1000);
+    let asked = world.counter(other, "loan.asked");
+    world.run_ms(10_000);
+    assert_eq!(world.counter(other, "loan.asked"), asked);
+}
+
 /// Both begin to ask for the only address before there are slices; neither hears the other ask.
 #[test]
 fn g05_a_clearing_that_was_begun_under_another_list_is_not_committed() {

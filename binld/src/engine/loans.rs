@@ -101,6 +101,10 @@ impl Engine {
 
     /// The question goes out, for the first time or again.
     pub(super) fn on_loan_due(&mut self, now: Time, key: &ClaimKey) {
+        let waits = self.claims.get(key).is_some_and(|it| matches!(it.state, State::Waiting { .. }));
+        if !waits {
+            self.loans.asked.remove(key);
+        }
         let Some(asked) = self.loans.asked.get_mut(key) else { return };
         let ask = LoanAsk { group: asked.at.group, content: key.content.clone(), nonce: asked.nonce };
         let (owner, again_at) = (asked.owner, now + asked.gap);
