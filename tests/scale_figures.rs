@@ -37,6 +37,8 @@ const TELLING: Duration = Duration::from_secs(10);
 const STORM: Duration = Duration::from_secs(60);
 /// Queries of a foreground clearing, and of one that all consent to.
 const QUERIES: f64 = 4.0;
+/// And the announcements after it.
+const RECEPTIONS: f64 = 6.0;
 const PATIENCE_MS: u64 = 120_000;
 const TRUE_CLOCK: Clock = Clock::new(0, 0);
 
@@ -159,6 +161,7 @@ impl Fleet {
 
     fn print_speed(&self) {
         let (steps, spent) = (self.world.world.steps, self.began.elapsed().as_secs_f64());
+        line("lists compared so far", &self.count("domain.exchange").to_string(), "-");
         line("simulated so far", &format!("{:.1} million steps, {spent:.0} s", steps as f64 / 1e6), "-");
     }
 }
@@ -192,7 +195,8 @@ fn storm(fleet: &mut Fleet, asked: u32, before_any: f64) {
     let items: Vec<Wants> = (0..FILES).map(wants).collect();
     let asked: Vec<usize> = fleet.binlds.iter().copied().take(asked as usize).collect();
     let mut draw = stream(1, "storm");
-    let (before, queries, echoes) = (fleet.traffic(), fleet.count("query.sent"), fleet.count("echo.sent"));
+    let before = fleet.traffic();
+    let counted = ["query.sent", "query.heard", "echo.sent"].map(|name| fleet.count(name));
     let began_at = fleet.world.world.now();
     for binld in &asked {
         fleet.world.world.at(began_at + draw.jitter(TELLING), Fault::Reload(*binld, catalog(&items)));
@@ -202,7 +206,7 @@ fn storm(fleet: &mut Fleet, asked: u32, before_any: f64) {
     let held = fleet.until(10_000, |fleet| fleet.count("claim.held") >= wanted);
     line("all hold all, after another", &of_option(held), "-");
     let span = fleet.world.world.now().since(began_at);
-    fleet.print_clearings(queries, echoes);
+    fleet.print_clearings(counted);
     fleet.print_traffic(&before, span);
     println!("{CLIENTS} clients ask them in {STORM:?}");
     let queries = fleet.count("query.sent");
@@ -249,10 +253,10 @@ fn storm(fleet: &mut Fleet, asked: u32, before_any: f64) {
 }
 
 impl Fleet {
-    /// What was asked since there were so many queries and echoes, of all boot servers.
-    fn print_clearings(&self, queries: u64, echoes: u64) {
+    /// What was asked since so many queries were sent and heard, and echoes sent, of all boot servers.
+    fn print_clearings(&self, [queries, heard, echoes]: [u64; 3]) {
         let queries = (self.count("query.sent") - queries) as f64;
-        let others = self.members.len().saturating_sub(1) as f64;
+        let others = self.binlds.len().saturating_sub(1) as f64;
         let (contents, predicted) = (f64::from(FILES), QUERIES * f64::from(FILES));
         let of_t9 = format!("{queries:.0}, {:.2} of T9", queries / predicted);
         line("queries of clearings", &of_t9, "T9, shared first: 50 x 4 = 200");
@@ -261,9 +265,9 @@ impl Fleet {
         let counts = format!("{cleared}, {early} of them early; {shared}");
         line("clearings; claims shared without one", &counts, "50; the rest");
         line("echoes", &(self.count("echo.sent") - echoes).to_string(), "-");
-        let each = queries * others / contents;
-        let of_t13 = format!("{each:.0}, {:.2} of T13", each / (QUERIES * others));
-        line("receptions of queries for one content", &of_t13, "T13 without announcements: 4 (N - 1)");
+        let each = (self.count("query.heard") - heard) as f64 / contents;
+        let of_t13 = format!("{each:.0}, {:.2} of T13", each / (RECEPTIONS * others));
+        line("boot servers that hear queries, announcements", &of_t13, "T13, for one content: 6 (N - 1)");
         line("announcements", &self.count("announcement.sent").to_string(), "-");
         let asked = self.count("clear.asked") + self.count("clear.asked_again");
         line("asked by word, answers to that", &format!("{asked}, {}", self.count("clear.said")), "-");

@@ -486,7 +486,7 @@ impl Engine {
     /// When [`Self::on_timeout`] is wanted next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Deadline> {
-        let member = Deadline::earliest(self.domain.next_deadline(), self.slices.roll.next_deadline());
+        let member = Deadline::earliest(self.domain.next_deadline(), self.slices_deadline());
         Deadline::earliest(self.timers.next(), member)
     }
 
@@ -511,6 +511,8 @@ impl Engine {
     }
 
     fn settle(&mut self, now: Time) {
+        // What was heard counts before anybody goes by what is known.
+        self.serve_domain(now);
         self.notice_joined(now);
         self.settle_claims(now);
         self.share_news(now);

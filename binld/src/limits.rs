@@ -131,6 +131,8 @@ pub const FILE_SPACING: Duration = Duration::from_millis(2);
 /// A file that was refused, or whose server is silent, is asked for again this often.
 pub const FILE_RETRY: Duration = Duration::from_secs(2);
 
+/// The list of boot servers is told who lives at most this often, among a thousand some 100 µs each time.
+pub const LIVING_INTERVAL: Duration = Duration::from_millis(50);
 /// The claims are compared with the catalog at most this often: with 10,000 items that takes some 20 ms, and every answer
 /// of an MTFTP server may be a reason. Clients do not wait for it.
 pub const RECONCILE_INTERVAL: Duration = Duration::from_millis(50);

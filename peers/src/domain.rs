@@ -11,7 +11,7 @@
 //! Invariant: in a domain whose members hear each other all have the same records [`Records::digest`] within seconds of
 //! the last change, whatever was lost; a record that nobody refreshes ends everywhere within its life.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
@@ -260,10 +260,13 @@ impl Domain {
     /// The living members that do that, ourselves among them, on our link and beyond.
     #[must_use]
     pub fn living_as(&self, now: Time, role: ServerRole) -> BTreeSet<ServerId> {
-        let heard = self.living(now).map(|peer| peer.server);
-        let told = self.records.of_kind(RecordKind::Member, now).map(|(record, _)| record.uid.owner);
-        let all: BTreeSet<ServerId> = heard.chain(told).chain([self.config.me]).collect();
-        all.into_iter().filter(|server| self.role_of(now, *server) == Some(role)).collect()
+        let told = self.records.of_kind(RecordKind::Member, now);
+        let told = told.filter_map(|(record, _)| Some((record.uid.owner, member_of(record)?.role)));
+        // What a hello says counts more.
+        let mut roles: BTreeMap<ServerId, ServerRole> = told.collect();
+        roles.extend(self.living(now).map(|peer| (peer.server, peer.about.role)));
+        roles.insert(self.config.me, self.config.role);
+        roles.into_iter().filter(|(_, other)| *other == role).map(|(server, _)| server).collect()
     }
 
     /// Whether nobody is left of those who can be heard: long enough after a start, a pause, or the end of a partition
@@ -277,25 +280,35 @@ impl Domain {
     /// Whether we have what all members have that we hear: a member that has vanished may know more.
     #[must_use]
     pub fn is_informed(&self, now: Time) -> bool {
-        match self.standing(now) {
-            Standing::Joining | Standing::Comparing => false,
-            Standing::Joined | Standing::Alone => true,
-            Standing::Partitioned { .. } => self.exchanges.differing(now, DIFFERS_FOR) == 0,
-        }
+        let alone = self.is_alone(now);
+        !self.is_joining(now, alone) && (alone || !self.anybody_differs(now, DIFFERS_FOR))
+    }
+
+    fn anybody_differs(&self, now: Time, span: Duration) -> bool {
+        let way = self.config.constants.round_trip;
+        self.exchanges.anybody_differs(now, span, |then, digest| self.records.had_digest(then, way, digest))
+    }
+
+    fn is_alone(&self, now: Time) -> bool {
+        self.living(now).next().is_none()
+    }
+
+    fn is_joining(&self, now: Time, alone: bool) -> bool {
+        let begins = now.since(self.began_at) < JOIN_PATIENCE;
+        begins && (alone || self.anybody_differs(now, Duration::ZERO))
     }
 
     /// How much of the domain we know.
     #[must_use]
     pub fn standing(&self, now: Time) -> Standing {
-        let alone = self.living(now).next().is_none();
-        let begins = now.since(self.began_at) < JOIN_PATIENCE;
-        if begins && (alone || self.exchanges.differing(now, Duration::ZERO) > 0) {
+        let alone = self.is_alone(now);
+        if self.is_joining(now, alone) {
             Standing::Joining
         } else if alone {
             Standing::Alone
         } else if let Some(since) = self.unreachable().map(|it| it.since).min() {
             Standing::Partitioned { members: self.unreachable().count(), since }
-        } else if self.exchanges.differing(now, DIFFERS_FOR) > 0 {
+        } else if self.anybody_differs(now, DIFFERS_FOR) {
             Standing::Comparing
         } else {
             Standing::Joined
@@ -398,6 +411,8 @@ impl Domain {
     }
 
     fn compare(&mut self, now: Time) {
+        let way = self.config.constants.round_trip;
+        self.exchanges.on_change(|then, digest| self.records.had_digest(then, way, digest));
         let digest = self.records.digest();
         let agree = self.living(now).filter(|peer| peer.about.digest == digest).count();
         let Some(peer) = self.exchanges.begin(now, agree, &mut self.draw) else { return };

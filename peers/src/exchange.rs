@@ -6,9 +6,12 @@
 //! ```text
 //!          a hello with another digest        again, and the back-off is over
 //! equal ──────────────────────────────► differs ──────────────────────────────► lists sent ── patience ──► (equal?)
-//!   ▲           the same digest           │
-//!   └─────────────────────────────────────┘
+//!   ▲ the same digest, or ours comes to it │
+//!   └──────────────────────────────────────┘
 //! ```
+//! A hello that crossed a record on its way is none with another digest: it tells of what we had a moment before. Where
+//! hellos are rare, and records are not, most that differ do so for that reason.
+//!
 //! Who differs from most others missed something and begins at once; most others wait: it will come to one of them.
 
 use std::collections::BTreeMap;
@@ -25,17 +28,28 @@ use crate::limits::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Differs {
     since: Time,
-    /// Our digest, and its, when that was last seen.
+    /// When it last told its digest.
+    told_at: Time,
+    /// Our digest, and its, then.
     digests: (u64, u64),
     /// Lists were sent that changed nothing: so many times in a row.
     fruitless: u32,
     again_at: Time,
 }
 
+impl Differs {
+    /// From when on lists may go to it.
+    fn ripe_at(&self) -> Time {
+        (self.since + DIFFERS_FOR).max(self.again_at)
+    }
+}
+
 /// Who differs from us.
 #[derive(Debug, Clone, Default)]
 pub struct Exchanges {
     differs: BTreeMap<ServerId, Differs>,
+    /// Not later than anybody is ripe.
+    ripe_at: Option<Time>,
     running: Option<(ServerId, Time)>,
     /// When the next one may begin, drawn when the first difference was seen.
     begin_at: Option<Time>,
@@ -46,20 +60,26 @@ impl Exchanges {
     pub fn on_digest(&mut self, now: Time, peer: ServerId, ours: u64, theirs: u64) {
         if ours == theirs {
             self.differs.remove(&peer);
-            if self.differs.is_empty() {
-                self.begin_at = None;
-            }
-            return;
+            return self.on_removed();
         }
         if self.differs.len() >= PEERS_MAX && !self.differs.contains_key(&peer) {
             return;
         }
         let digests = (ours, theirs);
-        let fresh = Differs { since: now, digests, fruitless: 0, again_at: now };
+        let fresh = Differs { since: now, told_at: now, digests, fruitless: 0, again_at: now };
         let differs = self.differs.entry(peer).or_insert(fresh);
+        differs.told_at = now;
         if differs.digests != digests {
             differs.digests = digests;
             differs.fruitless = 0;
+        }
+        let ripe_at = differs.ripe_at();
+        self.ripe_at = Some(self.ripe_at.map_or(ripe_at, |other| other.min(ripe_at)));
+    }
+
+    fn on_removed(&mut self) {
+        if self.differs.is_empty() {
+            (self.begin_at, self.ripe_at) = (None, None);
         }
     }
 
@@ -71,15 +91,21 @@ impl Exchanges {
         }
     }
 
+    /// What we have has changed: `had` says whether a digest that was heard then is ours, or has been since it was told.
+    pub fn on_change(&mut self, had: impl Fn(Time, u64) -> bool) {
+        self.differs.retain(|_, it| !had(it.told_at, it.digests.1));
+        self.on_removed();
+    }
+
     /// With whom to begin now, if with anybody. `agree` members have our digest; call again within the hello interval.
     pub fn begin(&mut self, now: Time, agree: usize, draw: &mut Draw) -> Option<ServerId> {
         if self.running.is_some_and(|(_, until)| now < until) {
             return None;
         }
         self.running = None;
-        let ripe = |it: &Differs| now.since(it.since) >= DIFFERS_FOR && now >= it.again_at;
-        let ready: Vec<ServerId> =
-            self.differs.iter().filter(|(_, it)| ripe(it)).map(|(id, _)| *id).collect();
+        self.ripe_at = self.differs.values().map(Differs::ripe_at).min();
+        let ripe = self.differs.iter().filter(|(_, it)| it.ripe_at() <= now);
+        let ready: Vec<ServerId> = ripe.map(|(id, _)| *id).collect();
         if ready.is_empty() {
             return None;
         }
@@ -109,15 +135,15 @@ impl Exchanges {
     /// When [`Self::begin`] may give somebody.
     #[must_use]
     pub fn next_at(&self) -> Option<Time> {
-        let ripe = self.differs.values().map(|it| (it.since + DIFFERS_FOR).max(it.again_at)).min()?;
+        let ripe = self.ripe_at?;
         let free = self.running.map_or(ripe, |(_, until)| until.max(ripe));
         Some(self.begin_at.map_or(free, |begin_at| begin_at.max(free)))
     }
 
-    /// How many members have had other records for that long.
+    /// Whether a member has had other records for that long; `had` as for [`Self::on_change`].
     #[must_use]
-    pub fn differing(&self, now: Time, span: Duration) -> usize {
-        self.differs.values().filter(|it| now.since(it.since) >= span).count()
+    pub fn anybody_differs(&self, now: Time, span: Duration, had: impl Fn(Time, u64) -> bool) -> bool {
+        self.differs.values().any(|it| now.since(it.since) >= span && !had(it.told_at, it.digests.1))
     }
 }
 
@@ -163,8 +189,24 @@ mod tests {
         let mut exchanges = Exchanges::default();
         exchanges.on_digest(at(0), id(1), 1, 2);
         exchanges.on_digest(at(200), id(1), 2, 2);
-        assert_eq!((exchanges.next_at(), exchanges.differing(at(9999), Duration::ZERO)), (None, 0));
+        assert_eq!(
+            (exchanges.next_at(), exchanges.anybody_differs(at(9999), Duration::ZERO, |_, _| false)),
+            (None, false)
+        );
         assert_eq!(exchanges.begin(at(9999), 0, &mut Draw::from_seed(1)), None);
+    }
+
+    #[test]
+    fn what_ours_comes_to_is_no_difference() {
+        let mut exchanges = Exchanges::default();
+        exchanges.on_digest(at(0), id(1), 1, 2);
+        exchanges.on_digest(at(10), id(2), 1, 3);
+        let had = |then: Time, digest: u64| then <= at(5) && digest == 2;
+        assert!(exchanges.anybody_differs(at(100), Duration::ZERO, had));
+        exchanges.on_change(had);
+        assert_eq!(begins(&mut exchanges, at(10), 0).1, id(2));
+        exchanges.on_change(|_, digest| digest == 3);
+        assert!(!exchanges.anybody_differs(at(9999), Duration::ZERO, |_, _| false));
     }
 
     #[test]

@@ -82,6 +82,8 @@ pub const EPOCH_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 
 // --- comparing them -------------------------------------------------------------------------------------------
 
+/// Digests of ours that are remembered: as many records as come while a hello is on its way, in the worst of storms.
+pub const FORMER_DIGESTS_MAX: usize = 256;
 /// A digest differs for this long before lists are exchanged: two hellos, so that what is on its way arrives.
 pub const DIFFERS_FOR: Duration = Duration::from_millis(300);
 /// Lists are begun within this span, so that not all begin with one server at once.

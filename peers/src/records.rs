@@ -11,7 +11,7 @@
 //! SNUM, so there is nothing to merge. A copy carries its age wherever it goes and ends with its life: a server that was
 //! away for long brings nothing back. A deleted record is kept for as long as a forgotten copy of it may live.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ use wire::record::{Age, Body, Checksum, Record, RecordKind, Snum, Uid};
 use wire::{BootEpoch, ServerId};
 
 use crate::limits::{
-    CHANGE_MIN, CHANGE_MIN_HEARD, EPOCH_AHEAD_MAX, LIVES_MAX, OWNED_MAX, RECORDS_MAX, REFRESHES,
-    TOMBSTONE_EXTRA,
+    CHANGE_MIN, CHANGE_MIN_HEARD, EPOCH_AHEAD_MAX, FORMER_DIGESTS_MAX, LIVES_MAX, OWNED_MAX, RECORDS_MAX,
+    REFRESHES, TOMBSTONE_EXTRA,
 };
 
 /// A record that is kept.
@@ -102,6 +102,8 @@ pub struct Records {
     owned: BTreeMap<ServerId, usize>,
     own: BTreeMap<Uid, Own>,
     digest: u64,
+    /// What it was before, and until when.
+    former: VecDeque<(Time, u64)>,
     /// Records that have lived, until somebody takes note.
     ended: Vec<Uid>,
     timers: Deadlines<Due>,
@@ -119,6 +121,7 @@ impl Records {
             owned: BTreeMap::new(),
             own: BTreeMap::new(),
             digest: 0,
+            former: VecDeque::new(),
             ended: Vec::new(),
             timers: Deadlines::default(),
         }
@@ -128,6 +131,21 @@ impl Records {
     #[must_use]
     pub fn digest(&self) -> u64 {
         self.digest
+    }
+
+    /// Whether that is our digest, or was when somebody told it of whom we heard at `heard_at`, not longer than `way`
+    /// after it was told, or at any time since.
+    #[must_use]
+    pub fn had_digest(&self, heard_at: Time, way: Duration, digest: u64) -> bool {
+        let mut recent = self.former.iter().rev().take_while(|(until, _)| *until + way >= heard_at);
+        self.digest == digest || recent.any(|(_, former)| *former == digest)
+    }
+
+    fn note_digest(&mut self, now: Time) {
+        if self.former.len() == FORMER_DIGESTS_MAX {
+            self.former.pop_front();
+        }
+        self.former.push_back((now, self.digest));
     }
 
     /// How many are kept, deleted ones too.
@@ -302,6 +320,7 @@ impl Records {
     /// In place of what is there.
     fn keep(&mut self, now: Time, record: Record) {
         let uid = record.uid;
+        self.note_digest(now);
         self.forget(&uid);
         let mut left = Duration::from_secs(u64::from(record.lives));
         if record.age == Age::DELETED {
@@ -343,6 +362,7 @@ impl Records {
             match due {
                 Due::End(uid) => {
                     let was_deleted = self.kept.get(&uid).is_none_or(Kept::is_deleted);
+                    self.note_digest(now);
                     self.forget(&uid);
                     self.ended.extend((!was_deleted).then_some(uid));
                 }

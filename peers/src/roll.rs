@@ -191,11 +191,26 @@ struct Saved {
     origins: Origins,
 }
 
+/// What is told follows from this.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Told {
+    word: Option<Part>,
+    struck: BTreeMap<ServerId, Rank>,
+    /// The last list held, if it is stored and for us to publish.
+    list: Option<Rank>,
+    /// The last list held is still to be stored.
+    waits: bool,
+}
+
 /// The roll, as one member has it.
 #[derive(Debug)]
 pub struct Roll {
     me: ServerId,
     held: Stored,
+    /// The members of all that is held.
+    members: BTreeSet<ServerId>,
+    /// The member that was last found not to say what all have to: asked first the next time.
+    holdout: Option<ServerId>,
     /// `held` is newer than what was given to the store.
     changed: bool,
     writing: Option<Saved>,
@@ -227,6 +242,8 @@ pub struct Roll {
     proposed_at: Option<Time>,
     /// What is published.
     published: BTreeMap<u64, Part>,
+    /// Of what that was made.
+    told: Option<Told>,
     due: Option<Deadline>,
     out: VecDeque<Output>,
 }
@@ -243,7 +260,9 @@ impl Roll {
     pub fn recover(me: ServerId, stored: Stored) -> Self {
         let mut roll = Self {
             me,
+            members: stored.members(),
             held: stored,
+            holdout: None,
             changed: false,
             writing: None,
             saved: Saved::default(),
@@ -263,6 +282,7 @@ impl Roll {
             top_since: None,
             proposed_at: None,
             published: BTreeMap::new(),
+            told: None,
             due: None,
             out: VecDeque::new(),
         };
@@ -325,6 +345,12 @@ impl Roll {
         &self.held
     }
 
+    /// Whether that is another server that lives, as far as [`Self::on_knowledge`] was told.
+    #[must_use]
+    pub fn lives(&self, server: &ServerId) -> bool {
+        self.living.contains_key(server)
+    }
+
     /// Whether a list is in force anywhere.
     fn is_founded(&self) -> bool {
         self.held.current.is_some() || self.words.values().any(|word| word.flags & ROOTED != 0)
@@ -376,30 +402,34 @@ impl Roll {
         if uid.owner == self.me {
             return;
         }
-        let dropped = match said {
+        let outcome = match said {
             said if is_part(uid.number) => {
                 let living = &self.living;
-                self.gatherings.on_part(uid.owner, uid.number, said, |owner| living.contains_key(owner)).err()
+                self.gatherings
+                    .on_part(uid.owner, uid.number, said, |owner| living.contains_key(owner))
+                    .map(|()| true)
             }
             // What was said once holds for ever.
-            None => None,
-            Some(said) if uid.number == WORD => self.on_word(uid.owner, said).err(),
-            Some(said) => self.on_struck(said).err(),
+            None => Ok(false),
+            Some(said) if uid.number == WORD => self.on_word(uid.owner, said),
+            Some(said) => self.on_struck(said).map(|()| true),
         };
-        if let Some(why) = dropped {
-            self.out.push_back(Output::Count("dropped.roll", why));
+        match outcome {
+            Ok(true) => self.progress(now),
+            Ok(false) => {}
+            Err(why) => self.out.push_back(Output::Count("dropped.roll", why)),
         }
-        self.progress(now);
     }
 
-    fn on_word(&mut self, owner: ServerId, said: &Part) -> Result<(), &'static str> {
+    /// Whether that is news.
+    fn on_word(&mut self, owner: ServerId, said: &Part) -> Result<bool, &'static str> {
         let top = Digest(said.members.first().ok_or("word")?.0);
         if said.part & LEFT != 0 {
-            return self.note_gone(owner, (said.version, top), Gone::Left);
+            return self.note_gone(owner, (said.version, top), Gone::Left).map(|()| true);
         }
         if !self.words.contains_key(&owner) && self.words.len() >= ROLL_TOLD_MAX {
-            let members = self.held.members();
-            let is_idle = |server: &ServerId| !members.contains(server) && !self.living.contains_key(server);
+            let is_idle =
+                |server: &ServerId| !self.members.contains(server) && !self.living.contains_key(server);
             let idle = self.words.keys().copied().find(is_idle);
             self.words.remove(&idle.ok_or("too_many")?);
         }
@@ -407,8 +437,10 @@ impl Roll {
         let own = told().take(usize::from(said.part >> 4)).collect();
         let mut origins = Origins { own, all: told().collect() };
         origins.bound();
-        self.words.insert(owner, Word { top, flags: said.part & 0xf, origins });
-        Ok(())
+        let word = Word { top, flags: said.part & 0xf, origins };
+        let is_same = self.words.get(&owner) == Some(&word);
+        self.words.insert(owner, word);
+        Ok(!is_same)
     }
 
     fn on_struck(&mut self, said: &Part) -> Result<(), &'static str> {
@@ -423,8 +455,7 @@ impl Roll {
             return Err("version");
         }
         if !self.gone.contains_key(&server) && self.gone.len() >= ROLL_GONE_MAX {
-            let members = self.held.members();
-            let idle = self.gone.keys().copied().find(|server| !members.contains(server));
+            let idle = self.gone.keys().copied().find(|server| !self.members.contains(server));
             self.gone.remove(&idle.ok_or("too_many")?);
         }
         if why == Gone::Left {
@@ -441,7 +472,7 @@ impl Roll {
     /// again before the list without it is in force, unless it hears the others. `false` if it is us, or no member.
     pub fn strike_off(&mut self, now: Time, server: ServerId) -> bool {
         let as_of = self.held.top_rank();
-        let is_member = server != self.me && self.held.members().contains(&server);
+        let is_member = server != self.me && self.members.contains(&server);
         let noted = is_member && self.note_gone(server, as_of, Gone::Struck).is_ok();
         if noted {
             self.struck.insert(server, as_of);

@@ -57,7 +57,7 @@ impl Engine {
 
     fn on_record(&mut self, now: Time, uid: Uid) {
         match uid.kind {
-            RecordKind::Member => self.slices.stale = true,
+            RecordKind::Member => self.on_member_record(now, uid.owner),
             RecordKind::Domain => self.on_roll_record(now, uid),
             RecordKind::Claim | RecordKind::Reference => {
                 self.replicas.on_changed(uid, self.domain.records(), now);
@@ -68,7 +68,8 @@ impl Engine {
     }
 
     fn on_news(&mut self, now: Time, news: News) {
-        self.slices.stale = true;
+        // Of a record it tells itself whether that is so.
+        self.slices.stale |= !matches!(news, News::Changed(_));
         match news {
             News::Appeared(control) => self.tell(Event::PeerAppeared { address: *control.ip() }),
             News::Left(control) => self.tell(Event::PeerLeft { address: *control.ip() }),

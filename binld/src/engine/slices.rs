@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use driver::Time;
+use driver::{Deadline, Time};
 use peers::roll::{News, Output, Roll, Slice, Stored};
 use wire::record::{Body, RecordKind, ServerRole, Uid};
 use wire::{GroupAddr, ServerId};
@@ -15,6 +15,7 @@ use wire::{GroupAddr, ServerId};
 use super::claims::{Basis, ClaimKey, State};
 use super::event::Event;
 use super::{Action, Change, Engine, Ticket, Timer};
+use crate::limits::LIVING_INTERVAL;
 
 /// The list of boot servers, and how far it is in step with the rest.
 #[derive(Debug)]
@@ -22,8 +23,12 @@ pub(super) struct Slices {
     pub(super) roll: Roll,
     /// The version of the map for which the claims have been looked at.
     seen: u64,
-    /// Who lives, or what is known, may have changed.
+    /// Who lives may have changed.
     pub(super) stale: bool,
+    /// Not looked at before: when a thousand appear at once, it is not done for each of them.
+    look_at: Time,
+    /// What the list was told last: whether we know what the others know.
+    informed: bool,
     /// What the store will answer when it has the list.
     writing: Option<Ticket>,
     /// We leave for good: no client is answered.
@@ -60,15 +65,27 @@ pub enum NotStruck {
 impl Slices {
     pub(super) fn new(me: ServerId, stored: Stored) -> Self {
         let roll = Roll::recover(me, stored);
-        Self { seen: roll.map_version(), roll, stale: true, writing: None, leaves: false, may_end: false }
+        Self {
+            seen: roll.map_version(),
+            roll,
+            stale: true,
+            look_at: Time::ZERO,
+            informed: false,
+            writing: None,
+            leaves: false,
+            may_end: false,
+        }
     }
 }
 
 impl Engine {
     /// Feeds the list of boot servers, and does what it wants done; `true` if it has something to tell the domain.
     pub(super) fn serve_roll(&mut self, now: Time) -> bool {
-        if std::mem::take(&mut self.slices.stale) {
-            let informed = self.domain.is_informed(now);
+        let informed = self.domain.is_informed(now);
+        let is_due = self.slices.stale && now >= self.slices.look_at;
+        if is_due || informed != self.slices.informed {
+            self.slices.informed = informed;
+            (self.slices.stale, self.slices.look_at) = (false, now + LIVING_INTERVAL);
             let living = self.other_boot_servers(now);
             self.slices.roll.on_knowledge(now, informed, &living);
         }
@@ -102,16 +119,32 @@ impl Engine {
         tells
     }
 
+    /// When [`Engine::on_timeout`] is wanted next for that.
+    pub(super) fn slices_deadline(&self) -> Option<Deadline> {
+        let at = self.slices.look_at;
+        let look = self.slices.stale.then_some(Deadline { at, why: "who lives has changed" });
+        Deadline::earliest(look, self.slices.roll.next_deadline())
+    }
+
     /// Who is heard on our link, and who is told of beyond it.
     fn other_boot_servers(&self, now: Time) -> BTreeSet<ServerId> {
         let mut servers = self.domain.living_as(now, ServerRole::Binld);
         servers.remove(&self.identity.server);
-        servers.retain(|server| {
-            let control = self.domain.control_of(now, *server);
-            let is_heard = self.domain.hellos().peer(*server, now).is_some_and(|peer| peer.living);
-            is_heard || control.is_some_and(|control| !self.config.is_on_link(*control.ip()))
-        });
+        servers.retain(|server| self.is_within_reach(now, *server));
         servers
+    }
+
+    fn is_within_reach(&self, now: Time, server: ServerId) -> bool {
+        let is_heard = self.domain.hellos().peer(server, now).is_some_and(|peer| peer.living);
+        let control = || self.domain.control_of(now, server);
+        is_heard || control().is_some_and(|control| !self.config.is_on_link(*control.ip()))
+    }
+
+    /// The record of a member came: mostly its refresh, and nothing has changed for the list.
+    pub(super) fn on_member_record(&mut self, now: Time, server: ServerId) {
+        let is_binld = self.domain.role_of(now, server) == Some(ServerRole::Binld);
+        let lives = is_binld && server != self.identity.server && self.is_within_reach(now, server);
+        self.slices.stale |= lives != self.slices.roll.lives(&server);
     }
 
     fn on_roll_news(&mut self, now: Time, news: News) {

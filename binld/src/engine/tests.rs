@@ -384,7 +384,7 @@ fn without_any_server_a_client_hears_nothing() {
     host.ask(1);
     host.run_for(Duration::from_secs(5));
     assert_eq!(host.replies(), []);
-    assert!(matches!(host.events.last(), Some(Event::Unanswered { .. })), "{:?}", host.events);
+    assert!(host.events.iter().any(|it| matches!(it, Event::Unanswered { .. })), "{:?}", host.events);
     assert!(host.events.contains(&Event::ServerSilent { server: server(21) }));
 }
 

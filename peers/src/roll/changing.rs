@@ -16,6 +16,8 @@ impl Roll {
     pub(super) fn change(&mut self) {
         self.changed = true;
         self.map_version += 1;
+        self.members = self.held.members();
+        self.holdout = None;
     }
 
     pub(super) fn progress(&mut self, now: Time) {
@@ -136,22 +138,28 @@ impl Roll {
     }
 
     /// Whether all others say that of the last list, those excused left out. Ours must be stored.
-    pub(super) fn all_say(&self, top: &List, flags: u8) -> bool {
-        let says = |member: &ServerId| {
-            *member == self.me || self.is_excused(member) || self.says(member, top.digest(), flags)
+    pub(super) fn all_say(&mut self, flags: u8) -> bool {
+        let Some(top) = self.held.top().filter(|top| self.saved.top == Some(top.rank())) else {
+            return false;
         };
-        self.saved.top == Some(top.rank()) && self.held.members().iter().all(says)
+        let lacks = |member: &ServerId| {
+            *member != self.me && !self.is_excused(member) && !self.says(member, top.digest(), flags)
+        };
+        let holdout = self.holdout.filter(lacks);
+        self.holdout = holdout.or_else(|| self.members.iter().copied().find(lacks));
+        self.holdout.is_none()
     }
 
     /// The last list comes into force if all have taken it up and know that all have.
     fn complete(&mut self) {
-        let Some(top) = self.held.pending.last() else { return };
-        if self.saved.top != Some(top.rank()) || !self.informed {
+        let all_say = !self.held.pending.is_empty() && self.all_say(READY);
+        let Some(top) = self.held.pending.last().filter(|_| self.informed) else { return };
+        if self.saved.top != Some(top.rank()) {
             return;
         }
         let mut origins = if let Some(word) = self.settled_elsewhere(top) {
             word.origins.clone()
-        } else if self.all_say(top, 0) && self.all_say(top, READY) {
+        } else if all_say {
             let words = || top.members().iter().filter_map(|member| self.words.get(member));
             let own = words().flat_map(|word| &word.origins.own).copied().collect();
             Origins { own, all: words().flat_map(|word| &word.origins.all).copied().collect() }
@@ -176,10 +184,10 @@ impl Roll {
 
     /// Proposes a list, if that is for us to do and there is a difference.
     fn propose(&mut self, now: Time) {
-        let rivals = self.living.keys().filter(|server| self.gone(server).is_none());
-        let is_ours = rivals.min().is_none_or(|lowest| self.me < *lowest) && self.informed;
+        let lowest = self.living.keys().find(|server| self.gone(server).is_none());
+        let is_ours = lowest.is_none_or(|lowest| self.me < *lowest) && self.informed;
         let Some(sure_since) = self.sure_since.filter(|_| is_ours) else { return };
-        let members = self.held.members();
+        let members = self.members.clone();
         let (gone, wanted): (BTreeSet<ServerId>, BTreeSet<ServerId>) =
             members.iter().partition(|server| self.gone(server).is_some());
         if self.held.left {

@@ -6,12 +6,24 @@ use wire::ServerId;
 use wire::record::{ROLL_MAX, Roll as Part};
 
 use super::list::{List, is_part};
-use super::{FLAGS, LEFT, Output, READY, Roll, WORD};
+use super::{FLAGS, LEFT, Output, READY, Roll, Told, WORD};
 use crate::limits::{ROLL_LIST_LIVES, ROLL_WORD_LIVES};
 
 impl Roll {
     pub(super) fn publish(&mut self) {
-        let mut wanted = BTreeMap::from_iter(self.word().map(|word| (WORD, word)));
+        let word = self.word();
+        let top = self.held.top();
+        let is_stored = top.is_some_and(|top| self.saved.top == Some(top.rank()));
+        let told = Told {
+            word: word.clone(),
+            struck: self.struck.clone(),
+            list: top.filter(|top| is_stored && self.is_publisher(top)).map(List::rank),
+            waits: top.is_some() && !is_stored,
+        };
+        if self.told.as_ref() == Some(&told) {
+            return;
+        }
+        let mut wanted = BTreeMap::from_iter(word.map(|word| (WORD, word)));
         for (server, (version, digest)) in &self.struck {
             // As far as they can be told apart: below the parts of lists.
             let [one, two, three, ..] = digest.0;
@@ -24,12 +36,9 @@ impl Roll {
             }
         }
         // Who has left publishes as well: others may have nobody else to hear of the list from.
-        let top = self.held.top();
-        if let Some(top) = top.filter(|top| self.saved.top == Some(top.rank())) {
-            if self.is_publisher(top) {
-                wanted.extend(top.parts());
-            }
-        } else if top.is_some() {
+        if let Some(top) = top.filter(|_| told.list.is_some()) {
+            wanted.extend(top.parts());
+        } else if told.waits {
             // Until the next one is stored.
             let parts = self.published.iter().filter(|(number, _)| is_part(**number));
             wanted.extend(parts.map(|(number, part)| (*number, part.clone())));
@@ -42,13 +51,13 @@ impl Roll {
             let lives = if is_part(*number) { ROLL_LIST_LIVES } else { ROLL_WORD_LIVES };
             self.out.push_back(Output::Publish(*number, lives, part.clone()));
         }
-        self.published = wanted;
+        (self.published, self.told) = (wanted, Some(told));
     }
 
     /// Which list we have taken up last.
-    fn word(&self) -> Option<Part> {
+    fn word(&mut self) -> Option<Part> {
         let (version, digest) = self.saved.top?;
-        let is_ready = self.held.top().is_some_and(|top| self.all_say(top, 0));
+        let is_ready = self.saved.flags & READY != 0 || self.all_say(0);
         let ready = if is_ready { READY } else { 0 };
         let left = if self.saved.left { LEFT } else { 0 };
         let own = &self.saved.origins.own;
@@ -61,7 +70,7 @@ impl Roll {
     /// The lowest living one that has taken it up; whoever did it before goes on until that one has begun.
     fn is_publisher(&self, top: &List) -> bool {
         let is_lower = |server: &ServerId| *server < self.me && self.living.contains_key(server);
-        if self.gatherings.lists().any(|(owner, list)| is_lower(owner) && list == top) {
+        if self.gatherings.lists().any(|(owner, list)| is_lower(owner) && list.digest() == top.digest()) {
             return false;
         }
         let publishes = self.published.contains_key(&(top.tag() << 8));
