@@ -6,7 +6,9 @@ use std::time::Duration;
 use binld::engine::claims::StateName;
 use driver::{Time, Wall};
 use mtftp::engine::{ClaimStatus, ReferenceStatus, Status};
+use peers::limits::{LISTS_MAX, PUSHES_MAX};
 use sim::check::convergence::Convergence;
+use sim::check::local::DATAGRAMS_CAUSED_MAX;
 use sim::check::references::Ledger;
 use sim::check::{Checks, Done, Heard};
 use sim::clock::Clock;
@@ -362,15 +364,16 @@ fn l2_an_echo_that_is_missing_is_seen() {
 #[test]
 fn l4_l7_what_floods_and_what_alarms_is_seen() {
     let mut checks = Checks::new(Rules::Ours);
-    checks.on_caused(NOW, "it", sim::check::local::DATAGRAMS_CAUSED_MAX);
+    checks.on_caused(NOW, "it", DATAGRAMS_CAUSED_MAX, LISTS_MAX + PUSHES_MAX);
     assert_eq!(rules_broken(&checks), [] as [&str; 0]);
-    checks.on_caused(NOW, "it", sim::check::local::DATAGRAMS_CAUSED_MAX + 1);
+    checks.on_caused(NOW, "it", DATAGRAMS_CAUSED_MAX + 1, 0);
+    checks.on_caused(NOW, "it", 0, LISTS_MAX + PUSHES_MAX + 1);
     checks.on_alarm(NOW, "it", &Alarm::Store);
     checks.on_alarm(NOW, "it", &Alarm::Other("anything".to_owned()));
-    assert_eq!(rules_broken(&checks), ["L4", "L7", "L7"]);
+    assert_eq!(rules_broken(&checks), ["L4", "L4", "L7", "L7"]);
     checks.expected.store_fails = true;
     checks.on_alarm(NOW, "it", &Alarm::Store);
-    assert_eq!(checks.violations.len(), 3);
+    assert_eq!(checks.violations.len(), 4);
 }
 
 #[test]

@@ -185,6 +185,9 @@ fn gather(fleet: &mut Fleet, empty: f64) {
     let before = fleet.traffic();
     let settle = Duration::from_secs(30);
     fleet.world.run_ms(30_000);
+    let listed = |binld: &&usize| fleet.world.status(**binld).roll.members.len() == fleet.binlds.len();
+    let listed = fleet.binlds.iter().filter(listed).count();
+    line("boot servers with the list of all in force", &listed.to_string(), &fleet.binlds.len().to_string());
     println!("  steady, without a claim, over {settle:?}:");
     fleet.print_traffic(&before, settle);
     fleet.print_speed();
@@ -196,7 +199,7 @@ fn storm(fleet: &mut Fleet, asked: u32, before_any: f64) {
     let asked: Vec<usize> = fleet.binlds.iter().copied().take(asked as usize).collect();
     let mut draw = stream(1, "storm");
     let before = fleet.traffic();
-    let counted = ["query.sent", "query.heard", "echo.sent"].map(|name| fleet.count(name));
+    let counted = ["query.sent", "query.heard", "echo.sent", "claim.committed"].map(|name| fleet.count(name));
     let began_at = fleet.world.world.now();
     for binld in &asked {
         fleet.world.world.at(began_at + draw.jitter(TELLING), Fault::Reload(*binld, catalog(&items)));
@@ -205,6 +208,9 @@ fn storm(fleet: &mut Fleet, asked: u32, before_any: f64) {
     fleet.world.run_ms(1000 * TELLING.as_secs());
     let held = fleet.until(10_000, |fleet| fleet.count("claim.held") >= wanted);
     line("all hold all, after another", &of_option(held), "-");
+    if held.is_none() {
+        fleet.print_states(&asked);
+    }
     let span = fleet.world.world.now().since(began_at);
     fleet.print_clearings(counted);
     fleet.print_traffic(&before, span);
@@ -253,11 +259,12 @@ fn storm(fleet: &mut Fleet, asked: u32, before_any: f64) {
 }
 
 impl Fleet {
-    /// What was asked since so many queries were sent and heard, and echoes sent, of all boot servers.
-    fn print_clearings(&self, [queries, heard, echoes]: [u64; 3]) {
+    /// What was asked since so many queries were sent and heard, echoes sent and claims committed, of all boot
+    /// servers.
+    fn print_clearings(&self, [queries, heard, echoes, committed]: [u64; 4]) {
         let queries = (self.count("query.sent") - queries) as f64;
         let others = self.binlds.len().saturating_sub(1) as f64;
-        let (contents, predicted) = (f64::from(FILES), QUERIES * f64::from(FILES));
+        let predicted = QUERIES * f64::from(FILES);
         let of_t9 = format!("{queries:.0}, {:.2} of T9", queries / predicted);
         line("queries of clearings", &of_t9, "T9, shared first: 50 x 4 = 200");
         let (cleared, shared) = (self.count("clearing.started"), self.count("claim.shared"));
@@ -265,12 +272,25 @@ impl Fleet {
         let counts = format!("{cleared}, {early} of them early; {shared}");
         line("clearings; claims shared without one", &counts, "50; the rest");
         line("echoes", &(self.count("echo.sent") - echoes).to_string(), "-");
-        let each = (self.count("query.heard") - heard) as f64 / contents;
+        let claims = (self.count("claim.committed") - committed) as f64;
+        let each = (self.count("query.heard") - heard) as f64 / claims;
         let of_t13 = format!("{each:.0}, {:.2} of T13", each / (RECEPTIONS * others));
-        line("boot servers that hear queries, announcements", &of_t13, "T13, for one content: 6 (N - 1)");
+        line("queries and announcements heard, for a claim", &of_t13, "T13: 6 (N - 1)");
         line("announcements", &self.count("announcement.sent").to_string(), "-");
         let asked = self.count("clear.asked") + self.count("clear.asked_again");
         line("asked by word, answers to that", &format!("{asked}, {}", self.count("clear.said")), "-");
+    }
+
+    /// What became of the claims of those, when not all are held.
+    fn print_states(&self, binlds: &[usize]) {
+        let mut states: BTreeMap<String, usize> = BTreeMap::new();
+        for claim in binlds.iter().flat_map(|binld| self.world.status(*binld).claims) {
+            *states.entry(format!("{:?}", claim.state)).or_default() += 1;
+        }
+        line("their claims by state", &format!("{states:?}"), "all Held");
+        let loans = ["loan.asked", "loan.borrowed", "loan.refused_us", "loan.unanswered"];
+        let loans = loans.map(|name| (name, self.count(name)));
+        line("loans", &format!("{loans:?}"), "-");
     }
 
     fn records(&self) -> usize {

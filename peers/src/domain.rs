@@ -423,6 +423,10 @@ impl Domain {
     }
 
     fn say_hello(&mut self, now: Time) {
+        // Nobody else says that a member is silent, and what it told last stands until then.
+        let (hellos, domain) = (&self.hellos, self.config.domain);
+        let is_member = |it: PeerStatus| it.living && it.about.domain == domain;
+        self.exchanges.keep(|server| hellos.peer(server, now).is_some_and(is_member));
         let about = About {
             role: self.config.role,
             domain: self.config.domain,

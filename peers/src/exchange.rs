@@ -10,7 +10,8 @@
 //!   └──────────────────────────────────────┘
 //! ```
 //! A hello that crossed a record on its way is none with another digest: it tells of what we had a moment before. Where
-//! hellos are rare, and records are not, most that differ do so for that reason.
+//! hellos are rare, and records are not, most that differ do so for that reason. When hundreds of records come at once
+//! nobody can tell: that is why a second hello has to say so.
 //!
 //! Who differs from most others missed something and begins at once; most others wait: it will come to one of them.
 
@@ -35,12 +36,14 @@ struct Differs {
     /// Lists were sent that changed nothing: so many times in a row.
     fruitless: u32,
     again_at: Time,
+    /// Another hello said so.
+    confirmed: bool,
 }
 
 impl Differs {
     /// From when on lists may go to it.
-    fn ripe_at(&self) -> Time {
-        (self.since + DIFFERS_FOR).max(self.again_at)
+    fn ripe_at(&self) -> Option<Time> {
+        self.confirmed.then(|| (self.since + DIFFERS_FOR).max(self.again_at))
     }
 }
 
@@ -66,15 +69,16 @@ impl Exchanges {
             return;
         }
         let digests = (ours, theirs);
-        let fresh = Differs { since: now, told_at: now, digests, fruitless: 0, again_at: now };
+        let fresh =
+            Differs { since: now, told_at: now, digests, fruitless: 0, again_at: now, confirmed: false };
         let differs = self.differs.entry(peer).or_insert(fresh);
+        differs.confirmed |= differs.told_at < now;
         differs.told_at = now;
         if differs.digests != digests {
             differs.digests = digests;
             differs.fruitless = 0;
         }
-        let ripe_at = differs.ripe_at();
-        self.ripe_at = Some(self.ripe_at.map_or(ripe_at, |other| other.min(ripe_at)));
+        self.ripe_at = self.ripe_at.into_iter().chain(differs.ripe_at()).min();
     }
 
     fn on_removed(&mut self) {
@@ -91,6 +95,12 @@ impl Exchanges {
         }
     }
 
+    /// Who is not heard any more is forgotten.
+    pub fn keep(&mut self, is_heard: impl Fn(ServerId) -> bool) {
+        self.differs.retain(|peer, _| is_heard(*peer));
+        self.on_removed();
+    }
+
     /// What we have has changed: `had` says whether a digest that was heard then is ours, or has been since it was told.
     pub fn on_change(&mut self, had: impl Fn(Time, u64) -> bool) {
         self.differs.retain(|_, it| !had(it.told_at, it.digests.1));
@@ -103,8 +113,8 @@ impl Exchanges {
             return None;
         }
         self.running = None;
-        self.ripe_at = self.differs.values().map(Differs::ripe_at).min();
-        let ripe = self.differs.iter().filter(|(_, it)| it.ripe_at() <= now);
+        self.ripe_at = self.differs.values().filter_map(Differs::ripe_at).min();
+        let ripe = self.differs.iter().filter(|(_, it)| it.ripe_at().is_some_and(|at| at <= now));
         let ready: Vec<ServerId> = ripe.map(|(id, _)| *id).collect();
         if ready.is_empty() {
             return None;
@@ -129,6 +139,8 @@ impl Exchanges {
             let wait = EXCHANGE_PATIENCE.saturating_mul(1 << differs.fruitless.min(16));
             differs.fruitless += 1;
             differs.again_at = now + wait.min(EXCHANGE_BACKOFF_MAX);
+            // What came of it, its next hello tells.
+            differs.confirmed = false;
         }
     }
 
@@ -159,6 +171,12 @@ mod tests {
         ServerId([number; 16])
     }
 
+    /// Two hellos with another digest.
+    fn differs(exchanges: &mut Exchanges, now: Time, peer: u8) {
+        exchanges.on_digest(now, id(peer), 1, 2);
+        exchanges.on_digest(now + Duration::from_millis(1), id(peer), 1, 2);
+    }
+
     /// Asks again and again until somebody is named; gives when.
     fn begins(exchanges: &mut Exchanges, from: Time, agree: usize) -> (Time, ServerId) {
         let mut draw = Draw::from_seed(1);
@@ -176,12 +194,24 @@ mod tests {
     fn who_differs_from_most_begins_at_once_and_most_wait() {
         for (agree, least, most) in [(0, 0, 100), (5, 1500, 1600)] {
             let mut exchanges = Exchanges::default();
-            exchanges.on_digest(at(0), id(1), 1, 2);
+            differs(&mut exchanges, at(0), 1);
             let (when, peer) = begins(&mut exchanges, at(0), agree);
             let waited = when.since(at(0)) - DIFFERS_FOR;
             assert_eq!(peer, id(1));
             assert!((least..=most).contains(&u64::try_from(waited.as_millis()).unwrap()), "{waited:?}");
         }
+    }
+
+    #[test]
+    fn one_hello_is_not_enough_and_after_the_lists_another_one_tells() {
+        let mut exchanges = Exchanges::default();
+        exchanges.on_digest(at(0), id(1), 1, 2);
+        assert_eq!(exchanges.next_at(), None);
+        exchanges.on_digest(at(900), id(1), 1, 3);
+        let (when, _) = begins(&mut exchanges, at(900), 0);
+        assert_eq!(exchanges.begin(when + EXCHANGE_BACKOFF_MAX, 0, &mut Draw::from_seed(1)), None);
+        exchanges.on_digest(when + EXCHANGE_BACKOFF_MAX, id(1), 1, 3);
+        assert!(exchanges.begin(when + EXCHANGE_BACKOFF_MAX, 0, &mut Draw::from_seed(1)).is_some());
     }
 
     #[test]
@@ -201,6 +231,7 @@ mod tests {
         let mut exchanges = Exchanges::default();
         exchanges.on_digest(at(0), id(1), 1, 2);
         exchanges.on_digest(at(10), id(2), 1, 3);
+        exchanges.on_digest(at(11), id(2), 1, 3);
         let had = |then: Time, digest: u64| then <= at(5) && digest == 2;
         assert!(exchanges.anybody_differs(at(100), Duration::ZERO, had));
         exchanges.on_change(had);
@@ -216,6 +247,7 @@ mod tests {
         let mut now = at(0);
         let mut gaps = Vec::new();
         for _ in 0..12 {
+            exchanges.on_digest(now + Duration::from_millis(1), id(1), 1, 2);
             let (when, _) = begins(&mut exchanges, now, 0);
             gaps.push(when.since(now));
             now = when;
@@ -224,6 +256,7 @@ mod tests {
         assert!(gaps.last().unwrap() <= &(EXCHANGE_BACKOFF_MAX + Duration::from_millis(1)), "{gaps:?}");
         exchanges.on_digest(now, id(1), 1, 3);
         exchanges.begin_with(now, id(1));
+        exchanges.on_digest(now + Duration::from_millis(1), id(1), 1, 3);
         assert!(exchanges.next_at().unwrap() <= now + EXCHANGE_PATIENCE);
     }
 
@@ -231,7 +264,7 @@ mod tests {
     fn one_at_a_time_and_who_is_gone_is_forgotten() {
         let mut exchanges = Exchanges::default();
         for peer in 1..=3 {
-            exchanges.on_digest(at(0), id(peer), 1, 2);
+            differs(&mut exchanges, at(0), peer);
         }
         let (when, first) = begins(&mut exchanges, at(0), 0);
         assert_eq!(exchanges.begin(when, 0, &mut Draw::from_seed(1)), None);

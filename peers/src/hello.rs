@@ -193,11 +193,12 @@ impl Hellos {
         let interval = self.interval();
         let known = self.peers.entry(server).or_insert_with(|| fresh.clone());
         let appeared = !known.is_living(now, interval) || *known == fresh;
-        if boot_epoch < known.boot_epoch {
+        if boot_epoch < known.boot_epoch && !appeared {
             // A datagram that took its time; the process that sent it is dead.
             return News::Nothing;
         }
-        if boot_epoch > known.boot_epoch {
+        // When the later process is not heard any more, it was perhaps never there: one datagram says little.
+        if boot_epoch != known.boot_epoch {
             *known = fresh;
         } else {
             if let Some(ahead) = known.window.ahead(hello.count) {
@@ -379,6 +380,19 @@ mod tests {
         let before = hellos.clone().peers;
         assert_eq!(hellos.on_hello(now, B, SERVER, BootEpoch(1), &hello(900)), News::Nothing);
         assert_eq!(hellos.peers, before);
+    }
+
+    #[test]
+    fn one_forged_hello_of_a_later_process_silences_nobody_for_long() {
+        let mut hellos = Hellos::default();
+        let now = hear(&mut hellos, 20, |_| true);
+        assert_eq!(hellos.on_hello(now, B, SERVER, BootEpoch(u32::MAX), &hello(0)), News::Nothing);
+        assert_eq!(hellos.on_hello(now, A, SERVER, BootEpoch(1), &hello(20)), News::Nothing);
+        assert_eq!(hellos.peer(SERVER, now).unwrap().control, B);
+        let later = now + PEER_SILENT;
+        assert_eq!(hellos.on_hello(later, A, SERVER, BootEpoch(1), &hello(30)), News::Appeared);
+        assert_eq!(hellos.peer(SERVER, later).unwrap().control, A);
+        assert_eq!(hellos.on_hello(later, A, SERVER, BootEpoch(1), &hello(31)), News::Nothing);
     }
 
     #[test]

@@ -156,6 +156,8 @@ pub const ROLL_WORD_LIVES: u16 = LIVES_MAX;
 pub const ROLL_LIST_LIVES: u16 = 120;
 /// How long a server lives before it becomes a member: a server that falls over at once never does.
 pub const ROLL_SETTLE: Duration = Duration::from_secs(3);
+/// For each hundred members, between two looks at what they say of the list: a look at a thousand takes some 100 µs.
+pub const ROLL_PACE: Duration = Duration::from_millis(1);
 /// Between two lists proposed by one server: a store is written at each by everybody.
 pub const ROLL_PROPOSE_MIN: Duration = Duration::from_secs(3);
 /// How long a server that leaves for good waits for a list without it. If it ends before, an operator may have to

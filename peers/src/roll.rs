@@ -239,6 +239,7 @@ pub struct Roll {
     gatherings: Gatherings,
     /// Since when the last list held is the last one.
     top_since: Option<(Digest, Time)>,
+    progressed_at: Time,
     proposed_at: Option<Time>,
     /// What is published.
     published: BTreeMap<u64, Part>,
@@ -280,6 +281,7 @@ impl Roll {
             struck: BTreeMap::new(),
             gatherings: Gatherings::default(),
             top_since: None,
+            progressed_at: Time::ZERO,
             proposed_at: None,
             published: BTreeMap::new(),
             told: None,
@@ -415,7 +417,7 @@ impl Roll {
             Some(said) => self.on_struck(said).map(|()| true),
         };
         match outcome {
-            Ok(true) => self.progress(now),
+            Ok(true) => self.progress_soon(now),
             Ok(false) => {}
             Err(why) => self.out.push_back(Output::Count("dropped.roll", why)),
         }

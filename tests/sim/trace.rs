@@ -13,6 +13,14 @@ pub fn is_hello(bytes: &[u8]) -> bool {
     bytes.starts_with(&MAGIC) && bytes.get(5) == Some(&KIND_HELLO)
 }
 
+/// Whether that is a list of records, or records.
+#[must_use]
+pub fn is_exchange(bytes: &[u8]) -> bool {
+    const KIND_SYNC_LIST: u8 = 14;
+    const KIND_FLOOD: u8 = 15;
+    bytes.starts_with(&MAGIC) && matches!(bytes.get(5), Some(&(KIND_SYNC_LIST | KIND_FLOOD)))
+}
+
 /// What a datagram says.
 #[must_use]
 pub fn describe(bytes: &[u8]) -> String {

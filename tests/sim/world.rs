@@ -24,7 +24,7 @@ use crate::node::Node;
 use crate::program::{Effect, Program, Standing};
 use crate::replies::Replies;
 use crate::seed::stream;
-use crate::trace::{describe, is_hello};
+use crate::trace::{describe, is_exchange, is_hello};
 
 mod send;
 mod watch;
@@ -496,7 +496,7 @@ impl World {
 
     fn carry_out(&mut self, node: usize, input: Input, echo: Option<&[u8]>) -> bool {
         let mut echoed = false;
-        let mut caused = 0;
+        let (mut caused, mut exchanged) = (0, 0);
         // A hello that changes nothing is heard thousands of times in a run.
         let mut quiet = matches!(input, Input::Hello | Input::Timeout);
         let tells = self.tracing();
@@ -506,7 +506,8 @@ impl World {
             match effect {
                 Effect::Send(transmit) => {
                     echoed |= Some(transmit.bytes.as_slice()) == echo;
-                    caused += usize::from(matches!(transmit.role, Role::Query | Role::Control));
+                    let counted = if is_exchange(&transmit.bytes) { &mut exchanged } else { &mut caused };
+                    *counted += usize::from(matches!(transmit.role, Role::Query | Role::Control));
                     quiet &= is_hello(&transmit.bytes);
                     self.send(node, &transmit);
                 }
@@ -524,7 +525,7 @@ impl World {
             }
         }
         if matches!(input, Input::Hello | Input::Datagram) && self.is_checked {
-            self.checks.on_caused(self.now, &self.nodes[node].name, caused);
+            self.checks.on_caused(self.now, &self.nodes[node].name, caused, exchanged);
         }
         if !quiet && self.is_checked {
             self.look(node);

@@ -8,8 +8,8 @@ use wire::ServerId;
 use super::list::{List, Origins};
 use super::{News, Output, READY, ROOTED, Roll, SETTLED, Saved, Stored, Word};
 use crate::limits::{
-    JOIN_PATIENCE, ROLL_FIRST_MAX, ROLL_JUMP_MAX, ROLL_LEAVE_PATIENCE, ROLL_MEMBERS_MAX, ROLL_PATIENCE,
-    ROLL_PENDING_MAX, ROLL_PROPOSALS_MAX, ROLL_PROPOSE_MIN, ROLL_SETTLE,
+    JOIN_PATIENCE, ROLL_FIRST_MAX, ROLL_JUMP_MAX, ROLL_LEAVE_PATIENCE, ROLL_MEMBERS_MAX, ROLL_PACE,
+    ROLL_PATIENCE, ROLL_PENDING_MAX, ROLL_PROPOSALS_MAX, ROLL_PROPOSE_MIN, ROLL_SETTLE,
 };
 
 impl Roll {
@@ -20,7 +20,18 @@ impl Roll {
         self.holdout = None;
     }
 
+    /// After what was heard: among hundreds of members, all of whom speak at once, not for each of them.
+    pub(super) fn progress_soon(&mut self, now: Time) {
+        let pace = ROLL_PACE * u32::try_from(self.members.len() / 100).unwrap_or(u32::MAX);
+        if now.since(self.progressed_at) < pace {
+            self.wait_until(Some(self.progressed_at + pace), "others have spoken of the list");
+        } else {
+            self.progress(now);
+        }
+    }
+
     pub(super) fn progress(&mut self, now: Time) {
+        self.progressed_at = now;
         self.due = None;
         self.adopt();
         // The first that is heard may have been started with us.

@@ -1,7 +1,8 @@
 //! Rules of one host by itself.
 //!
 //! * **L4** one datagram never causes more than [`DATAGRAMS_CAUSED_MAX`] others at the host that hears it. Answers to
-//!   clients are not counted: each was caused by its own request.
+//!   clients are not counted: each was caused by its own request. A list of records is answered by all that the sender
+//!   lacks, of a domain that may be large: such answers have a limit of their own.
 //! * **L5** after a restart the committed claims are those that the store has.
 //! * **L6** no table outgrows its limit.
 //! * **L7** nothing happens that a daemon would log as an ERROR, unless the scenario asks for it.
@@ -13,6 +14,7 @@ use binld::limits::{ALIVE_RECENT_MS, CLIENTS_WAITING_MAX, MARKS_MAX};
 use db::{ClaimRow, ClaimState};
 use driver::{Time, Wall};
 use mtftp::limits::{REFERENCES_MAX, REFERENCES_PER_SENDER_MAX, SESSIONS_MAX, TRANSFERS_MAX};
+use peers::limits::{LISTS_MAX, PUSHES_MAX};
 use wire::{GroupAddr, Stamp};
 
 use super::Checks;
@@ -36,10 +38,11 @@ impl Checks {
         self.forget_claims(node);
     }
 
-    /// A host has dealt with one datagram, and sent so many to servers (L4).
-    pub fn on_caused(&mut self, now: Time, name: &str, caused: usize) {
-        if caused > DATAGRAMS_CAUSED_MAX {
-            self.fail(now, "L4", format!("{name} sent {caused} datagrams because of one"));
+    /// A host has dealt with one datagram, and sent so many to servers, and so many records and lists of them (L4).
+    pub fn on_caused(&mut self, now: Time, name: &str, caused: usize, exchanged: usize) {
+        if caused > DATAGRAMS_CAUSED_MAX || exchanged > LISTS_MAX + PUSHES_MAX {
+            let text = format!("{name} sent {caused} datagrams and {exchanged} of records because of one");
+            self.fail(now, "L4", text);
         }
     }
 
