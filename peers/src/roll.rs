@@ -347,12 +347,6 @@ impl Roll {
         &self.held
     }
 
-    /// Whether that is another server that lives, as far as [`Self::on_knowledge`] was told.
-    #[must_use]
-    pub fn lives(&self, server: &ServerId) -> bool {
-        self.living.contains_key(server)
-    }
-
     /// Whether a list is in force anywhere.
     fn is_founded(&self) -> bool {
         self.held.current.is_some() || self.words.values().any(|word| word.flags & ROOTED != 0)

@@ -57,18 +57,17 @@ impl Engine {
 
     fn on_record(&mut self, now: Time, uid: Uid) {
         match uid.kind {
-            RecordKind::Member => self.on_member_record(now, uid.owner),
             RecordKind::Domain => self.on_roll_record(now, uid),
             RecordKind::Claim | RecordKind::Reference => {
                 self.replicas.on_changed(uid, self.domain.records(), now);
                 self.wake_sharer(now, uid);
             }
-            RecordKind::Lowest => {}
+            // Who lives is looked at every hello interval, and most such records are refreshes.
+            RecordKind::Member | RecordKind::Lowest => {}
         }
     }
 
     fn on_news(&mut self, now: Time, news: News) {
-        // Of a record it tells itself whether that is so.
         self.slices.stale |= !matches!(news, News::Changed(_));
         match news {
             News::Appeared(control) => self.tell(Event::PeerAppeared { address: *control.ip() }),

@@ -23,7 +23,7 @@ pub(super) struct Slices {
     pub(super) roll: Roll,
     /// The version of the map for which the claims have been looked at.
     seen: u64,
-    /// Who lives may have changed.
+    /// Who lives may have changed: by what was heard, or, every hello interval, by what was not.
     pub(super) stale: bool,
     /// Not looked at before: when a thousand appear at once, it is not done for each of them.
     look_at: Time,
@@ -130,21 +130,12 @@ impl Engine {
     fn other_boot_servers(&self, now: Time) -> BTreeSet<ServerId> {
         let mut servers = self.domain.living_as(now, ServerRole::Binld);
         servers.remove(&self.identity.server);
-        servers.retain(|server| self.is_within_reach(now, *server));
+        servers.retain(|server| {
+            let is_heard = self.domain.hellos().peer(*server, now).is_some_and(|peer| peer.living);
+            let control = || self.domain.control_of(now, *server);
+            is_heard || control().is_some_and(|control| !self.config.is_on_link(*control.ip()))
+        });
         servers
-    }
-
-    fn is_within_reach(&self, now: Time, server: ServerId) -> bool {
-        let is_heard = self.domain.hellos().peer(server, now).is_some_and(|peer| peer.living);
-        let control = || self.domain.control_of(now, server);
-        is_heard || control().is_some_and(|control| !self.config.is_on_link(*control.ip()))
-    }
-
-    /// The record of a member came: mostly its refresh, and nothing has changed for the list.
-    pub(super) fn on_member_record(&mut self, now: Time, server: ServerId) {
-        let is_binld = self.domain.role_of(now, server) == Some(ServerRole::Binld);
-        let lives = is_binld && server != self.identity.server && self.is_within_reach(now, server);
-        self.slices.stale |= lives != self.slices.roll.lives(&server);
     }
 
     fn on_roll_news(&mut self, now: Time, news: News) {

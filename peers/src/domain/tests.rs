@@ -281,6 +281,25 @@ fn a_hello_that_crossed_a_record_is_no_reason_to_compare_lists() {
 }
 
 #[test]
+fn what_a_member_lacked_that_died_keeps_nobody_comparing() {
+    let mut net = Net::with(1, 3);
+    net.run_for(Duration::from_secs(3));
+    // A record that nobody else hears, one hello, and no second one.
+    net.loss_ppm = 1_000_000;
+    net.put(2, 1);
+    net.run_for(DELAY * 2);
+    net.loss_ppm = 0;
+    while !net.domain(0).anybody_differs(net.now, Duration::ZERO) {
+        net.run_for(Duration::from_millis(1));
+    }
+    net.nodes[2].domain = None;
+    net.run_for(Duration::from_secs(1));
+    assert_eq!(net.domain(0).standing(net.now), Standing::Comparing);
+    net.run_for(Duration::from_secs(4));
+    assert_eq!(net.domain(0).standing(net.now), Standing::Joined);
+}
+
+#[test]
 fn a_newcomer_is_let_in_and_knows_all() {
     let mut net = Net::with(1, 4);
     net.run_for(Duration::from_secs(3));

@@ -17,7 +17,6 @@ impl Roll {
         self.changed = true;
         self.map_version += 1;
         self.members = self.held.members();
-        self.holdout = None;
     }
 
     /// After what was heard: among hundreds of members, all of whom speak at once, not for each of them.
@@ -156,7 +155,7 @@ impl Roll {
         let lacks = |member: &ServerId| {
             *member != self.me && !self.is_excused(member) && !self.says(member, top.digest(), flags)
         };
-        let holdout = self.holdout.filter(lacks);
+        let holdout = self.holdout.filter(|it| self.members.contains(it) && lacks(it));
         self.holdout = holdout.or_else(|| self.members.iter().copied().find(lacks));
         self.holdout.is_none()
     }

@@ -119,6 +119,19 @@ fn lists_are_told_apart_and_checked() {
 }
 
 #[test]
+fn what_hundreds_say_at_once_is_looked_at_once() {
+    let (one, two) = (list(7, &many(300)), list(8, &many(299)));
+    let mut roll = machine(in_force(&one), &[1]);
+    for (number, part) in two.parts() {
+        roll.on_record(at(2001), uid(1, number), Some(&part));
+    }
+    assert_eq!(roll.held().pending, []);
+    assert_eq!(roll.next_deadline().map(|due| due.at), Some(at(2003)));
+    roll.on_timeout(at(2003));
+    assert_eq!(roll.held().pending, [two]);
+}
+
+#[test]
 fn a_thousand_members_travel_in_parts_in_any_order() {
     let (one, two) = (list(7, &many(1000)), list(8, &many(999)));
     let mut roll = machine(Stored::default(), &[1]);
