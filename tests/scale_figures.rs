@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use binld::engine::claims::StateName;
 use driver::Time;
+use peers::limits::HELLO_SHARE;
 use sim::binld_host::BinldHost;
 use sim::clock::Clock;
 use sim::node::Traffic;
@@ -183,8 +184,9 @@ fn gather(fleet: &mut Fleet, empty: f64) {
     line("memory per member", &format!("{per_member:.0} KiB"), "-");
     fleet.print_speed();
     let before = fleet.traffic();
-    let settle = Duration::from_secs(30);
-    fleet.world.run_ms(30_000);
+    // For six hello intervals after somebody appeared nobody asks by word.
+    let settle = (HELLO_SHARE * 8 * u32::try_from(count).unwrap_or(0)).max(Duration::from_secs(30));
+    fleet.world.run_ms(1000 * settle.as_secs());
     let listed = |binld: &&usize| fleet.world.status(**binld).roll.members.len() == fleet.binlds.len();
     let listed = fleet.binlds.iter().filter(listed).count();
     line("boot servers with the list of all in force", &listed.to_string(), &fleet.binlds.len().to_string());

@@ -342,6 +342,36 @@ fn nothing_is_told_before_it_is_stored() {
     assert_eq!(outputs(&mut roll), [Output::Publish(WORD, ROLL_WORD_LIVES, word(ROOTED | READY | SETTLED))]);
 }
 
+/// A list came into force at others that leaves out a member which nobody calls gone.
+#[test]
+fn who_is_in_no_list_any_more_keeps_none_from_coming_into_force() {
+    let (base, next, last) = (list(7, &[50, ME, 200]), list(8, &[ME, 200]), list(9, &[ME, 200, 201]));
+    let mut roll = machine(in_force(&base), &[200, 201]);
+    let word = |list: &List, part| Part {
+        version: list.version(),
+        part: part | 1 << 4,
+        parts: FLAGS,
+        members: vec![ServerId(list.digest().0), ServerId(ORIGIN.0)],
+    };
+    let says = |roll: &mut Roll, owner, list: &List, flags| {
+        roll.on_record(at(3000), uid(owner, WORD), Some(&word(list, flags)));
+    };
+    hear(&mut roll, 200, &next);
+    roll.on_stored(at(2100), true);
+    says(&mut roll, 200, &next, ROOTED);
+    assert_eq!(roll.version(), 7, "the first one has not spoken");
+    says(&mut roll, 200, &next, ROOTED | READY | SETTLED);
+    assert_eq!(roll.version(), 8);
+    roll.on_stored(at(2200), true);
+    hear(&mut roll, 200, &last);
+    roll.on_stored(at(2300), true);
+    drop(outputs(&mut roll));
+    says(&mut roll, 200, &last, ROOTED);
+    says(&mut roll, 201, &last, 0);
+    let ready = Output::Publish(WORD, ROLL_WORD_LIVES, word(&last, ROOTED | READY));
+    assert_eq!(outputs(&mut roll), [ready]);
+}
+
 /// Who is struck off has to agree while it lives; who left has not.
 #[test]
 fn the_gone_are_excused() {
