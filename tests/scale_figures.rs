@@ -28,7 +28,7 @@ use crate::line;
 /// Members, unless the command line says otherwise.
 pub(crate) const MEMBERS: u32 = 1000;
 /// Boot servers that the clients ask.
-pub(crate) const ASKED: u32 = 100;
+pub(crate) const ASKED: u32 = 20;
 /// MTFTP servers among the members: each takes 4096 references.
 const FILE_SERVERS: u32 = 16;
 const FILES: u16 = 50;

@@ -408,6 +408,23 @@ fn records_cross_from_link_to_link_and_back() {
 
 /// Who lives as what, on the link and beyond, and who is dead: nobody of another domain that we hear.
 #[test]
+fn who_leaves_names_its_neighbours_to_each_other() {
+    let mut net = Net::new(1);
+    let hub = net.add(0, 0, &[]);
+    let spokes = [1, 2].map(|segment| net.add(segment, 0, &[control(0, 0)]));
+    net.run_for(Duration::from_secs(5));
+    net.put(spokes[0], 1);
+    net.until_agreed(Duration::from_secs(1));
+    net.input(hub, |domain, now| domain.on_stop(now));
+    net.nodes[hub].domain = None;
+    net.run_for(Duration::from_secs(5));
+    net.put(spokes[1], 2);
+    net.until_agreed(Duration::from_secs(1));
+    assert_eq!(spokes.map(|spoke| net.claims(spoke)), [2, 2]);
+    assert_eq!(net.domain(spokes[0]).links().up().count(), 1);
+}
+
+#[test]
 fn roles_are_known_on_the_link_and_beyond_and_a_neighbour_domain_is_not_dead() {
     let mut net = Net::new(5);
     for number in 0..2 {
