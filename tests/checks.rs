@@ -188,7 +188,7 @@ fn table(file: &str, serial: u32) -> Status {
         ports: PORTS,
         closing: false,
         references: vec![reference],
-        session: None,
+        sessions: Vec::new(),
     };
     Status { claims: vec![claim], ..NOTHING }
 }

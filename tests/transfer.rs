@@ -212,7 +212,7 @@ impl Run {
     fn nothing_left(&self) {
         let host: &MtftpHost = self.world.nodes[0].program().unwrap();
         assert_eq!(host.open_files(), 0);
-        assert!(host.status().unwrap().claims.iter().all(|claim| claim.session.is_none()));
+        assert!(host.status().unwrap().claims.iter().all(|claim| claim.sessions.is_empty()));
     }
 }
 

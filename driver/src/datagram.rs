@@ -21,6 +21,8 @@ pub enum Role {
     Transfer,
     /// An MTFTP server port: opens, ACKs and data.
     Mtftp(u16),
+    /// The port of a stream of RFC 2090, by its number among them: each transfer has one of its own.
+    Stream(u16),
 }
 
 /// A datagram that came.

@@ -149,7 +149,15 @@ impl Doors {
             let dropped = self.dropped_in(&drops, first.role);
             list.push((format!("udp.{}.kernel_dropped", counters::role_name(first.role)), dropped));
         }
-        list
+        // Roles of one name count together; the order of the list is that of the first.
+        let mut sums: Vec<(String, u64)> = Vec::new();
+        for (name, count) in list {
+            match sums.iter_mut().find(|(other, _)| *other == name) {
+                Some((_, sum)) => *sum += count,
+                None => sums.push((name, count)),
+            }
+        }
+        sums
     }
 
     /// How many datagrams the kernel has dropped at the sockets of that role, for want of room in their buffers.

@@ -15,7 +15,7 @@ use wire::tftp::{BLOCK_SIZE_DEFAULT, BLOCK_SIZE_UNFRAGMENTED};
 use wire::{DomainId, GroupAddr};
 
 use crate::engine::{EngineConfig, ReferencePolicy};
-use crate::limits::{GRACE, GRACE_MAX};
+use crate::limits::{GRACE, GRACE_MAX, STREAMS, STREAMS_MAX};
 
 #[cfg(test)]
 mod tests;
@@ -88,6 +88,8 @@ pub struct Tftp {
     pub transfer_port: u16,
     /// Largest block, in bytes, 512–1468: larger ones would be fragmented on Ethernet.
     pub block_size_max: u16,
+    /// Multicast transfers of RFC 2090 at once, 0–256; each has a UDP port of its own, which the kernel chooses.
+    pub streams: u16,
 }
 
 /// `[mtftp]`
@@ -166,7 +168,7 @@ fn run_dir() -> PathBuf {
 
 impl Default for Tftp {
     fn default() -> Self {
-        Self { port: 69, transfer_port: 0, block_size_max: BLOCK_SIZE_UNFRAGMENTED }
+        Self { port: 69, transfer_port: 0, block_size_max: BLOCK_SIZE_UNFRAGMENTED, streams: STREAMS }
     }
 }
 
@@ -327,6 +329,11 @@ fn check(config: &Config, document: &Document) -> Result<(), ConfigError> {
         let what = format!("`tftp.block_size_max` is {}", config.tftp.block_size_max);
         return Err(document.error("tftp.block_size_max", what, "write 512–1468 bytes"));
     }
+    if config.tftp.streams > STREAMS_MAX {
+        let what = format!("`tftp.streams` is {}", config.tftp.streams);
+        let right = format!("write 0–{STREAMS_MAX}; 0 serves no RFC 2090");
+        return Err(document.error("tftp.streams", what, &right));
+    }
     if u64::from(config.grace_s) > GRACE_MAX.as_secs() {
         let what = format!("`grace_s` is {}", config.grace_s);
         return Err(document.error(
@@ -366,6 +373,7 @@ impl Config {
             pinned_server_port: self.mtftp.pinned_port,
             server_ports: self.mtftp.ports.clone(),
             block_size_max: self.tftp.block_size_max,
+            streams: self.tftp.streams,
             query_group: self.query.group.0,
             grace: Duration::from_secs(self.grace_s.into()),
             references: match self.references {
@@ -406,6 +414,7 @@ impl Config {
         for port in [self.mtftp.pinned_port].iter().chain(&self.mtftp.ports) {
             doors.push(door(Role::Mtftp(*port), *port));
         }
+        doors.extend((0..self.tftp.streams).map(|number| door(Role::Stream(number), 0)));
         doors
     }
 

@@ -5,7 +5,8 @@
 //!  Role::Control, Domain ── hello, flood ► members ────┤
 //!  Role::Query ──── query ──────────────► defend       ├─► Context ─► Send, Blocks ──► sockets
 //!  Role::Mtftp ──── open, ACK, ERROR ───► sessions ────┤
-//!  Role::Tftp, Transfer ────────────────► plain ───────┘
+//!  Role::Tftp, Transfer ────────────────► plain ───────┤
+//!  Role::Tftp, Stream ── RFC 2090 ──────► sessions ────┘
 //! ```
 //!
 //! Routing an input cannot fail: what does not belong is dropped and counted by kind.
@@ -13,12 +14,14 @@
 mod action;
 #[cfg(test)]
 mod bench;
+mod clients;
 mod context;
 mod defend;
 mod master;
 mod members;
 mod noted;
 mod plain;
+mod protocol;
 mod references;
 mod rtt;
 mod session;
@@ -40,13 +43,14 @@ use wire::clear::{ClearAnswer, ClearAsk, ClearVerdict};
 use wire::control::{Envelope, Message};
 use wire::hold::Hold;
 use wire::query::{Opcode, Query};
-use wire::tftp::{BLOCK_SIZE_UNFRAGMENTED, ErrorCode, Packet, Request};
+use wire::tftp::BLOCK_SIZE_UNFRAGMENTED;
 use wire::{BootEpoch, DomainId, GroupAddr, ServerId};
 
 pub use action::{
     Action, Blocks, Change, DeletedBy, Event, FileError, FileFacts, FileId, FileTicket, Forgotten, Journal,
     Order, Outcome, ReferenceRecord, RestRecord, SerialRecord, Tally, Ticket,
 };
+pub use protocol::Protocol;
 pub use status::{
     ClaimStatus, DomainStatus, OpenerStatus, ReferenceStatus, RestStatus, SessionStatus, Status,
 };
@@ -84,6 +88,8 @@ pub struct EngineConfig {
     pub server_ports: Vec<u16>,
     /// Largest block of plain TFTP, 512–1468 bytes.
     pub block_size_max: u16,
+    /// Streams of RFC 2090 at once, each with a door of its own: [`Role::Stream`] 0 and up.
+    pub streams: u16,
     /// The address of queries: never carries a transfer.
     pub query_group: GroupAddr,
     /// After a restart with references nothing is released for this long (G11).
@@ -114,6 +120,7 @@ impl Default for EngineConfig {
             pinned_server_port: 1759,
             server_ports: vec![1760],
             block_size_max: BLOCK_SIZE_UNFRAGMENTED,
+            streams: limits::STREAMS,
             query_group: group(239, 255, 255, 15),
             grace: limits::GRACE,
             references: ReferencePolicy::default(),
@@ -145,6 +152,14 @@ pub struct Identity {
     pub address: Ipv4Addr,
     /// Length of the prefix of its link: who is inside it hears our multicast.
     pub prefix_len: u8,
+}
+
+impl Identity {
+    /// Whether a host of that address is on our link.
+    fn has_on_link(&self, host: Ipv4Addr) -> bool {
+        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix_len.min(32))).unwrap_or(0);
+        (self.address.to_bits() ^ host.to_bits()) & mask == 0
+    }
 }
 
 /// A query for the pinned address that was not about us: somebody may be sending there.
@@ -192,10 +207,10 @@ impl Engine {
             noted: Noted::new(Former::default(), now),
             wall: (now, Wall::default()),
             plain: Plain::new(config.block_size_max),
+            sessions: Sessions::new(config.streams),
             config,
             identity,
             context: Context::default(),
-            sessions: Sessions::default(),
             requests: Rate::new(limits::REQUESTS_PER_SECOND, limits::REQUESTS_BURST, limits::SOURCES_MAX),
             controls: Rate::new(limits::CONTROLS_PER_SECOND, limits::CONTROLS_BURST, limits::SOURCES_MAX),
             queries: Rate::new(limits::QUERIES_PER_SECOND, limits::QUERIES_BURST, limits::SOURCES_MAX),
@@ -262,6 +277,7 @@ impl Engine {
             Role::Query => self.on_query(now, from, arrival.bytes),
             Role::Control | Role::Domain => self.on_control(now, wall, from, arrival),
             Role::Mtftp(port) => self.on_mtftp(now, from, port, arrival),
+            Role::Stream(_) => self.on_stream(now, from, arrival),
             Role::Tftp => self.on_tftp(now, from, arrival.bytes),
             Role::Transfer => self.on_transfer(now, from, arrival.bytes),
             Role::Discovery | Role::Broadcast => self.context.count("drop", "role"),
@@ -329,8 +345,14 @@ impl Engine {
             return;
         }
         match self.sessions.on_file(now, ticket, result, &mut self.context) {
-            Some(group) if !self.sessions.is_running(group) => self.session_ended(Some(group)),
-            Some(_) => {}
+            Some(group) => {
+                if !self.sessions.is_running(group) {
+                    self.session_ended(Some(group));
+                }
+                for (client, request) in self.sessions.take_declined() {
+                    self.plain.on_request(now, client, &request, &mut self.context);
+                }
+            }
             None => {
                 // Whoever asked is gone.
                 if let Ok(facts) = result {
@@ -466,105 +488,6 @@ impl Engine {
         if let Some(answer) = answer {
             self.context.count("hold", "answered");
             self.references.say(from, Message::Hold(answer), &mut self.context);
-        }
-    }
-
-    fn on_mtftp(&mut self, now: Time, from: SocketAddrV4, port: u16, arrival: &Arrival<'_>) {
-        let packet = match Packet::decode(arrival.bytes) {
-            Ok(packet) => packet,
-            Err(error) => return self.context.count("drop_mtftp", error.kind.name()),
-        };
-        let over = match packet {
-            Packet::Read(request) => {
-                self.on_open(now, from, port, &request);
-                None
-            }
-            Packet::Ack(block) => self.sessions.on_ack(now, arrival.role, from, block, &mut self.context),
-            Packet::Error { .. } => self.sessions.on_error(now, arrival.role, from, &mut self.context),
-            Packet::Write(_) | Packet::Data { .. } | Packet::OptionAck(_) => {
-                self.context.count("drop_mtftp", "opcode");
-                None
-            }
-        };
-        self.session_ended(over);
-    }
-
-    fn on_open(&mut self, now: Time, from: SocketAddrV4, port: u16, request: &Request) {
-        if !self.requests.allows(now, *from.ip()) {
-            return self.context.over_rate("session", *from.ip());
-        }
-        let Some(file) = plain::name_of(request) else { return self.context.count("session", "name") };
-        match self.references.find_stored(port, &file) {
-            Some((_, claim)) if claim.closing => self.context.count("session", "open_while_closing"),
-            Some((group, claim)) => {
-                let ports = claim.ports;
-                self.references.note_open(now, group);
-                self.sessions.on_open(now, from, (group, file, ports), &mut self.context);
-            }
-            None if port == self.config.pinned_server_port && self.pinned_is_sent(now) => {
-                // iPXE would lock on to the other file's stream and boot it (P5).
-                self.context.count("session", "open_of_other_file");
-                let text = "another file is being sent on this address";
-                plain::refuse(Role::Mtftp(port), from, ErrorCode::NOT_DEFINED, text, &mut self.context);
-            }
-            None => self.context.count("session", "open_of_nothing"),
-        }
-    }
-
-    /// Whether anybody is known to send on the pinned address: we, or who asked for it lately.
-    fn pinned_is_sent(&self, now: Time) -> bool {
-        let group = self.config.pinned_group;
-        let foreign = self.foreign.is_some_and(|foreign| now.since(foreign.heard_at) < limits::FOREIGN_KEEP);
-        self.sessions.sends_on(now, group) || (foreign && self.references.place(group).is_none())
-    }
-
-    fn on_tftp(&mut self, now: Time, from: SocketAddrV4, bytes: &[u8]) {
-        let packet = match Packet::decode(bytes) {
-            Ok(packet) => packet,
-            Err(error) => return self.context.count("drop_tftp", error.kind.name()),
-        };
-        let request = match packet {
-            Packet::Read(request) => request,
-            Packet::Write(_) => {
-                if self.requests.allows(now, *from.ip()) {
-                    let text = "nothing is written here";
-                    plain::refuse(Role::Transfer, from, ErrorCode::ACCESS, text, &mut self.context);
-                }
-                return self.context.count("tftp", "write");
-            }
-            Packet::Data { .. } | Packet::Ack(_) | Packet::Error { .. } | Packet::OptionAck(_) => {
-                return self.context.count("drop_tftp", "opcode");
-            }
-        };
-        if !self.requests.allows(now, *from.ip()) {
-            return self.context.over_rate("tftp", *from.ip());
-        }
-        if self.would_mix(now, from, &request) {
-            self.context.count("tftp", "refused_after_multicast");
-            let text = "part of this file came by multicast: start again";
-            return plain::refuse(Role::Transfer, from, ErrorCode::NOT_DEFINED, text, &mut self.context);
-        }
-        self.plain.on_request(now, from, &request, &mut self.context);
-    }
-
-    /// Whether this is iPXE falling back in the middle of the pinned transfer with the last block in hand
-    /// (`decisions.md` § Clients; see [`trace`]).
-    fn would_mix(&mut self, now: Time, from: SocketAddrV4, request: &Request) -> bool {
-        let options = &request.options;
-        let like_ipxe =
-            options.block_size.is_some() && options.transfer_size.is_some() && options.window_size.is_none();
-        let Some(file) = plain::name_of(request).filter(|_| like_ipxe) else { return false };
-        self.sessions.refuses(now, self.config.pinned_group, &file, from)
-    }
-
-    fn on_transfer(&mut self, now: Time, from: SocketAddrV4, bytes: &[u8]) {
-        match Packet::decode(bytes) {
-            Ok(Packet::Ack(block)) => self.plain.on_ack(now, from, block, &mut self.context),
-            Ok(Packet::Error { .. }) => self.plain.on_error(from, &mut self.context),
-            Ok(Packet::Read(_) | Packet::Write(_) | Packet::Data { .. } | Packet::OptionAck(_)) => {
-                self.context.count("drop_transfer", "opcode");
-            }
-            Err(error) => self.context.count("drop_transfer", error.kind.name()),
         }
     }
 }

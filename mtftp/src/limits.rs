@@ -72,6 +72,10 @@ pub const OPENERS_MAX: usize = 4096;
 pub const OPENERS_PER_SOURCE_MAX: usize = 8;
 /// Sessions at once: each holds an open file.
 pub const SESSIONS_MAX: usize = 256;
+/// Streams of RFC 2090 at once unless configured otherwise: each has a socket, whether it is in use or not.
+pub const STREAMS: u16 = 16;
+/// The most that may be configured.
+pub const STREAMS_MAX: u16 = 256;
 /// Blocks that go out on account of an open before anybody ACKs (`decisions.md` § Clients).
 pub const BLOCKS_BEFORE_ACK: u32 = 3;
 /// Longest silence while somebody waits: iPXE leaves after 250 ms.
@@ -82,7 +86,12 @@ pub const RESEND_MIN: Duration = Duration::from_millis(20);
 pub const MASTER_SILENCE: Duration = Duration::from_secs(1);
 /// A session that hears no ACK and no open for this long stops.
 pub const SESSION_SILENCE: Duration = Duration::from_secs(2);
-/// Unicast blocks an opener may leave unanswered before it counts as gone.
+/// A session of RFC 2090 that hears nobody for this long stops: its clients repeat themselves after up to 5 s (atftp), so
+/// that this is two of their repeats.
+pub const STREAM_SILENCE: Duration = Duration::from_secs(12);
+/// A client of RFC 2090 that ACKs out of its turn is told so this often at most.
+pub const TOLD_OFF_AGAIN: Duration = Duration::from_secs(1);
+/// Unicast blocks, or OACKs that make it master, an opener may leave unanswered before it counts as gone.
 pub const QUESTIONS_MAX: u8 = 3;
 /// Openers asked in one step, so that a step is short.
 pub const QUESTIONS_PER_STEP: usize = 16;

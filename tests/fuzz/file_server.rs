@@ -16,7 +16,7 @@ use mtftp::engine::{
     Action, Change, Engine, EngineConfig, FileError, FileFacts, FileId, FileTicket, Identity, Journal,
     ReferenceRecord, RestRecord, SerialRecord, Ticket,
 };
-use mtftp::limits::{BLOCK_SENDS_MAX, BLOCKS_BEFORE_ACK, OACK_SENDS_MAX};
+use mtftp::limits::{BLOCK_SENDS_MAX, BLOCKS_BEFORE_ACK, OACK_SENDS_MAX, QUESTIONS_MAX};
 use wire::configure::{Configure, Delete, DeleteForDead, Ports, Target};
 use wire::control::{Envelope, Message};
 use wire::query::{Opcode, Query};
@@ -106,6 +106,8 @@ struct Owed {
     blocks: u64,
     /// Datagrams of plain transfers.
     transfers: BTreeMap<SocketAddrV4, u32>,
+    /// OACKs and ERRORs of streams.
+    oacks: u64,
 }
 
 #[derive(Debug)]
@@ -123,6 +125,9 @@ struct Lab {
     owed: Owed,
     asked: BTreeMap<Asked, BTreeSet<ServerId>>,
     acked_at: Option<Time>,
+    stream_acked_at: Option<Time>,
+    /// By which stream each client was answered last.
+    streams: BTreeMap<SocketAddrV4, Role>,
     /// The block each client was sent last, or its group.
     sent: BTreeMap<SocketAddrV4, u64>,
     /// Datagrams and blocks of this input.
@@ -204,6 +209,8 @@ impl Lab {
             owed: Owed::default(),
             asked: BTreeMap::new(),
             acked_at: None,
+            stream_acked_at: None,
+            streams: BTreeMap::new(),
             sent: BTreeMap::new(),
             went_out: 0,
             heard: Vec::new(),
@@ -302,7 +309,16 @@ impl Lab {
                 Ok(Packet::Ack(_)) => self.acked_at = Some(self.now),
                 _ => {}
             },
-            Role::Tftp => *self.owed.transfers.entry(from).or_default() += OACK_SENDS_MAX,
+            Role::Tftp => {
+                *self.owed.transfers.entry(from).or_default() += OACK_SENDS_MAX;
+                self.owed.oacks += u64::from(QUESTIONS_MAX) + 2;
+            }
+            Role::Stream(_) => {
+                if let Ok(Packet::Ack(_)) = Packet::decode(bytes) {
+                    self.stream_acked_at = Some(self.now);
+                    self.owed.oacks += u64::from(QUESTIONS_MAX) + 1;
+                }
+            }
             Role::Transfer => {
                 if let Ok(Packet::Ack(_)) = Packet::decode(bytes) {
                     *self.owed.transfers.entry(from).or_default() += BLOCK_SENDS_MAX;
@@ -441,7 +457,8 @@ impl Lab {
         let from = pick_client(script);
         let last = self.sent.get(&from).copied().unwrap_or(0);
         let block = self.near(script, last);
-        self.datagram(Role::Transfer, from, Packet::Ack(block).encode());
+        let role = self.streams.get(&from).copied().unwrap_or(Role::Transfer);
+        self.datagram(role, from, Packet::Ack(block).encode());
     }
 
     fn near(&self, script: &mut Script<'_>, block: u64) -> u16 {

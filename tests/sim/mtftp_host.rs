@@ -178,6 +178,9 @@ impl Program for MtftpHost {
         ];
         let ports = [&[self.config.pinned_server_port], self.config.server_ports.as_slice()].concat();
         doors.extend(ports.into_iter().map(|port| Door::unicast(Role::Mtftp(port), port)));
+        doors.extend(
+            (0..self.config.streams).map(|number| Door::unicast(Role::Stream(number), 7000 + number)),
+        );
         doors
     }
 

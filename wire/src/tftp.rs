@@ -6,10 +6,14 @@
 //!            | 4 ACK: 2-3 block | 5 ERROR: 2-3 code, 4.. text NUL          | 6 OACK: { option NUL value NUL }…
 //! ```
 
+mod multicast;
+
 use bytes::BufMut;
 
 use crate::error::{DecodeError, DecodeErrorKind};
 use crate::octets::Reader;
+
+pub use multicast::MulticastAnswer;
 
 /// Bytes before the data of a DATA packet.
 pub const DATA_HEADER_LEN: usize = 4;
@@ -21,6 +25,18 @@ pub const BLOCK_SIZE_UNFRAGMENTED: u16 = 1468;
 pub const REQUEST_LEN_MAX: usize = 512;
 /// Largest file that PXE-MTFTP carries, in bytes: 65,535 blocks of 512, the last one short.
 pub const MTFTP_FILE_SIZE_MAX: u64 = 33_553_919;
+/// Blocks of a multicast transfer, whose numbers do not roll over: nobody who joins late could tell them apart.
+pub const MULTICAST_BLOCKS_MAX: u64 = 65_535;
+/// UDP port on which clients of RFC 2090 listen, *tftp-mcast*.
+pub const MULTICAST_PORT: u16 = 1758;
+
+/// The largest file of a multicast transfer with such blocks, in bytes: the last block must be short.
+#[must_use]
+pub const fn multicast_file_size_max(block_size: u16) -> u64 {
+    MULTICAST_BLOCKS_MAX * block_size as u64 - 1
+}
+
+const _: () = assert!(multicast_file_size_max(BLOCK_SIZE_DEFAULT) == MTFTP_FILE_SIZE_MAX);
 
 /// Mode of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +58,7 @@ pub struct Options {
     pub timeout_seconds: Option<u8>,
     /// `windowsize`, 1–65535 (RFC 7440).
     pub window_size: Option<u16>,
-    /// `multicast`: empty in a request, `address,port,master` in an answer (RFC 2090).
+    /// `multicast`: empty in a request, [`MulticastAnswer`] in an answer (RFC 2090).
     pub multicast: Option<String>,
 }
 

@@ -65,6 +65,8 @@ pub(super) fn role_name(role: Role) -> String {
         Role::Tftp => "tftp".to_owned(),
         Role::Transfer => "transfer".to_owned(),
         Role::Mtftp(port) => format!("mtftp-{port}"),
+        // All of them under one name: which of them carried a transfer tells nothing.
+        Role::Stream(_) => "stream".to_owned(),
     }
 }
 

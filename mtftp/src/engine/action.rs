@@ -8,6 +8,8 @@ use peers::notes::{Former, NoteChange};
 use wire::configure::Ports;
 use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
 
+use super::protocol::Protocol;
+
 /// Number of a [`Action::Persist`]; the store's answer repeats it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
@@ -271,6 +273,8 @@ pub enum Event {
     SessionEnded {
         /// The address.
         group: GroupAddr,
+        /// How it spoke with its clients.
+        protocol: Protocol,
         /// The file.
         file: FileName,
         /// What it sent and to whom.

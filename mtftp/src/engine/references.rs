@@ -30,7 +30,7 @@ use wire::configure::{
     Ack, Configure, Delete, DeleteForDead, Nak, NakReason, Ports, RequestRef, Superseded, Target,
 };
 use wire::control::{Envelope, Message};
-use wire::tftp::MTFTP_FILE_SIZE_MAX;
+use wire::tftp::{MTFTP_FILE_SIZE_MAX, MULTICAST_PORT};
 use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
 
 use super::action::{
@@ -81,6 +81,12 @@ pub(crate) struct Claim {
     pub(crate) opened_at: Option<Time>,
     /// The rest that it was taken out of, until the store has a reference: without one it goes on.
     before: Option<Rest>,
+}
+
+impl Claim {
+    fn is_stored(&self) -> bool {
+        self.references.values().any(|reference| reference.stored)
+    }
 }
 
 /// An address that may not be used for something else yet.
@@ -382,11 +388,28 @@ impl References {
         }
     }
 
+    /// The dynamic claim by which `file` is multicast in RFC 2090. The pinned address is for iPXE, which does not speak it;
+    /// and where the clients of PXE-MTFTP listen on the port of RFC 2090, the two would mix.
+    pub(crate) fn find_for_stream(&self, file: &FileName) -> Option<(GroupAddr, &Claim)> {
+        self.places.iter().find_map(|(group, place)| match place {
+            Place::Claimed(claim)
+                if claim.file == *file
+                    && *group != self.config.pinned_group
+                    && claim.ports.client != MULTICAST_PORT
+                    && !claim.closing
+                    && claim.is_stored() =>
+            {
+                Some((*group, claim))
+            }
+            Place::Claimed(_) | Place::Resting(_) => None,
+        })
+    }
+
     /// The same for a client: nobody was told of a claim of which the store has no reference yet, and if the store fails
     /// there is none.
     pub(crate) fn find_stored(&self, server_port: u16, file: &FileName) -> Option<(GroupAddr, &Claim)> {
         let found = self.find(server_port, file);
-        found.filter(|(_, claim)| claim.references.values().any(|reference| reference.stored))
+        found.filter(|(_, claim)| claim.is_stored())
     }
 
     fn reference(&self, (group, binld): Key) -> Option<&Reference> {

@@ -1,4 +1,5 @@
-//! One file over one group address (PXE 2.1 § 2.4.10 as iPXE does it; `pxe.md` B and H).
+//! One file over one group address: PXE-MTFTP as iPXE does it (PXE 2.1 § 2.4.10; `pxe.md` B and H), and RFC 2090, with the
+//! differences that [`Protocol`] lists. The picture is that of PXE-MTFTP.
 //!
 //! ```text
 //!            open                     ACK of the master: next block it lacks, to the group
@@ -25,23 +26,26 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use driver::{Deadline, Role, Time};
+use wire::tftp::{MulticastAnswer, Options, Packet};
 
 use super::action::{FileFacts, FileId, Tally};
 use super::context::Context;
 use super::master::{Clock, MasterClient};
+use super::protocol::Protocol;
 use super::rtt::RoundTrip;
 use super::trace::Trace;
 use super::window::BlockSet;
 use crate::limits::{
     BLOCKS_BEFORE_ACK, MASTER_SILENCE, MASTER_TRIES, OPENERS_MAX, OPENERS_PER_SOURCE_MAX, QUESTIONS_MAX,
-    RESEND_MIN, SESSION_SILENCE, SILENCE_MAX, STRIKES_MAX,
+    RESEND_MIN, SILENCE_MAX, STRIKES_MAX, TOLD_OFF_AGAIN, TRANSFER_RESEND_MAX,
 };
 
+#[cfg(test)]
+mod rfc2090_tests;
 mod step;
 #[cfg(test)]
 mod tests;
 
-const BLOCK_SIZE: u16 = wire::tftp::BLOCK_SIZE_DEFAULT;
 /// Blocks whose time of sending is remembered: more than can be on the way in lock-step.
 const RECENT_MAX: usize = 32;
 
@@ -62,6 +66,10 @@ struct Opener {
     questions: u8,
     /// Turns as master that it left unanswered.
     strikes: u8,
+    /// RFC 2090: the options it was granted, but for `multicast`.
+    granted: Options,
+    /// RFC 2090: when it was last told that it is not the master.
+    told_off_at: Option<Time>,
 }
 
 /// What became of an open.
@@ -75,14 +83,25 @@ pub(crate) enum Opened {
     Refused,
 }
 
+/// Where and how a session sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Channel {
+    pub(crate) protocol: Protocol,
+    /// By which door.
+    pub(crate) role: Role,
+    /// The address it multicasts to, and the clients' port.
+    pub(crate) group: SocketAddrV4,
+    /// Bytes.
+    pub(crate) block_size: u16,
+}
+
 /// A running session. It has ended when [`Session::is_over`].
 #[derive(Debug)]
 pub(crate) struct Session {
-    file: FileId,
+    file: FileFacts,
+    channel: Channel,
     /// The number of the last block: the count of blocks.
     last: u16,
-    role: Role,
-    group: SocketAddrV4,
     openers: BTreeMap<SocketAddrV4, Opener>,
     turns: u64,
     clock: Clock,
@@ -102,14 +121,13 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// A session of a file that fits: at most 65,535 blocks of 512 bytes.
-    pub(crate) fn new(now: Time, facts: FileFacts, role: Role, group: SocketAddrV4) -> Self {
-        let blocks = facts.size / u64::from(BLOCK_SIZE) + 1;
+    /// A session of a file that fits: at most 65,535 blocks.
+    pub(crate) fn new(now: Time, facts: FileFacts, channel: Channel) -> Self {
+        let blocks = facts.size / u64::from(channel.block_size) + 1;
         Self {
-            file: facts.id,
+            file: facts,
+            channel,
             last: u16::try_from(blocks).unwrap_or(u16::MAX),
-            role,
-            group,
             openers: BTreeMap::new(),
             turns: 0,
             clock: Clock::Idle,
@@ -127,15 +145,24 @@ impl Session {
     }
 
     pub(crate) fn file(&self) -> FileId {
-        self.file
+        self.file.id
+    }
+
+    /// Bytes.
+    pub(crate) fn file_size(&self) -> u64 {
+        self.file.size
     }
 
     pub(crate) fn is_over(&self) -> bool {
         self.openers.is_empty()
     }
 
-    pub(crate) fn role(&self) -> Role {
-        self.role
+    pub(crate) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    fn is_rfc2090(&self) -> bool {
+        self.channel.protocol == Protocol::Rfc2090
     }
 
     pub(crate) fn has(&self, client: SocketAddrV4) -> bool {
@@ -167,46 +194,53 @@ impl Session {
 
     /// The wait doubles with each resend, up to the longest silence allowed.
     fn resend_after_tries(&self, tries: u32) -> Duration {
-        self.resend_after().saturating_mul(1 << tries.min(8)).min(SILENCE_MAX)
+        self.resend_after().saturating_mul(1 << tries.min(8)).min(self.silence_max())
+    }
+
+    /// The longest silence while somebody waits. A client of RFC 2090 that is alone bears more.
+    fn silence_max(&self) -> Duration {
+        if self.is_rfc2090() && self.openers.len() == 1 { TRANSFER_RESEND_MAX } else { SILENCE_MAX }
     }
 
     /// Whether somebody ACKed lately, or an open is still owed its first blocks.
     fn may_send(&self, now: Time) -> bool {
-        self.credit > 0 || self.acked_lately(now)
+        // In RFC 2090 no block goes out before an ACK, see `put`; the session ends soon after the last one.
+        self.is_rfc2090() || self.credit > 0 || self.acked_lately(now)
     }
 
     fn acked_lately(&self, now: Time) -> bool {
-        self.acked_at.is_some_and(|at| now.since(at) < SESSION_SILENCE)
+        self.acked_at.is_some_and(|at| now.since(at) < self.channel.protocol.patience())
     }
 
     /// How long what went out last may stay unanswered.
     fn answer_within(&self) -> Duration {
         match &self.clock {
             // Who never ACKed may be slow to begin.
-            Clock::Master(master) if self.openers.get(&master.client).is_some_and(|o| o.acked.is_some()) => {
+            Clock::Master(master) if self.is_rfc2090() || self.has_acked(master.client) => {
                 self.resend_after_tries(master.tries)
             }
             Clock::Master(_) | Clock::Answers | Clock::Idle => SILENCE_MAX,
         }
     }
 
+    fn has_acked(&self, client: SocketAddrV4) -> bool {
+        self.openers.get(&client).is_some_and(|opener| opener.acked.is_some())
+    }
+
     pub(crate) fn next_deadline(&self) -> Deadline {
-        let stop = Deadline { at: self.heard_at + SESSION_SILENCE, why: "a session hears nobody" };
+        let patience = self.channel.protocol.patience();
+        let stop = Deadline { at: self.heard_at + patience, why: "a session hears nobody" };
         let mut next = Deadline { at: self.sent_at + self.answer_within(), why: "a client is silent" };
-        if self.openers.len() > 1 {
+        if self.openers.len() > 1 && !self.is_rfc2090() {
             let quiet = Deadline { at: self.multicast_at + SILENCE_MAX, why: "listeners hear nothing" };
             next = if quiet.at < next.at { quiet } else { next };
         }
         // With nothing left to send on anybody's account, only an ACK or an open goes on.
-        if self.credit > 0 || self.acked_at.is_some_and(|at| next.at.since(at) < SESSION_SILENCE) {
-            Deadline::earliest(Some(stop), Some(next)).unwrap_or(stop)
-        } else {
-            stop
-        }
+        if self.may_send(next.at) { Deadline::earliest(Some(stop), Some(next)).unwrap_or(stop) } else { stop }
     }
 
     pub(crate) fn on_timeout(&mut self, now: Time, context: &mut Context) {
-        if now.since(self.heard_at) >= SESSION_SILENCE {
+        if now.since(self.heard_at) >= self.channel.protocol.patience() {
             self.cut();
             return;
         }
@@ -225,7 +259,7 @@ impl Session {
     /// While one opener is asked by unicast, the others must not hear silence: they get what somebody lacks, or
     /// else a copy. The timer of the one who is asked runs on.
     fn break_silence(&mut self, now: Time, context: &mut Context) {
-        if self.openers.len() < 2 || now < self.multicast_at + SILENCE_MAX {
+        if self.openers.len() < 2 || self.is_rfc2090() || now < self.multicast_at + SILENCE_MAX {
             return;
         }
         let hold = self.holds_back(now);
@@ -239,18 +273,23 @@ impl Session {
 
     /// The master did not ACK in time: the block goes out again, or another opener gets its turn.
     fn on_master_silent(&mut self, now: Time, mut master: MasterClient, context: &mut Context) {
-        let alone = self.openers.len() == 1;
+        let (alone, is_rfc2090) = (self.openers.len() == 1, self.is_rfc2090());
         let Some(opener) = self.openers.get_mut(&master.client) else {
             self.clock = Clock::Idle;
             return self.step(now, context);
         };
-        // Its last word says what it lacks; without one, it lacks what it was sent.
+        // Its last word says what it lacks; without one, it lacks what it was sent: in RFC 2090, nothing yet.
         let gap = opener.acked.map_or(master.block, |acked| acked.saturating_add(1));
-        opener.lacks.insert(gap);
+        if gap > 0 {
+            opener.lacks.insert(gap);
+        }
+        // It may not know that it is master.
+        let unaware = is_rfc2090 && master.block == 0 && opener.questions < QUESTIONS_MAX;
+        let deaf = opener.acked.is_none() || unaware;
         let patience = if opener.strikes == 0 { MASTER_SILENCE } else { SILENCE_MAX * 3 };
-        let passed_over = now.since(master.heard_at) >= patience;
+        let passed_over = now.since(master.heard_at) >= patience && !(alone && is_rfc2090);
         // Who never ACKed at all is not worth a second of everybody's time.
-        if passed_over || (opener.acked.is_none() && !alone) {
+        if passed_over || (deaf && !alone) {
             opener.strikes += u8::from(passed_over);
             self.turns += 1;
             opener.turn = self.turns;
@@ -266,14 +305,13 @@ impl Session {
         master.tries += 1;
         let tries = master.tries;
         let client = master.client;
-        let deaf = opener.acked.is_none();
         self.clock = Clock::Master(master);
         if deaf {
             return self.ask(now, client, gap, context);
         }
         if tries > MASTER_TRIES {
             // It loses the same block again and again: it gets that one in a later turn, and the others wait no longer.
-            if let Some(next) = self.next_pacer(now, gap, client) {
+            if !is_rfc2090 && let Some(next) = self.next_pacer(now, gap, client) {
                 context.count("session", "master_stuck");
                 self.hand_over(now, client, next);
                 return self.step(now, context);
@@ -305,9 +343,29 @@ impl Session {
 
     // --- what the clients say -------------------------------------------------------------------------------
 
-    /// An open: it starts the session or is queued in it.
-    pub(crate) fn on_open(&mut self, now: Time, client: SocketAddrV4, context: &mut Context) -> Opened {
-        if self.openers.contains_key(&client) {
+    /// An open: it starts the session or is queued in it. In RFC 2090 it is a request, and `granted` are the options that
+    /// it is granted but for `multicast`.
+    pub(crate) fn on_open(
+        &mut self,
+        now: Time,
+        client: SocketAddrV4,
+        granted: Options,
+        context: &mut Context,
+    ) -> Opened {
+        if let Some(opener) = self.openers.get_mut(&client) {
+            if self.channel.protocol == Protocol::Rfc2090 {
+                // Its OACK was lost, or it has begun anew.
+                if opener.acked.take().is_some() {
+                    opener.lacks = BlockSet::whole(self.last);
+                }
+                let is_master = self.master() == Some(client);
+                if let Clock::Master(master) = &mut self.clock
+                    && is_master
+                {
+                    master.block = 0;
+                }
+                self.tell_role(client, is_master, context);
+            }
             return Opened::Repeated;
         }
         let range = SocketAddrV4::new(*client.ip(), 0)..=SocketAddrV4::new(*client.ip(), u16::MAX);
@@ -327,11 +385,17 @@ impl Session {
             asked_at: None,
             questions: 0,
             strikes: 0,
+            granted,
+            told_off_at: None,
         };
         self.openers.insert(client, opener);
         self.traces.insert(*client.ip(), Trace::default());
         self.tally.openers += 1;
         self.heard_at = now;
+        if self.is_rfc2090() {
+            self.begin_or_listen(now, client, context);
+            return Opened::Listed;
+        }
         self.credit += BLOCKS_BEFORE_ACK;
         match self.clock {
             Clock::Idle if self.openers.len() == 1 => {
@@ -350,7 +414,10 @@ impl Session {
         if block > self.last {
             return context.count("session", "ack_beyond_end");
         }
-        let recent = self.sent_lately(now, block.saturating_add(1));
+        let is_rfc2090 = self.is_rfc2090();
+        // The only one that ACKs says what it lacks of all that went out before what it ACKs.
+        let is_only = is_rfc2090 && self.master() == Some(client);
+        let recent = !is_only && self.sent_lately(now, block.saturating_add(1));
         let Some(opener) = self.openers.get_mut(&client) else {
             return context.count("session", "ack_from_nobody");
         };
@@ -367,9 +434,10 @@ impl Session {
         opener.strikes = 0;
         opener.lacks.remove_to(block);
         // What it has queued up it does not lack: only an ACK that stands still, or one that has caught up, names a gap.
+        // In RFC 2090 every ACK asks for the next block.
         let caught_up = match &self.clock {
             Clock::Master(master) if master.client == client => block >= master.block,
-            Clock::Master(_) | Clock::Answers | Clock::Idle => false,
+            Clock::Master(_) | Clock::Answers | Clock::Idle => is_rfc2090,
         };
         if block < self.last && !recent && (caught_up || !progress) {
             opener.lacks.insert(block + 1);
@@ -399,9 +467,10 @@ impl Session {
                 master.tries = 0;
                 self.step(now, context);
             }
-            Clock::Answers if self.openers.values().all(|opener| opener.asked_at.is_none()) => {
+            Clock::Answers if is_rfc2090 || self.openers.values().all(|opener| opener.asked_at.is_none()) => {
                 self.step(now, context);
             }
+            Clock::Master(_) if is_rfc2090 => self.tell_off(now, client, context),
             Clock::Master(_) | Clock::Answers | Clock::Idle => {}
         }
     }
@@ -419,6 +488,40 @@ impl Session {
         }
         if was_master || matches!(self.clock, Clock::Answers) {
             self.step(now, context);
+        }
+    }
+
+    // --- RFC 2090 -------------------------------------------------------------------------------------------
+
+    /// A newcomer is master if nobody is; else it listens.
+    fn begin_or_listen(&mut self, now: Time, client: SocketAddrV4, context: &mut Context) {
+        if self.master().is_none() {
+            self.step(now, context);
+        }
+        if self.master() != Some(client) {
+            self.tell_role(client, false, context);
+        }
+    }
+
+    /// An OACK: whether the client is master. Where the data goes it hears again until it has ACKed once.
+    fn tell_role(&mut self, client: SocketAddrV4, is_master: bool, context: &mut Context) {
+        let Some(opener) = self.openers.get(&client) else { return };
+        let (group, others) = match opener.acked {
+            None => (Some(self.channel.group), opener.granted.clone()),
+            Some(_) => (None, Options::default()),
+        };
+        let multicast = Some(MulticastAnswer { group, is_master }.to_string());
+        let answer = Packet::OptionAck(Options { multicast, ..others });
+        context.send(self.channel.role, client, answer.encode());
+    }
+
+    /// It ACKs although it is not the master: it hears that it is not.
+    fn tell_off(&mut self, now: Time, client: SocketAddrV4, context: &mut Context) {
+        let Some(opener) = self.openers.get_mut(&client) else { return };
+        if opener.told_off_at.is_none_or(|at| now.since(at) >= TOLD_OFF_AGAIN) {
+            opener.told_off_at = Some(now);
+            context.count("session", "told_off");
+            self.tell_role(client, false, context);
         }
     }
 

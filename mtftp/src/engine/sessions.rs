@@ -1,27 +1,43 @@
 //! The sessions of all addresses, and what is remembered of those that ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use driver::{Deadline, Deadlines, Role, Time};
 use wire::configure::Ports;
-use wire::tftp::{ErrorCode, MTFTP_FILE_SIZE_MAX};
+use wire::tftp::{BLOCK_SIZE_DEFAULT, ErrorCode, MULTICAST_PORT, Options, Request, multicast_file_size_max};
 use wire::{FileName, GroupAddr};
 
 use super::action::{Event, FileError, FileFacts, FileId, FileTicket};
 use super::context::Context;
 use super::plain::refuse;
-use super::session::{Opened, Session};
+use super::protocol::Protocol;
+use super::session::{Channel, Opened, Session};
 use super::trace::Trace;
 use crate::limits::{OPENERS_MAX, SESSION_SILENCE, SESSIONS_MAX, TRACE_KEEP};
+
+/// What runs on an address: at most one session of each protocol.
+type Key = (GroupAddr, Protocol);
+
+/// Who opened before the file was found: the client, and its request if it is one of RFC 2090.
+type Waiting = (SocketAddrV4, Option<Request>);
 
 /// The shell looks the file up; who opened meanwhile waits.
 #[derive(Debug)]
 struct Looking {
     ticket: FileTicket,
-    role: Role,
-    group: SocketAddrV4,
-    waiting: Vec<SocketAddrV4>,
+    channel: Channel,
+    waiting: Vec<Waiting>,
+}
+
+impl Looking {
+    /// Once each.
+    fn add(&mut self, waiting: Waiting) {
+        let is_listed = self.waiting.iter().any(|(client, _)| *client == waiting.0);
+        if !is_listed && self.waiting.len() < OPENERS_MAX {
+            self.waiting.push(waiting);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -47,24 +63,41 @@ struct Ended {
 /// All sessions.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
-    entries: BTreeMap<GroupAddr, Entry>,
+    entries: BTreeMap<Key, Entry>,
     ended: BTreeMap<GroupAddr, Ended>,
-    deadlines: Deadlines<GroupAddr>,
+    deadlines: Deadlines<Key>,
+    /// Doors for streams of RFC 2090 that are free, the one that was left longest ago first: each transfer has a port of
+    /// its own, by which its clients know it.
+    streams: VecDeque<u16>,
+    /// Requests of RFC 2090 that must be served by plain TFTP after all.
+    declined: Vec<(SocketAddrV4, Request)>,
 }
 
 impl Sessions {
+    /// No sessions, and so many doors for streams.
+    pub(crate) fn new(streams: u16) -> Self {
+        Self { streams: (0..streams).collect(), ..Self::default() }
+    }
+
+    /// Whether data of ours goes to this address.
     pub(crate) fn is_running(&self, group: GroupAddr) -> bool {
-        self.entries.contains_key(&group)
+        self.keys(group).next().is_some()
     }
 
-    pub(crate) fn running(&self, group: GroupAddr) -> Option<&Session> {
-        match self.entries.get(&group) {
-            Some(Entry { state: State::Running(session), .. }) => Some(session),
-            Some(_) | None => None,
-        }
+    fn keys(&self, group: GroupAddr) -> impl Iterator<Item = Key> + '_ {
+        self.entries.range((group, Protocol::PxeMtftp)..=(group, Protocol::Rfc2090)).map(|(key, _)| *key)
     }
 
-    /// Whether data of ours goes to this address, or went until just now.
+    /// The sessions on this address.
+    pub(crate) fn running(&self, group: GroupAddr) -> impl Iterator<Item = &Session> {
+        let entries = self.entries.range((group, Protocol::PxeMtftp)..=(group, Protocol::Rfc2090));
+        entries.filter_map(|(_, entry)| match &entry.state {
+            State::Running(session) => Some(session.as_ref()),
+            State::Looking(_) => None,
+        })
+    }
+
+    /// The same, or it went until just now.
     pub(crate) fn sends_on(&self, now: Time, group: GroupAddr) -> bool {
         self.is_running(group)
             || self.ended.get(&group).is_some_and(|ended| now.since(ended.at) < SESSION_SILENCE)
@@ -82,27 +115,82 @@ impl Sessions {
         (group, file, ports): (GroupAddr, FileName, Ports),
         context: &mut Context,
     ) {
-        let full = self.entries.len() >= SESSIONS_MAX;
-        match self.entries.get_mut(&group) {
-            None if full => context.count("session", "too_many_sessions"),
+        let channel = Channel {
+            protocol: Protocol::PxeMtftp,
+            role: Role::Mtftp(ports.server),
+            group: SocketAddrV4::new(group.ip(), ports.client),
+            block_size: BLOCK_SIZE_DEFAULT,
+        };
+        let key = (group, Protocol::PxeMtftp);
+        if self.entries.contains_key(&key) {
+            self.join(now, key, (client, None), context);
+        } else if self.entries.len() >= SESSIONS_MAX {
+            context.count("session", "too_many_sessions");
+        } else {
+            self.look_up(group, file, channel, (client, None), context);
+        }
+    }
+
+    /// A request of RFC 2090 for a file that has a dynamic claim. False if it must be served by plain TFTP.
+    pub(crate) fn on_multicast_request(
+        &mut self,
+        now: Time,
+        client: SocketAddrV4,
+        (group, file): (GroupAddr, FileName),
+        (request, block_size_max): (&Request, u16),
+        context: &mut Context,
+    ) -> bool {
+        let key = (group, Protocol::Rfc2090);
+        let block_size = block_size_of(request).min(block_size_max);
+        match self.entries.get(&key) {
+            Some(Entry { state: State::Running(session), .. })
+                if session.channel().block_size > block_size =>
+            {
+                context.count("session", "block_size");
+                return false;
+            }
+            Some(_) => self.join(now, key, (client, Some(request.clone())), context),
+            None if self.entries.len() >= SESSIONS_MAX => {
+                context.count("session", "too_many_sessions");
+                return false;
+            }
             None => {
-                let ticket = context.open(file.clone());
-                let looking = Looking {
-                    ticket,
-                    role: Role::Mtftp(ports.server),
-                    group: SocketAddrV4::new(group.ip(), ports.client),
-                    waiting: vec![client],
+                let Some(stream) = self.streams.pop_front() else {
+                    context.count("session", "too_many_streams");
+                    return false;
                 };
-                self.entries.insert(group, Entry { file, state: State::Looking(looking) });
+                let channel = Channel {
+                    protocol: Protocol::Rfc2090,
+                    role: Role::Stream(stream),
+                    group: SocketAddrV4::new(group.ip(), MULTICAST_PORT),
+                    block_size,
+                };
+                self.look_up(group, file, channel, (client, Some(request.clone())), context);
             }
-            Some(Entry { state: State::Looking(looking), .. }) => {
-                if looking.waiting.len() < OPENERS_MAX && !looking.waiting.contains(&client) {
-                    looking.waiting.push(client);
-                }
-            }
+        }
+        true
+    }
+
+    fn look_up(
+        &mut self,
+        group: GroupAddr,
+        file: FileName,
+        channel: Channel,
+        first: Waiting,
+        context: &mut Context,
+    ) {
+        let ticket = context.open(file.clone());
+        let looking = Looking { ticket, channel, waiting: vec![first] };
+        self.entries.insert((group, channel.protocol), Entry { file, state: State::Looking(looking) });
+    }
+
+    fn join(&mut self, now: Time, key: Key, waiting: Waiting, context: &mut Context) {
+        match self.entries.get_mut(&key) {
+            None => {}
+            Some(Entry { state: State::Looking(looking), .. }) => looking.add(waiting),
             Some(Entry { state: State::Running(session), .. }) => {
-                open(session, now, client, context);
-                self.after(now, group, context);
+                open(session, now, &waiting, context);
+                self.after(now, key, context);
             }
         }
     }
@@ -116,43 +204,67 @@ impl Sessions {
         result: Result<FileFacts, FileError>,
         context: &mut Context,
     ) -> Option<GroupAddr> {
-        let found = self.entries.iter().find_map(|(group, entry)| match &entry.state {
-            State::Looking(looking) if looking.ticket == ticket => Some(*group),
+        let key = self.entries.iter().find_map(|(key, entry)| match &entry.state {
+            State::Looking(looking) if looking.ticket == ticket => Some(*key),
             State::Looking(_) | State::Running(_) => None,
         })?;
-        let Some(Entry { file, state: State::Looking(looking) }) = self.entries.remove(&found) else {
-            return Some(found);
+        let Some(Entry { file, state: State::Looking(looking) }) = self.entries.remove(&key) else {
+            return Some(key.0);
         };
+        let block_size = looking.channel.block_size;
         match result {
-            Ok(facts) if facts.size <= MTFTP_FILE_SIZE_MAX => {
-                let mut session = Session::new(now, facts, looking.role, looking.group);
-                let mut waiting = looking.waiting.into_iter();
-                if let Some(client) = waiting.next() {
-                    context.tell(Event::SessionBegan { group: found, file: file.clone(), from: client });
+            Ok(facts) if facts.size <= multicast_file_size_max(block_size) => {
+                let mut session = Session::new(now, facts, looking.channel);
+                let fits = |(_, request): &Waiting| {
+                    request.as_ref().is_none_or(|request| block_size_of(request) >= block_size)
+                };
+                let (waiting, declined): (Vec<Waiting>, Vec<Waiting>) =
+                    looking.waiting.into_iter().partition(fits);
+                self.decline(declined);
+                if let Some((client, _)) = waiting.first() {
+                    context.tell(Event::SessionBegan { group: key.0, file: file.clone(), from: *client });
                     context.count("session", "began");
-                    open(&mut session, now, client, context);
                 }
                 for client in waiting {
-                    open(&mut session, now, client, context);
+                    open(&mut session, now, &client, context);
                 }
-                self.entries.insert(found, Entry { file, state: State::Running(Box::new(session)) });
-                self.after(now, found, context);
+                self.entries.insert(key, Entry { file, state: State::Running(Box::new(session)) });
+                self.after(now, key, context);
+                return Some(key.0);
             }
-            // Silence: the client falls back to plain TFTP and hears the reason there.
+            // Silence: a client of PXE-MTFTP falls back to plain TFTP and hears the reason there.
             Ok(facts) => {
                 context.close(facts.id);
                 context.count("session", "file_too_large");
             }
             Err(_) => context.count("session", "no_file"),
         }
-        Some(found)
+        self.release(looking.channel);
+        self.decline(looking.waiting);
+        Some(key.0)
+    }
+
+    fn decline(&mut self, waiting: Vec<Waiting>) {
+        let declined = waiting.into_iter().filter_map(|(client, request)| Some((client, request?)));
+        self.declined.extend(declined);
+    }
+
+    /// Requests of RFC 2090 that must be served by plain TFTP after all, since the last call.
+    pub(crate) fn take_declined(&mut self) -> Vec<(SocketAddrV4, Request)> {
+        std::mem::take(&mut self.declined)
+    }
+
+    fn release(&mut self, channel: Channel) {
+        if let Role::Stream(stream) = channel.role {
+            self.streams.push_back(stream);
+        }
     }
 
     /// The session of which `client` is an opener, on this server port.
-    fn of(&mut self, role: Role, client: SocketAddrV4) -> Option<(GroupAddr, &mut Session)> {
-        self.entries.iter_mut().find_map(|(group, entry)| match &mut entry.state {
-            State::Running(session) if session.role() == role && session.has(client) => {
-                Some((*group, session.as_mut()))
+    fn of(&mut self, role: Role, client: SocketAddrV4) -> Option<(Key, &mut Session)> {
+        self.entries.iter_mut().find_map(|(key, entry)| match &mut entry.state {
+            State::Running(session) if session.channel().role == role && session.has(client) => {
+                Some((*key, session.as_mut()))
             }
             State::Running(_) | State::Looking(_) => None,
         })
@@ -166,12 +278,12 @@ impl Sessions {
         block: u16,
         context: &mut Context,
     ) -> Option<GroupAddr> {
-        let Some((group, session)) = self.of(role, client) else {
+        let Some((key, session)) = self.of(role, client) else {
             context.count("session", "ack_from_nobody");
             return None;
         };
         session.on_ack(now, client, block, context);
-        self.after(now, group, context)
+        self.after(now, key, context)
     }
 
     pub(crate) fn on_error(
@@ -181,25 +293,25 @@ impl Sessions {
         client: SocketAddrV4,
         context: &mut Context,
     ) -> Option<GroupAddr> {
-        let Some((group, session)) = self.of(role, client) else {
+        let Some((key, session)) = self.of(role, client) else {
             context.count("session", "error_from_nobody");
             return None;
         };
         session.on_error(now, client, context);
-        self.after(now, group, context)
+        self.after(now, key, context)
     }
 
-    /// Ends a session before its openers are done.
+    /// Ends the sessions on an address before their openers are done. Gives it if none is left.
     pub(crate) fn cut(&mut self, now: Time, group: GroupAddr, context: &mut Context) -> Option<GroupAddr> {
-        let entry = self.entries.get_mut(&group)?;
-        match &mut entry.state {
-            State::Running(session) => {
+        let mut over = None;
+        for key in self.keys(group).collect::<Vec<_>>() {
+            if let Some(Entry { state: State::Running(session), .. }) = self.entries.get_mut(&key) {
                 context.count("session", "cut");
                 session.cut();
-                self.after(now, group, context)
+                over = self.after(now, key, context);
             }
-            State::Looking(_) => None,
         }
+        over
     }
 
     /// The file is not what it was: the session ends, and its openers hear an ERROR rather than mixed bytes.
@@ -209,18 +321,18 @@ impl Sessions {
         file: FileId,
         context: &mut Context,
     ) -> Option<GroupAddr> {
-        let (group, session) = self.entries.iter_mut().find_map(|(group, entry)| match &mut entry.state {
-            State::Running(session) if session.file() == file => Some((*group, session)),
+        let (key, session) = self.entries.iter_mut().find_map(|(key, entry)| match &mut entry.state {
+            State::Running(session) if session.file() == file => Some((*key, session)),
             State::Running(_) | State::Looking(_) => None,
         })?;
         context.count("session", "file_changed");
-        let role = session.role();
+        let role = session.channel().role;
         let clients: Vec<SocketAddrV4> = session.openers().collect();
         session.cut();
         for client in clients {
             refuse(role, client, ErrorCode::NOT_DEFINED, "the file changed", context);
         }
-        self.after(now, group, context)
+        self.after(now, key, context)
     }
 
     /// Whether a request on port 69 gets the ERROR instead of the file.
@@ -231,7 +343,8 @@ impl Sessions {
         file: &FileName,
         client: SocketAddrV4,
     ) -> bool {
-        if let Some(Entry { file: sent, state: State::Running(session) }) = self.entries.get_mut(&group)
+        let key = (group, Protocol::PxeMtftp);
+        if let Some(Entry { file: sent, state: State::Running(session) }) = self.entries.get_mut(&key)
             && sent == file
             && let Some(trace) = session.traces.get_mut(client.ip())
         {
@@ -248,48 +361,67 @@ impl Sessions {
     /// Gives the addresses whose sessions ended.
     pub(crate) fn on_timeout(&mut self, now: Time, context: &mut Context) -> Vec<GroupAddr> {
         let mut over = Vec::new();
-        while let Some(group) = self.deadlines.pop_due(now) {
-            match self.entries.get_mut(&group) {
+        while let Some(key) = self.deadlines.pop_due(now) {
+            match self.entries.get_mut(&key) {
                 Some(Entry { state: State::Running(session), .. }) => {
                     session.on_timeout(now, context);
-                    over.extend(self.after(now, group, context));
+                    over.extend(self.after(now, key, context));
                 }
                 Some(_) => {}
                 None => {
-                    self.ended.remove(&group);
+                    self.ended.remove(&key.0);
                 }
             }
         }
         over
     }
 
-    /// Arms the session's deadline, or ends it. Gives the address if it ended.
-    fn after(&mut self, now: Time, group: GroupAddr, context: &mut Context) -> Option<GroupAddr> {
-        let Some(Entry { state: State::Running(session), .. }) = self.entries.get(&group) else {
+    /// Arms the session's deadline, or ends it. Gives the address if nothing runs on it any more.
+    fn after(&mut self, now: Time, key: Key, context: &mut Context) -> Option<GroupAddr> {
+        let Some(Entry { state: State::Running(session), .. }) = self.entries.get(&key) else {
             return None;
         };
         if !session.is_over() {
             let next = session.next_deadline();
-            self.deadlines.arm(group, next.at, next.why);
+            self.deadlines.arm(key, next.at, next.why);
             return None;
         }
-        let Some(Entry { file, state: State::Running(session) }) = self.entries.remove(&group) else {
+        let Some(Entry { file, state: State::Running(session) }) = self.entries.remove(&key) else {
             return None;
         };
+        let (group, protocol) = key;
+        self.release(*session.channel());
         context.close(session.file());
         context.count("session", "ended");
         context.counters.add("session", "multicast_blocks", session.tally.multicast);
         context.counters.add("session", "unicast_blocks", session.tally.unicast);
         context.counters.add("session", "spare_blocks", session.tally.spare);
-        context.tell(Event::SessionEnded { group, file: file.clone(), tally: session.tally });
-        self.ended.insert(group, Ended { file, at: now, traces: session.traces });
-        self.deadlines.arm(group, now + TRACE_KEEP, "a session is forgotten");
-        Some(group)
+        context.tell(Event::SessionEnded { group, protocol, file: file.clone(), tally: session.tally });
+        match protocol {
+            Protocol::PxeMtftp => {
+                self.ended.insert(group, Ended { file, at: now, traces: session.traces });
+                self.deadlines.arm(key, now + TRACE_KEEP, "a session is forgotten");
+            }
+            Protocol::Rfc2090 => self.deadlines.disarm(&key),
+        }
+        (!self.is_running(group)).then_some(group)
     }
 }
 
-fn open(session: &mut Session, now: Time, client: SocketAddrV4, context: &mut Context) {
-    match session.on_open(now, client, context) {
+/// What the client takes at most, in bytes.
+fn block_size_of(request: &Request) -> u16 {
+    request.options.block_size.unwrap_or(BLOCK_SIZE_DEFAULT)
+}
+
+fn open(session: &mut Session, now: Time, (client, request): &Waiting, context: &mut Context) {
+    let asked = request.as_ref().map(|request| &request.options);
+    let granted = Options {
+        block_size: asked.and_then(|asked| asked.block_size).map(|_| session.channel().block_size),
+        transfer_size: asked.and_then(|asked| asked.transfer_size).map(|_| session.file_size()),
+        timeout_seconds: asked.and_then(|asked| asked.timeout_seconds),
+        ..Options::default()
+    };
+    match session.on_open(now, *client, granted, context) {
         Opened::Listed => context.count("session", "open"),
         Opened::Repeated => context.count("session", "open_repeated"),
         Opened::Refused => context.count("session", "too_many_openers"),

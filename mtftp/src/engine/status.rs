@@ -10,6 +10,7 @@ use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
 
 use super::Engine;
 use super::action::Tally;
+use super::protocol::Protocol;
 use super::references::Place;
 use super::session::Session;
 
@@ -48,8 +49,8 @@ pub struct ClaimStatus {
     pub closing: bool,
     /// Who relies on it, in order.
     pub references: Vec<ReferenceStatus>,
-    /// The session that runs.
-    pub session: Option<SessionStatus>,
+    /// The sessions that run: at most one of each protocol.
+    pub sessions: Vec<SessionStatus>,
 }
 
 /// One BINLD's reference.
@@ -89,6 +90,10 @@ pub struct RestStatus {
 /// A multicast session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionStatus {
+    /// How it speaks with its clients.
+    pub protocol: Protocol,
+    /// Bytes in a block.
+    pub block_size: u16,
     /// What it sent so far.
     pub tally: Tally,
     /// Whose ACKs pace it.
@@ -154,7 +159,7 @@ impl Engine {
                             stale: reference.stale,
                         })
                         .collect(),
-                    session: self.sessions.running(group).map(session_status),
+                    sessions: self.sessions.running(group).map(session_status).collect(),
                 }),
             }
         }
@@ -163,7 +168,10 @@ impl Engine {
 }
 
 fn session_status(session: &Session) -> SessionStatus {
+    let channel = session.channel();
     SessionStatus {
+        protocol: channel.protocol,
+        block_size: channel.block_size,
         tally: session.tally,
         master: session.master(),
         openers: session

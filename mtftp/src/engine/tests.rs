@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use wire::clear::{ClearAsk, ClearVerdict};
 use wire::hold::{Hold, HoldState};
 use wire::query::{Opcode, Query};
-use wire::tftp::{Options, Packet};
+use wire::tftp::{ErrorCode, Options, Packet};
 use wire::{Content, Layer, ServerType, Stamp};
 
 use super::bench::*;
@@ -230,7 +230,7 @@ fn port_69_refuses_who_would_boot_an_image_with_holes() {
     for block in 1..=10 {
         bench.ack(role, client(1), block);
     }
-    while bench.engine.status().claims[0].session.as_ref().unwrap().openers[0].lacks > 0 {
+    while bench.engine.status().claims[0].sessions[0].openers[0].lacks > 0 {
         bench.ms(20);
     }
     assert!(!fall_back(&mut bench, from(2, 2), true), "EDK2 asks with windowsize");
@@ -255,7 +255,7 @@ fn port_69_remembers_a_session_that_ended_for_three_seconds() {
         bench.configure(1, 3, pinned(), "a");
         bench.open(PINNED_PORT, client(1), "a");
         bench.ms(2_000);
-        assert!(bench.engine.status().claims[0].session.is_none(), "nobody ACKed");
+        assert!(bench.engine.status().claims[0].sessions.is_empty(), "nobody ACKed");
         bench.ms(wait);
         assert_eq!(fall_back(&mut bench, client(1), false), refused, "after {wait} ms");
     }

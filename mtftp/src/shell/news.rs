@@ -86,8 +86,8 @@ fn write(event: &Event) {
         Event::SessionBegan { group, file, from } => {
             tracing::info!(%group, %file, %from, "multicast session began");
         }
-        Event::SessionEnded { group, file, tally } => tracing::info!(
-            %group, %file, blocks = tally.blocks, multicast = tally.multicast, unicast = tally.unicast,
+        Event::SessionEnded { group, protocol, file, tally } => tracing::info!(
+            %group, protocol = protocol.name(), %file, blocks = tally.blocks, multicast = tally.multicast, unicast = tally.unicast,
             spare = tally.spare, openers = tally.openers, complete = tally.complete, lost = tally.lost,
             "multicast session ended"
         ),

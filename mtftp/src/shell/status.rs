@@ -61,7 +61,7 @@ impl Report<'_> {
         section(&mut out, "references", &head, references);
         let running = || {
             let claims = self.status.claims.iter();
-            claims.filter_map(|claim| Some((claim, claim.session.as_ref()?)))
+            claims.flat_map(|claim| claim.sessions.iter().map(move |session| (claim, session)))
         };
         let head = ["address", "blocks", "multicast", "unicast", "spare", "openers", "complete", "lost"];
         section(&mut out, "sessions", &head, running().map(session_row).collect());
@@ -176,7 +176,7 @@ impl Report<'_> {
             "file": claim.file.to_string(),
             "state": if claim.closing { "closing" } else { "held" },
             "references": references.collect::<Vec<_>>(),
-            "session": claim.session.as_ref().map(session_json),
+            "sessions": claim.sessions.iter().map(session_json).collect::<Vec<_>>(),
         })
     }
 }
@@ -233,6 +233,8 @@ fn session_json(session: &SessionStatus) -> Value {
         |opener| json!({ "client": opener.client.to_string(), "lacks": opener.lacks, "acked": opener.acked }),
     );
     json!({
+        "protocol": session.protocol.name(),
+        "block_size": session.block_size,
         "blocks": tally.blocks,
         "multicast": tally.multicast,
         "unicast": tally.unicast,

@@ -7,13 +7,13 @@ use driver::{Role, Transmit};
 use mtftp::engine::Blocks;
 use mtftp::limits::{
     OPENERS_MAX, OPENERS_PER_SOURCE_MAX, QUESTIONS_PER_STEP, REFERENCES_MAX, REFERENCES_PER_SENDER_MAX,
-    SESSION_SILENCE, SESSIONS_MAX, TRANSFERS_MAX,
+    SESSION_SILENCE, SESSIONS_MAX, STREAM_SILENCE, TRANSFERS_MAX,
 };
 use wire::clear::ClearVerdict;
 use wire::configure::{Ack, RequestRef};
 use wire::control::{Envelope, Message, PACKET_LEN_MAX};
 use wire::query::{Opcode, Query};
-use wire::tftp::Packet;
+use wire::tftp::{MULTICAST_PORT, MulticastAnswer, Packet};
 use wire::{FileName, GroupAddr, ServerId};
 
 use super::{FILES, Lab};
@@ -52,8 +52,23 @@ impl Lab {
                     Packet::Error { .. } => {}
                     Packet::OptionAck(options) => {
                         self.sent.insert(*to, 0);
+                        self.streams.remove(to);
                         assert!(options.block_size.is_none_or(|size| (8..=1468).contains(&size)));
                         assert!(!options.is_empty() && options.window_size.is_none());
+                    }
+                    other => assert!(matches!(other, Packet::Error { .. }), "{other:?}"),
+                }
+            }
+            Role::Stream(_) => {
+                self.owed.oacks = spend(self.owed.oacks, "datagram of a stream");
+                assert!(bytes.len() <= TFTP_LEN_MAX);
+                match Packet::decode(bytes).expect("our own packet") {
+                    Packet::Error { .. } => {}
+                    Packet::OptionAck(options) => {
+                        self.streams.insert(*to, *role);
+                        let answer = options.multicast.as_deref().and_then(MulticastAnswer::parse);
+                        let group = answer.expect("an answer to `multicast`").group;
+                        assert!(group.is_none_or(|group| group.port() == MULTICAST_PORT));
                     }
                     other => assert!(matches!(other, Packet::Error { .. }), "{other:?}"),
                 }
@@ -148,13 +163,22 @@ impl Lab {
                     assert_eq!(&ours.file, file);
                 }
             }
+            Role::Stream(_) => {
+                let heard = self.stream_acked_at.is_some_and(|at| self.now.since(at) < STREAM_SILENCE);
+                assert!(heard, "a block before any ACK");
+                let claims = self.engine.status().claims;
+                let ours = claims.iter().find(|claim| claim.group.ip() == *blocks.to.ip());
+                let ours = ours.expect("a stream has a claim");
+                assert_eq!((blocks.to.port(), &ours.file), (MULTICAST_PORT, file));
+                assert_ne!(ours.group, Self::config().pinned_group);
+            }
             other => assert!(matches!(other, Role::Transfer), "blocks go out by {other:?}"),
         }
     }
 
     pub(super) fn openers(&self) -> u64 {
         let status = self.engine.status();
-        let sessions = status.claims.iter().filter_map(|claim| claim.session.as_ref());
+        let sessions = status.claims.iter().flat_map(|claim| &claim.sessions);
         sessions.map(|session| u64::try_from(session.openers.len()).unwrap_or(u64::MAX)).sum()
     }
 
@@ -178,14 +202,15 @@ impl Lab {
             for reference in &claim.references {
                 *of_sender.entry(reference.binld).or_default() += 1;
             }
-            let Some(session) = &claim.session else { continue };
-            sessions += 1;
-            assert!(!session.openers.is_empty() && session.openers.len() <= OPENERS_MAX);
-            let mut of_source = std::collections::BTreeMap::<Ipv4Addr, usize>::new();
-            for opener in &session.openers {
-                *of_source.entry(*opener.client.ip()).or_default() += 1;
+            for session in &claim.sessions {
+                sessions += 1;
+                assert!(!session.openers.is_empty() && session.openers.len() <= OPENERS_MAX);
+                let mut of_source = std::collections::BTreeMap::<Ipv4Addr, usize>::new();
+                for opener in &session.openers {
+                    *of_source.entry(*opener.client.ip()).or_default() += 1;
+                }
+                assert!(of_source.values().all(|count| *count <= OPENERS_PER_SOURCE_MAX));
             }
-            assert!(of_source.values().all(|count| *count <= OPENERS_PER_SOURCE_MAX));
         }
         assert!(sessions <= SESSIONS_MAX);
         assert!(of_sender.values().all(|count| *count <= REFERENCES_PER_SENDER_MAX));
@@ -211,7 +236,7 @@ impl Lab {
     /// When all is over: no session, no transfer, no rest, no open file, and nothing more is due but a hello.
     pub(super) fn check_quiet(&self) {
         let status = self.engine.status();
-        assert!(status.claims.iter().all(|claim| claim.session.is_none() && !claim.closing), "{status:?}");
+        assert!(status.claims.iter().all(|claim| claim.sessions.is_empty() && !claim.closing), "{status:?}");
         assert_eq!((status.transfers, self.open.len()), (0, 0), "leaked");
         assert!(status.rests.is_empty(), "{status:?}");
         let next = self.engine.next_deadline().expect("a hello");

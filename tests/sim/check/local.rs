@@ -104,7 +104,7 @@ impl Checks {
         let mut owners: Vec<_> = references.map(|reference| reference.binld).collect();
         owners.sort_unstable();
         let most = owners.chunk_by(|one, two| one == two).map(<[_]>::len).max().unwrap_or(0);
-        let sessions = status.claims.iter().filter(|claim| claim.session.is_some()).count();
+        let sessions: usize = status.claims.iter().map(|claim| claim.sessions.len()).sum();
         if owners.len() > REFERENCES_MAX
             || most > REFERENCES_PER_SENDER_MAX
             || sessions > SESSIONS_MAX

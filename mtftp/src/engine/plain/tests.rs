@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use wire::tftp::{Mode, Options, Packet, Request};
+use wire::tftp::{ErrorCode, Mode, Options, Packet, Request};
 
 use super::super::bench::*;
 use super::super::*;

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use driver::Time;
 
-use super::{BLOCK_SIZE, Opener, RECENT_MAX, Session};
+use super::{Opener, RECENT_MAX, Session};
 use crate::engine::action::Blocks;
 use crate::engine::context::Context;
 use crate::engine::master::{Clock, MasterClient};
+use crate::engine::protocol::Protocol;
 use crate::limits::{
     HEARD_LATELY, MASTER_SILENCE, PACERS_MAX, QUESTIONS_MAX, QUESTIONS_PER_STEP, SILENCE_MAX, TURN_BLOCKS,
     TURN_REACH,
@@ -24,6 +25,7 @@ impl Session {
     pub(super) fn holds_back(&self, now: Time) -> bool {
         let since = self.held_since.unwrap_or(now);
         self.last > 1
+            && !self.is_rfc2090()
             && self.openers.values().any(|opener| {
                 opener.opened_at <= since && (opener.lacks.any_below(self.last) || self.unsure(opener))
             })
@@ -48,16 +50,18 @@ impl Session {
         {
             self.held_since = Some(now);
         }
-        if self.release_last(now, hold, context) {
+        if !self.is_rfc2090() && self.release_last(now, hold, context) {
             return;
         }
         if let Some(client) = self.master()
             && let Some(opener) = self.openers.get(&client)
             && let Some(block) = self.want(opener, hold)
         {
-            self.listen_around(now, block, client, context);
-            let client = self.take_turns(now, block, client);
-            self.ask_before_the_end(now, block, client, context);
+            if !self.is_rfc2090() {
+                self.listen_around(now, block, client, context);
+                let client = self.take_turns(now, block, client);
+                self.ask_before_the_end(now, block, client, context);
+            }
             self.put_block(block);
             return self.multicast(now, block, context);
         }
@@ -69,6 +73,11 @@ impl Session {
             .filter(|(_, opener, block)| *block < self.last || opener.acked.is_none())
             .min_by_key(|(_, opener, block)| (*block == self.last, opener.turn))
             .map(|(client, _, block)| (*client, block));
+        if let Some((client, _)) = next
+            && self.is_rfc2090()
+        {
+            return self.name(now, client, 0, context);
+        }
         if let Some((client, block)) = next {
             self.ask_before_the_end(now, block, client, context);
             self.name(now, client, block, context);
@@ -78,7 +87,31 @@ impl Session {
             return;
         }
         self.clock = Clock::Answers;
+        if self.is_rfc2090() {
+            return self.name_silent(now, context);
+        }
         self.finish(now, hold, context);
+    }
+
+    /// RFC 2090, and nobody is known to lack anything but what goes out now: the last block, if it was not sent since; then
+    /// who has not said that it has it all is made master, one after the other, and says what it lacks.
+    fn name_silent(&mut self, now: Time, context: &mut Context) {
+        if self.openers.values().any(|opener| opener.lacks.contains(self.last)) {
+            return self.multicast(now, self.last, context);
+        }
+        let waited =
+            |opener: &Opener| opener.asked_at.is_none_or(|at| now.since(at) >= patience(opener.questions));
+        let gone = |opener: &Opener| opener.questions >= QUESTIONS_MAX && waited(opener);
+        let gone: Vec<_> = self.openers.iter().filter(|(_, o)| gone(o)).map(|(client, _)| *client).collect();
+        for client in gone {
+            self.lose(client);
+        }
+        let due = self.openers.iter().filter(|(_, o)| o.questions < QUESTIONS_MAX && waited(o));
+        match due.min_by_key(|(_, opener)| opener.turn).map(|(client, _)| *client) {
+            Some(client) => self.name(now, client, 0, context),
+            // The timer runs from here.
+            None => self.sent_at = now,
+        }
     }
 
     fn put_block(&mut self, block: u16) {
@@ -216,14 +249,14 @@ impl Session {
         }
     }
 
-    /// Makes an opener the master by one unicast block.
+    /// Makes an opener the master: by one unicast block, or by an OACK and block 0, as it says itself what comes next.
     pub(super) fn name(&mut self, now: Time, client: SocketAddrV4, block: u16, context: &mut Context) {
         context.count("session", "master_named");
         self.clock = Clock::Master(MasterClient { client, block, heard_at: now, tries: 0, paced: 0 });
         self.ask(now, client, block, context);
     }
 
-    /// One block by unicast: whoever gets it, ACKs.
+    /// One block by unicast, or an OACK: whoever gets it, ACKs.
     pub(super) fn ask(&mut self, now: Time, client: SocketAddrV4, block: u16, context: &mut Context) {
         let Some(opener) = self.openers.get_mut(&client) else { return };
         if opener.questions >= QUESTIONS_MAX {
@@ -232,6 +265,10 @@ impl Session {
         }
         opener.questions += 1;
         opener.asked_at = Some(now);
+        if self.channel.protocol == Protocol::Rfc2090 {
+            self.sent_at = now;
+            return self.tell_role(client, true, context);
+        }
         let lacked = opener.lacks.contains(block);
         opener.lacks.remove(block);
         if self.put(now, block, client, lacked, context) {
@@ -248,7 +285,7 @@ impl Session {
     pub(super) fn multicast(&mut self, now: Time, block: u16, context: &mut Context) {
         let lacked =
             self.openers.values().any(|opener| opener.lacks.contains(block)) || self.tally.multicast == 0;
-        if !self.put(now, block, self.group, lacked, context) {
+        if !self.put(now, block, self.channel.group, lacked, context) {
             return;
         }
         for opener in self.openers.values_mut() {
@@ -272,6 +309,7 @@ impl Session {
     fn put(&mut self, now: Time, block: u16, to: SocketAddrV4, lacked: bool, context: &mut Context) -> bool {
         self.sent_at = now;
         if !self.acked_lately(now) {
+            // RFC 2090 has no credit.
             if self.credit == 0 {
                 return false;
             }
@@ -284,15 +322,9 @@ impl Session {
             self.recent.pop_front();
         }
         self.recent.push_back((block, now));
-        let (file, role) = (self.file, self.role);
-        context.blocks(Blocks {
-            file,
-            first_block: u64::from(block),
-            count: 1,
-            block_size: BLOCK_SIZE,
-            role,
-            to,
-        });
+        let (file, first_block) = (self.file.id, u64::from(block));
+        let (role, block_size) = (self.channel.role, self.channel.block_size);
+        context.blocks(Blocks { file, first_block, count: 1, block_size, role, to });
         true
     }
 }

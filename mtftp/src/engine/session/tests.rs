@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use wire::tftp::Packet;
+use wire::tftp::{ErrorCode, Packet};
 
 use super::super::bench::*;
 use super::super::window::BlockSet;
