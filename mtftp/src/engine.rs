@@ -30,7 +30,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod trace;
-mod window;
+pub(crate) mod window;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;

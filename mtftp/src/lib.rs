@@ -2,6 +2,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`client`] | the clients' side, likewise without I/O: one file fetched by multicast or plain TFTP |
 //! | [`engine`] | the pure core: references of BINLDs, defence of their addresses, multicast sessions, plain TFTP |
 //! | [`limits`] | every bound and span, with its reason |
 //! | `cli`, `config`, `shell` (feature `daemon`) | configuration, files, store and sockets: the program `mtftpd` |
@@ -10,6 +11,7 @@
 //! where, never the bytes: the shell makes the packets.
 #![warn(clippy::indexing_slicing)]
 
+pub mod client;
 pub mod engine;
 pub mod limits;
 

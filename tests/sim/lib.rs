@@ -29,6 +29,7 @@ pub mod clock;
 pub mod daemon;
 pub mod disk;
 pub mod duels;
+pub mod getter;
 pub mod ipxe;
 pub mod lab;
 pub mod legacy;

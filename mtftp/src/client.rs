@@ -1,0 +1,355 @@
+//! The client's side: fetches one file, by multicast where it can and by plain TFTP where it cannot.
+//!
+//! ```text
+//!             ┌─► mtftp: listen, open, receive, listen again … ─┐ nobody sends
+//!  Fetch ─────┤                                                 ├──────────────► tftp: plain
+//!             └─► tftp: request with `multicast` ─► stream ─────┘ what is sent is not heard
+//! ```
+//!
+//! A [`Fetch`] is a machine like the servers' (see the contract in `driver`): the program `mtftp-get` drives it over
+//! sockets, the simulator and the tests over a network of their own. It ends once, with [`Action::End`].
+
+mod image;
+mod mtftp;
+mod stream;
+mod tftp;
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use driver::{Deadline, Outbox, Time};
+use wire::FileName;
+use wire::pxe::MulticastTags;
+use wire::tftp::{BLOCK_SIZE_UNFRAGMENTED, Packet};
+
+use self::mtftp::Mtftp;
+use self::tftp::Tftp;
+
+/// Where requests go.
+pub const TFTP_PORT: u16 = 69;
+
+/// By what protocol a file is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Plain TFTP: RFC 1350 with the options of RFC 2347–2349 and 7440.
+    Plain,
+    /// RFC 2090. A server that does not take the option sends the file by plain TFTP.
+    Rfc2090,
+    /// PXE-MTFTP with these tags of option 43.
+    PxeMtftp(MulticastTags),
+}
+
+/// What to fetch, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The file server.
+    pub server: Ipv4Addr,
+    /// Its port for requests.
+    pub port: u16,
+    /// The file.
+    pub file: FileName,
+    /// The protocol to begin with.
+    pub method: Method,
+    /// Whether plain TFTP is tried when multicast does not work.
+    pub may_fall_back: bool,
+    /// The block size that is asked for, 8–65464 bytes; 512 does without the option.
+    pub block_size: u16,
+    /// The window that is asked for, 1–65535 blocks; 1 does without the option.
+    pub window_size: u16,
+    /// After 65,535 blocks of plain TFTP, whether the next is number 0 or 1; `None` does without the option.
+    pub rollover: Option<u16>,
+    /// How long to wait before a packet is repeated.
+    pub patience: Duration,
+    /// How often it is repeated before the server counts as dead.
+    pub tries: u32,
+    /// PXE-MTFTP exactly as Intel's client does it, with its intolerance: for testing servers.
+    pub strict: bool,
+}
+
+impl Wanted {
+    /// Plain TFTP from `server`, with the options that suit Ethernet.
+    #[must_use]
+    pub fn new(server: Ipv4Addr, file: FileName, method: Method) -> Self {
+        Self {
+            server,
+            port: TFTP_PORT,
+            file,
+            method,
+            may_fall_back: true,
+            block_size: BLOCK_SIZE_UNFRAGMENTED,
+            window_size: 16,
+            rollover: None,
+            patience: Duration::from_secs(1),
+            tries: 5,
+            strict: false,
+        }
+    }
+}
+
+/// Through which socket a datagram came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// Our own address.
+    Own,
+    /// The multicast address that was joined.
+    Group,
+}
+
+/// What the machine wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// From now on use a fresh socket on our own address, with this port; 0 lets the kernel choose one. The first action
+    /// there is.
+    Bind(u16),
+    /// Hear this multicast address, on its port.
+    Join(SocketAddrV4),
+    /// No longer hear it.
+    Leave,
+    /// Send from our own socket.
+    Send(SocketAddrV4, Vec<u8>),
+    /// Bytes of the file, and where they belong. Each byte comes once, unless [`Action::Restart`] comes in between.
+    Store(u64, Vec<u8>),
+    /// What was stored is worth nothing: the file begins anew.
+    Restart,
+    /// It is over.
+    End(Result<Source, Failure>),
+}
+
+/// How a file came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// By PXE-MTFTP.
+    PxeMtftp,
+    /// By RFC 2090.
+    Rfc2090,
+    /// By plain TFTP, as was asked for or because the server offers nothing else.
+    Plain,
+    /// By plain TFTP although it was to come by multicast.
+    FallBack(Cause),
+}
+
+/// Why multicast did not work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The server took no part: it did not answer the open, or the option.
+    NotOffered,
+    /// It was offered, and nothing was heard on the address: a switch prunes it, or it is sent elsewhere.
+    NotHeard,
+    /// The server said ERROR.
+    Refused,
+    /// What came broke the rules.
+    Protocol,
+    /// It was heard, and then no more.
+    Silence,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotOffered => "the server offers no multicast",
+            Self::NotHeard => "nothing was heard on the multicast address",
+            Self::Refused => "the server refused",
+            Self::Protocol => "the server broke the protocol",
+            Self::Silence => "the server fell silent",
+        })
+    }
+}
+
+/// Why there is no file. What was stored of it is worth nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// Nobody answers.
+    Silence,
+    /// The server said ERROR: code and text.
+    Error(u16, String),
+    /// What came broke the protocol.
+    Protocol(&'static str),
+    /// Multicast did not work, and plain TFTP was not allowed.
+    NoMulticast(Cause),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Silence => f.write_str("nobody answers"),
+            Self::Error(code, text) => write!(f, "the server says ERROR {code}: {text}"),
+            Self::Protocol(what) => write!(f, "the server broke the protocol: {what}"),
+            Self::NoMulticast(cause) => write!(f, "no multicast: {cause}"),
+        }
+    }
+}
+
+/// What was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Bytes of the file that are there.
+    pub bytes: u64,
+    /// The file's size, when it is known.
+    pub size: Option<u64>,
+    /// Blocks that came by multicast.
+    pub multicast_blocks: u64,
+    /// Blocks that came by unicast.
+    pub unicast_blocks: u64,
+    /// Of all these, those that were there already.
+    pub needless_blocks: u64,
+    /// ACKs sent.
+    pub acks: u64,
+    /// Packets sent again because no answer came: requests, opens and ACKs.
+    pub asked_again: u64,
+    /// Times that it was master.
+    pub master: u64,
+}
+
+/// What the attempts share.
+#[derive(Debug, Default)]
+struct Context {
+    actions: Outbox<Action>,
+    counts: Counts,
+}
+
+impl Context {
+    fn send(&mut self, to: SocketAddrV4, packet: &Packet<'_>) {
+        self.actions.push(Action::Send(to, packet.encode()));
+    }
+
+    fn ack(&mut self, to: SocketAddrV4, block: u16) {
+        self.counts.acks += 1;
+        self.send(to, &Packet::Ack(block));
+    }
+
+    fn store(&mut self, offset: u64, bytes: &[u8]) {
+        self.counts.bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.actions.push(Action::Store(offset, bytes.to_vec()));
+    }
+
+    fn heard(&mut self, door: Door) {
+        match door {
+            Door::Own => self.counts.unicast_blocks += 1,
+            Door::Group => self.counts.multicast_blocks += 1,
+        }
+    }
+}
+
+/// What became of an attempt after an input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    /// It goes on.
+    Going,
+    /// The whole file is there.
+    Whole(Source),
+    /// Multicast does not work.
+    NoMulticast(Cause),
+    /// There is no file.
+    Failed(Failure),
+}
+
+#[derive(Debug)]
+enum Attempt {
+    Mtftp(Box<Mtftp>),
+    Tftp(Box<Tftp>),
+    Over,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Fetch {
+    wanted: Wanted,
+    attempt: Attempt,
+    context: Context,
+    /// Why this attempt is not by multicast.
+    fell_back: Option<Cause>,
+}
+
+impl Fetch {
+    /// Begins.
+    #[must_use]
+    pub fn new(wanted: Wanted, now: Time) -> Self {
+        let mut context = Context::default();
+        let attempt = match wanted.method {
+            Method::PxeMtftp(tags) => Attempt::Mtftp(Box::new(Mtftp::new(&wanted, tags, now, &mut context))),
+            Method::Rfc2090 | Method::Plain => {
+                let multicast = wanted.method == Method::Rfc2090;
+                Attempt::Tftp(Box::new(Tftp::new(&wanted, multicast, now, &mut context)))
+            }
+        };
+        Self { wanted, attempt, context, fell_back: None }
+    }
+
+    /// Takes the oldest action. The driver takes all of them after each input.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.context.actions.pop()
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.context.counts
+    }
+
+    /// Whether it is over.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.attempt, Attempt::Over)
+    }
+
+    /// When [`Fetch::on_timeout`] wants to be called.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Deadline> {
+        match &self.attempt {
+            Attempt::Mtftp(mtftp) => Some(mtftp.next_deadline()),
+            Attempt::Tftp(tftp) => Some(tftp.next_deadline()),
+            Attempt::Over => None,
+        }
+    }
+
+    /// A datagram came. What is not from the server, or not TFTP, is ignored.
+    pub fn on_datagram(&mut self, now: Time, door: Door, from: SocketAddrV4, bytes: &[u8]) {
+        if *from.ip() != self.wanted.server {
+            return;
+        }
+        let Ok(packet) = Packet::decode(bytes) else { return };
+        let step = match &mut self.attempt {
+            Attempt::Mtftp(mtftp) => mtftp.on_packet(now, door, from, &packet, &mut self.context),
+            Attempt::Tftp(tftp) => tftp.on_packet(now, door, from, &packet, &mut self.context),
+            Attempt::Over => Step::Going,
+        };
+        self.after(now, step);
+    }
+
+    /// Time has passed. Calling it early, late or twice is harmless.
+    pub fn on_timeout(&mut self, now: Time) {
+        let step = match &mut self.attempt {
+            Attempt::Mtftp(mtftp) => mtftp.on_timeout(now, &mut self.context),
+            Attempt::Tftp(tftp) => tftp.on_timeout(now, &mut self.context),
+            Attempt::Over => Step::Going,
+        };
+        self.after(now, step);
+    }
+
+    fn after(&mut self, now: Time, step: Step) {
+        match step {
+            Step::Going => {}
+            Step::Whole(Source::Plain) => {
+                self.end(Ok(self.fell_back.map_or(Source::Plain, Source::FallBack)));
+            }
+            Step::Whole(source) => self.end(Ok(source)),
+            Step::Failed(failure) => self.end(Err(failure)),
+            Step::NoMulticast(cause) if self.wanted.may_fall_back => self.fall_back(now, cause),
+            Step::NoMulticast(cause) => self.end(Err(Failure::NoMulticast(cause))),
+        }
+    }
+
+    fn fall_back(&mut self, now: Time, cause: Cause) {
+        self.fell_back = Some(cause);
+        self.context.actions.push(Action::Leave);
+        self.context.actions.push(Action::Restart);
+        self.context.counts.bytes = 0;
+        self.attempt = Attempt::Tftp(Box::new(Tftp::new(&self.wanted, false, now, &mut self.context)));
+    }
+
+    fn end(&mut self, result: Result<Source, Failure>) {
+        self.attempt = Attempt::Over;
+        self.context.actions.push(Action::End(result));
+    }
+}

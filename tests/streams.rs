@@ -1,0 +1,228 @@
+//! Multicast transfers of our own client: RFC 2090 on a dynamic address, through loss, deaths and late joins.
+#![allow(clippy::indexing_slicing, reason = "a wrong host number is a wrong test, and shall stop it")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::rc::Rc;
+use std::time::Duration;
+
+use driver::{Arrival, Deadline, Draw, Role, Time, Transmit, Wall};
+use mtftp::client::{Cause, Method, Source, Wanted};
+use mtftp::engine::EngineConfig;
+use sim::clock::Clock;
+use sim::getter::Getter;
+use sim::mtftp_host::MtftpHost;
+use sim::program::{Door, Effect, Program};
+use sim::{Fault, LinkFaults, Rules, World};
+use wire::configure::{Configure, Ports, Target};
+use wire::control::{Envelope, Message};
+use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 7, 7);
+const PORTS: Ports = Ports { client: 3001, server: 1760 };
+const FILE: &str = "payload";
+
+/// Asks the server for the address.
+#[derive(Debug, Default)]
+struct Configurer(bool);
+
+impl Program for Configurer {
+    fn doors(&self) -> Vec<Door> {
+        vec![Door::unicast(Role::Control, 4016)]
+    }
+
+    fn on_datagram(&mut self, _now: Time, _wall: Wall, _arrival: &Arrival<'_>) {}
+
+    fn on_timeout(&mut self, _now: Time) {}
+
+    fn drain(&mut self, _tells: bool) -> Vec<Effect> {
+        if std::mem::replace(&mut self.0, true) {
+            return Vec::new();
+        }
+        let sender = ServerId([1; 16]);
+        let group = GroupAddr::new(GROUP).unwrap();
+        let target = Target::Group { group, ports: PORTS, stamp: Stamp { millis: 1, sender } };
+        let file = FileName::new(FILE.as_bytes()).unwrap();
+        let message = Message::Configure(Configure { serial: Serial(1), target, file });
+        let bytes = Envelope { sender, boot_epoch: BootEpoch(1), sequence: 1, message }.encode();
+        vec![Effect::Send(Transmit { role: Role::Control, to: SocketAddrV4::new(SERVER, 4017), bytes })]
+    }
+
+    fn next_deadline(&self) -> Option<Deadline> {
+        None
+    }
+}
+
+fn ms(millis: u64) -> Time {
+    Time::ZERO + Duration::from_millis(millis)
+}
+
+struct Run {
+    world: World,
+    clients: Vec<usize>,
+    image: Vec<u8>,
+    /// DATA packets to the group, as the first client's cable saw them.
+    multicast: Rc<Cell<u64>>,
+    blocks: u64,
+}
+
+impl Run {
+    /// Clients that begin at these milliseconds, and a file of `size` bytes.
+    fn new(
+        seed: u64,
+        faults: LinkFaults,
+        size: usize,
+        begins: &[u64],
+        change: impl Fn(usize, &mut Wanted),
+    ) -> Self {
+        let mut draw = Draw::from_seed(seed);
+        let image: Vec<u8> = (0..size).map(|_| draw.bits().to_le_bytes()[0]).collect();
+        let mut world = World::new(seed, LinkFaults::NONE, Rules::Ours);
+        let file = FileName::new(FILE.as_bytes()).unwrap();
+        let files = BTreeMap::from([(file.clone(), image.clone())]);
+        let host = MtftpHost::new(SERVER, ServerId([9; 16]), EngineConfig::default(), files);
+        world.add("mtftp", SERVER, Clock::new(0, 0), Box::new(host), Time::ZERO);
+        let binld = Ipv4Addr::new(10, 0, 0, 1);
+        world.add("binld", binld, Clock::new(0, 0), Box::new(Configurer::default()), ms(1));
+        let mut clients = Vec::new();
+        for (index, (number, begin)) in (100_u8..).zip(begins).enumerate() {
+            let mut wanted = Wanted::new(SERVER, file.clone(), Method::Rfc2090);
+            change(index, &mut wanted);
+            let address = Ipv4Addr::new(10, 0, 0, number);
+            let name = format!("client{number}");
+            clients.push(world.add(
+                &name,
+                address,
+                Clock::new(0, 0),
+                Box::new(Getter::new(wanted)),
+                ms(*begin),
+            ));
+        }
+        let multicast = Rc::new(Cell::new(0));
+        let (seen, first) = (Rc::clone(&multicast), clients[0]);
+        world.drop_if(move |_, passing| {
+            let is_data = passing.bytes.starts_with(&[0, 3]) && passing.destination.ip().is_multicast();
+            seen.set(seen.get() + u64::from(is_data && passing.to == first));
+            false
+        });
+        world.at(ms(50), Fault::Link(faults));
+        let blocks = u64::try_from(size).unwrap() / 1468 + 1;
+        Self { world, clients, image, multicast, blocks }
+    }
+
+    fn run(&mut self, seconds: u64) {
+        self.world.run_for(Duration::from_secs(seconds)).unwrap();
+    }
+
+    fn client(&self, index: usize) -> &Getter {
+        self.world.nodes[self.clients[index]].program().unwrap()
+    }
+
+    /// How it ended; the bytes are right.
+    #[track_caller]
+    fn source(&self, index: usize) -> Source {
+        let (client, seed) = (self.client(index), self.world.seed);
+        let Some((_, Ok(source))) = &client.ended else {
+            panic!("seed {seed}: client {index} has no file: {:?} {:?}", client.ended, client.counts())
+        };
+        assert!(client.image == self.image, "seed {seed}: client {index} has wrong bytes");
+        *source
+    }
+
+    #[track_caller]
+    fn all_by_multicast(&self) {
+        for index in 0..self.clients.len() {
+            assert_eq!(self.source(index), Source::Rfc2090, "seed {}: client {index}", self.world.seed);
+        }
+    }
+
+    fn nothing_left(&self) {
+        let host: &MtftpHost = self.world.nodes[0].program().unwrap();
+        let status = host.status().unwrap();
+        assert_eq!((host.open_files(), status.transfers), (0, 0));
+        assert!(status.claims.iter().all(|claim| claim.sessions.is_empty()));
+    }
+}
+
+#[test]
+fn machines_that_start_together_share_one_stream() {
+    let mut run = Run::new(1, LinkFaults::NONE, 2_000_000, &[100, 100, 100], |_, _| {});
+    run.run(20);
+    run.all_by_multicast();
+    run.nothing_left();
+    assert!(run.multicast.get() <= run.blocks + 2, "{} of {}", run.multicast.get(), run.blocks);
+}
+
+#[test]
+fn a_late_joiner_gets_its_head_in_a_second_pass() {
+    let mut run = Run::new(2, LinkFaults::NONE, 4_000_000, &[100, 300, 500], |_, _| {});
+    run.run(30);
+    run.all_by_multicast();
+    run.nothing_left();
+    assert!(run.multicast.get() < 2 * run.blocks, "{} of {}", run.multicast.get(), run.blocks);
+}
+
+#[test]
+fn loss_is_repaired_by_who_is_master() {
+    for seed in 10..16 {
+        let faults = LinkFaults { duplicate_ppm: 5_000, ..LinkFaults::loss(20_000) };
+        let mut run = Run::new(seed, faults, 1_000_000, &[100, 300, 500, 900], |_, _| {});
+        run.run(120);
+        run.all_by_multicast();
+        run.run(15);
+        run.nothing_left();
+    }
+}
+
+#[test]
+fn a_master_or_a_listener_that_dies_does_not_stop_the_others() {
+    for victim in [0, 2] {
+        let mut run = Run::new(20, LinkFaults::NONE, 4_000_000, &[100, 200, 300, 400], |_, _| {});
+        let dead = run.clients[victim];
+        run.world.at(ms(600), Fault::Crash(dead));
+        run.run(40);
+        for index in (0..4).filter(|index| *index != victim) {
+            assert_eq!(run.source(index), Source::Rfc2090, "client {index} without {victim}");
+        }
+        run.nothing_left();
+    }
+}
+
+/// The stream has one block size. Who cannot take it gets the file by itself.
+#[test]
+fn another_block_size_goes_by_plain_tftp() {
+    let small = |index, wanted: &mut Wanted| {
+        if index == 1 {
+            wanted.block_size = 512;
+        }
+    };
+    let mut run = Run::new(3, LinkFaults::NONE, 300_000, &[100, 110], small);
+    run.run(20);
+    assert_eq!((run.source(0), run.source(1)), (Source::Rfc2090, Source::Plain));
+}
+
+/// The switch passes no multicast on: each client finds out, leaves, and gets its file all the same.
+#[test]
+fn who_hears_nothing_falls_back() {
+    let mut run = Run::new(4, LinkFaults::NONE, 100_000, &[100, 200], |_, _| {});
+    run.world
+        .drop_if(|_, passing| passing.destination.ip().is_multicast() && passing.bytes.starts_with(&[0, 3]));
+    run.run(60);
+    for index in 0..2 {
+        assert_eq!(run.source(index), Source::FallBack(Cause::NotHeard));
+    }
+    run.nothing_left();
+}
+
+#[test]
+fn empty_and_full_last_blocks() {
+    for size in [0, 1, 1467, 1468, 1469, 2 * 1468] {
+        let mut run = Run::new(5, LinkFaults::NONE, size, &[100, 100], |_, _| {});
+        run.run(10);
+        run.all_by_multicast();
+        run.nothing_left();
+    }
+}
