@@ -99,11 +99,10 @@ impl Program for Getter {
     }
 
     fn on_datagram(&mut self, now: Time, _wall: Wall, arrival: &Arrival<'_>) {
-        let door = match arrival.role {
-            Role::Mtftp(_) => client::Door::Group,
-            role if role == self.own() => client::Door::Own,
-            _ => return,
-        };
+        let door = if arrival.to.is_multicast() { client::Door::Group } else { client::Door::Own };
+        if door == client::Door::Own && arrival.role != self.own() {
+            return;
+        }
         if let Some(fetch) = &mut self.fetch {
             fetch.on_datagram(now, door, arrival.from, arrival.bytes);
         }
