@@ -11,11 +11,11 @@ use driver::host;
 use driver::udp::{DoorSpec, Interface};
 use peers::lowest::Constants as LowestConstants;
 use serde::{Deserialize, Serialize};
-use wire::tftp::{BLOCK_SIZE_DEFAULT, BLOCK_SIZE_UNFRAGMENTED};
+use wire::tftp::{BLOCK_SIZE_DEFAULT, BLOCK_SIZE_UNFRAGMENTED, Rollover};
 use wire::{DomainId, GroupAddr};
 
 use crate::engine::{EngineConfig, ReferencePolicy};
-use crate::limits::{GRACE, GRACE_MAX, STREAMS, STREAMS_MAX};
+use crate::limits::{GRACE, GRACE_MAX, STREAMS, STREAMS_MAX, WINDOW_SIZE_MAX};
 
 #[cfg(test)]
 mod tests;
@@ -90,6 +90,10 @@ pub struct Tftp {
     pub block_size_max: u16,
     /// Multicast transfers of RFC 2090 at once, 0–256; each has a UDP port of its own, which the kernel chooses.
     pub streams: u16,
+    /// Most blocks for one ACK, 1–64, if the client asks for windows; 1: none are granted.
+    pub window_size_max: u16,
+    /// What follows block number 65,535 where the client does not say: 0 or 1.
+    pub rollover: u8,
 }
 
 /// `[mtftp]`
@@ -168,7 +172,14 @@ fn run_dir() -> PathBuf {
 
 impl Default for Tftp {
     fn default() -> Self {
-        Self { port: 69, transfer_port: 0, block_size_max: BLOCK_SIZE_UNFRAGMENTED, streams: STREAMS }
+        Self {
+            port: 69,
+            transfer_port: 0,
+            block_size_max: BLOCK_SIZE_UNFRAGMENTED,
+            window_size_max: WINDOW_SIZE_MAX,
+            rollover: Rollover::default().value(),
+            streams: STREAMS,
+        }
     }
 }
 
@@ -286,6 +297,28 @@ fn check_boot_dir(dir: &Path, document: &Document) -> Result<(), ConfigError> {
     }
 }
 
+fn check_tftp(tftp: &Tftp, document: &Document) -> Result<(), ConfigError> {
+    if !(BLOCK_SIZE_DEFAULT..=BLOCK_SIZE_UNFRAGMENTED).contains(&tftp.block_size_max) {
+        let what = format!("`tftp.block_size_max` is {}", tftp.block_size_max);
+        return Err(document.error("tftp.block_size_max", what, "write 512–1468 bytes"));
+    }
+    if !(1..=WINDOW_SIZE_MAX).contains(&tftp.window_size_max) {
+        let what = format!("`tftp.window_size_max` is {}", tftp.window_size_max);
+        let right = "write 2–64 blocks, or 1 to grant no windows";
+        return Err(document.error("tftp.window_size_max", what, right));
+    }
+    if Rollover::from_value(tftp.rollover).is_none() {
+        let what = format!("`tftp.rollover` is {}", tftp.rollover);
+        return Err(document.error("tftp.rollover", what, "write 0 or 1, the number after 65535"));
+    }
+    if tftp.streams > STREAMS_MAX {
+        let what = format!("`tftp.streams` is {}", tftp.streams);
+        let right = format!("write 0–{STREAMS_MAX}; 0 serves no RFC 2090");
+        return Err(document.error("tftp.streams", what, &right));
+    }
+    Ok(())
+}
+
 fn check(config: &Config, document: &Document) -> Result<(), ConfigError> {
     let mtftp = &config.mtftp;
     let listed = mtftp.ports.iter().enumerate().map(|(index, port)| (format!("mtftp.ports.{index}"), *port));
@@ -325,15 +358,7 @@ fn check(config: &Config, document: &Document) -> Result<(), ConfigError> {
         let right = "write 1 to stay on the link, or more";
         return Err(document.error("mtftp.ttl", "`mtftp.ttl` is 0: nothing would leave this host", right));
     }
-    if !(BLOCK_SIZE_DEFAULT..=BLOCK_SIZE_UNFRAGMENTED).contains(&config.tftp.block_size_max) {
-        let what = format!("`tftp.block_size_max` is {}", config.tftp.block_size_max);
-        return Err(document.error("tftp.block_size_max", what, "write 512–1468 bytes"));
-    }
-    if config.tftp.streams > STREAMS_MAX {
-        let what = format!("`tftp.streams` is {}", config.tftp.streams);
-        let right = format!("write 0–{STREAMS_MAX}; 0 serves no RFC 2090");
-        return Err(document.error("tftp.streams", what, &right));
-    }
+    check_tftp(&config.tftp, document)?;
     if u64::from(config.grace_s) > GRACE_MAX.as_secs() {
         let what = format!("`grace_s` is {}", config.grace_s);
         return Err(document.error(
@@ -374,6 +399,8 @@ impl Config {
             server_ports: self.mtftp.ports.clone(),
             block_size_max: self.tftp.block_size_max,
             streams: self.tftp.streams,
+            window_size_max: self.tftp.window_size_max,
+            rollover: Rollover::from_value(self.tftp.rollover).unwrap_or_default(),
             query_group: self.query.group.0,
             grace: Duration::from_secs(self.grace_s.into()),
             references: match self.references {

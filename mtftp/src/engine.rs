@@ -43,7 +43,7 @@ use wire::clear::{ClearAnswer, ClearAsk, ClearVerdict};
 use wire::control::{Envelope, Message};
 use wire::hold::Hold;
 use wire::query::{Opcode, Query};
-use wire::tftp::BLOCK_SIZE_UNFRAGMENTED;
+use wire::tftp::{BLOCK_SIZE_UNFRAGMENTED, Rollover};
 use wire::{BootEpoch, DomainId, GroupAddr, ServerId};
 
 pub use action::{
@@ -90,6 +90,10 @@ pub struct EngineConfig {
     pub block_size_max: u16,
     /// Streams of RFC 2090 at once, each with a door of its own: [`Role::Stream`] 0 and up.
     pub streams: u16,
+    /// Most blocks for one ACK of plain TFTP, 1–[`WINDOW_SIZE_MAX`](limits::WINDOW_SIZE_MAX); 1 is without windows.
+    pub window_size_max: u16,
+    /// What follows block number 65,535 of plain TFTP, where the client does not say.
+    pub rollover: Rollover,
     /// The address of queries: never carries a transfer.
     pub query_group: GroupAddr,
     /// After a restart with references nothing is released for this long (G11).
@@ -121,6 +125,8 @@ impl Default for EngineConfig {
             server_ports: vec![1760],
             block_size_max: BLOCK_SIZE_UNFRAGMENTED,
             streams: limits::STREAMS,
+            window_size_max: limits::WINDOW_SIZE_MAX,
+            rollover: Rollover::Zero,
             query_group: group(239, 255, 255, 15),
             grace: limits::GRACE,
             references: ReferencePolicy::default(),
@@ -206,7 +212,7 @@ impl Engine {
             published: Published::default(),
             noted: Noted::new(Former::default(), now),
             wall: (now, Wall::default()),
-            plain: Plain::new(config.block_size_max),
+            plain: Plain::new(&config),
             sessions: Sessions::new(config.streams),
             config,
             identity,

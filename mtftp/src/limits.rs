@@ -119,6 +119,16 @@ pub const FOREIGN_KEEP: Duration = Duration::from_secs(90);
 pub const TRANSFERS_MAX: usize = 16_384;
 /// Transfers of one address.
 pub const TRANSFERS_PER_SOURCE_MAX: usize = 8;
+/// Blocks for one ACK, if the client asks for so many (RFC 7440). 64 blocks of 1468 bytes stay below what a client's
+/// socket buffers by default (Linux: 208 KiB, with each packet counted as some 2 KiB), and Linux takes no more than 64
+/// segments in one send.
+pub const WINDOW_SIZE_MAX: u16 = 64;
+/// Sends of a whole window while the client is silent. Then only its last block goes out: whoever lacks one before it says
+/// so, and a client that is gone, or never was, draws no more than that.
+pub const WINDOW_SENDS_MAX: u32 = 3;
+/// Blocks that ACKs may have repeated for each that they acknowledge. A loss of one block in thirty costs 1.3 with windows
+/// of 64; with more of it windows are wrong for this client, and the timer sets the pace.
+pub const ACK_REPEATS_FOR_EACH: u64 = 2;
 /// First time to a resend, before the round trip is known.
 pub const TRANSFER_RESEND_FIRST: Duration = Duration::from_millis(500);
 /// Shortest time to a resend.

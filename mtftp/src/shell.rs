@@ -150,9 +150,7 @@ impl Shell {
         for block in (blocks.first_block..).take(usize::from(blocks.count)) {
             let offset = block.saturating_sub(1).saturating_mul(u64::from(blocks.block_size));
             let (header, data) = packet.split_at_mut(DATA_HEADER_LEN);
-            // Block numbers roll over to 0 (RFC 1350 has 16 bits for them).
-            let number = u16::try_from(block & 0xffff).unwrap_or(0);
-            header.copy_from_slice(&data_header(number));
+            header.copy_from_slice(&data_header(blocks.rollover.number(block)));
             let Some(data) = data.get_mut(..size) else { return false };
             let Ok(count) = self.files.read(blocks.file, offset, data) else { return false };
             if let Some(bytes) = packet.get(..DATA_HEADER_LEN + count) {

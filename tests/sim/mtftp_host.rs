@@ -135,8 +135,7 @@ impl MtftpHost {
         (blocks.first_block..blocks.first_block + u64::from(blocks.count))
             .map(|block| {
                 let at = usize::try_from(block.saturating_sub(1)).unwrap_or(usize::MAX).saturating_mul(size);
-                let [high, low] = [(block >> 8) as u8, block as u8];
-                let mut packet = data_header(u16::from_be_bytes([high, low])).to_vec();
+                let mut packet = data_header(blocks.rollover.number(block)).to_vec();
                 packet.extend(bytes.iter().skip(at).take(size));
                 Effect::Send(Transmit { role: blocks.role, to: blocks.to, bytes: packet })
             })

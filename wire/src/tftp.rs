@@ -1,4 +1,4 @@
-//! TFTP (RFC 1350) with options (RFC 2347–2349, 7440, 2090), and PXE-MTFTP, which uses the same packets (PXE 2.1
+//! TFTP (RFC 1350) with options (RFC 2347–2349, 7440, 2090, and `rollover`, which no RFC knows), and PXE-MTFTP, which uses the same packets (PXE 2.1
 //! § 2.4.10).
 //!
 //! ```text
@@ -47,6 +47,48 @@ pub enum Mode {
     Other,
 }
 
+/// What follows block number 65,535: no RFC says it. Most clients count on to 0; some, and `tftpd` of tftp-hpa when asked
+/// to, to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rollover {
+    /// 0.
+    #[default]
+    Zero,
+    /// 1: no block but an ACK before the first has number 0.
+    One,
+}
+
+impl Rollover {
+    /// The block number that follows 65,535.
+    #[must_use]
+    pub const fn value(self) -> u8 {
+        match self {
+            Self::Zero => 0,
+            Self::One => 1,
+        }
+    }
+
+    /// The same from its value, if we know it.
+    #[must_use]
+    pub const fn from_value(value: u8) -> Option<Self> {
+        match value {
+            0 => Some(Self::Zero),
+            1 => Some(Self::One),
+            _ => None,
+        }
+    }
+
+    /// The number on the wire of a block of the file, counted from 1; 0 for the ACK before the first.
+    #[must_use]
+    pub fn number(self, block: u64) -> u16 {
+        let number = match self {
+            Self::Zero => block & 0xffff,
+            Self::One => block.checked_sub(1).map_or(0, |before| before % 0xffff + 1),
+        };
+        u16::try_from(number).unwrap_or(0)
+    }
+}
+
 /// The options we know; unknown ones, and known ones with a value outside its range, are as if absent (RFC 2347).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Options {
@@ -58,6 +100,8 @@ pub struct Options {
     pub timeout_seconds: Option<u8>,
     /// `windowsize`, 1–65535 (RFC 7440).
     pub window_size: Option<u16>,
+    /// `rollover`, 0 or 1 (tftp-hpa).
+    pub rollover: Option<Rollover>,
     /// `multicast`: empty in a request, [`MulticastAnswer`] in an answer (RFC 2090).
     pub multicast: Option<String>,
 }
@@ -230,6 +274,7 @@ impl Options {
                 b"tsize" => options.transfer_size = number(value),
                 b"timeout" => options.timeout_seconds = number(value).filter(|&seconds| seconds > 0),
                 b"windowsize" => options.window_size = number(value).filter(|&blocks| blocks > 0),
+                b"rollover" => options.rollover = number(value).and_then(Rollover::from_value),
                 b"multicast" => {
                     options.multicast = std::str::from_utf8(value).ok().map(str::to_owned);
                 }
@@ -257,6 +302,9 @@ impl Options {
         }
         if let Some(blocks) = self.window_size {
             put("windowsize", blocks.to_string());
+        }
+        if let Some(rollover) = self.rollover {
+            put("rollover", rollover.value().to_string());
         }
         if let Some(value) = &self.multicast {
             put("multicast", value.clone());

@@ -38,7 +38,7 @@ struct Plain {
 pub(super) struct Tftp {
     request: Request,
     port: SocketAddrV4,
-    rollover: u16,
+    rollover: Rollover,
     patience: Duration,
     tries_max: u32,
     state: State,
@@ -55,6 +55,7 @@ impl Tftp {
             transfer_size: Some(0),
             timeout_seconds: None,
             window_size: Some(wanted.window_size).filter(|&blocks| blocks > 1),
+            rollover: wanted.rollover,
             multicast: multicast.then(String::new),
         };
         let request = Request { name: wanted.file.as_bytes().to_vec(), mode: Mode::Octet, options };
@@ -64,7 +65,7 @@ impl Tftp {
         Self {
             request,
             port,
-            rollover: wanted.rollover.unwrap_or(0),
+            rollover: wanted.rollover.unwrap_or_default(),
             patience: wanted.patience,
             tries_max: wanted.tries,
             state: State::Asking,

@@ -8,7 +8,7 @@ fn fails(text: &str) -> String {
 fn what_is_printed_parses_back() {
     let full = "interface = \"br0\"\naddress = \"10.0.0.9\"\nboot_dir = \"/b\"\nstate_dir = \"/s\"\nrun_dir = \"/r\"\ngrace_s = 7\n\
         references = \"forever\"\n\
-        [tftp]\nport = 1069\ntransfer_port = 1070\nblock_size_max = 512\nstreams = 3\n\
+        [tftp]\nport = 1069\ntransfer_port = 1070\nblock_size_max = 512\nwindow_size_max = 4\nrollover = 1\nstreams = 3\n\
         [mtftp]\npinned_group = \"239.255.1.2\"\npinned_client_port = 3002\npinned_port = 9\nports = [10, 11]\nttl = 4\n\
         [query]\ngroup = \"239.255.255.16\"\nport = 12\n[control]\nport = 13\n\
         [domain]\nname = \"attic\"\nport = 14\ncontacts = [\"10.1.0.1:4016\"]\npreset = \"wan\"\n\
@@ -69,6 +69,18 @@ fn wrong_configurations_say_where_and_what_to_do() {
         (
             "interface = \"e\"\n[tftp]\nblock_size_max = 9000\n",
             "x.toml:3: `tftp.block_size_max` is 9000; write 512–1468 bytes",
+        ),
+        (
+            "interface = \"e\"\n[tftp]\nwindow_size_max = 0\n",
+            "x.toml:3: `tftp.window_size_max` is 0; write 2–64 blocks, or 1 to grant no windows",
+        ),
+        (
+            "interface = \"e\"\n[tftp]\nwindow_size_max = 65\n",
+            "x.toml:3: `tftp.window_size_max` is 65; write 2–64 blocks, or 1 to grant no windows",
+        ),
+        (
+            "interface = \"e\"\n[tftp]\nrollover = 2\n",
+            "x.toml:3: `tftp.rollover` is 2; write 0 or 1, the number after 65535",
         ),
         (
             "interface = \"e\"\n[query]\ngroup = \"239.255.1.1\"\n",
@@ -149,4 +161,14 @@ fn the_domain_reaches_the_core_and_its_group_has_a_door() {
     };
     let group = vec![Ipv4Addr::new(239, 255, 255, 16)];
     assert_eq!(of_group(&attic), [(Role::Query, 4015, group.clone()), (Role::Domain, 14, group)]);
+}
+
+#[test]
+fn windows_and_rollover_reach_the_core_and_change_only_at_a_start() {
+    let read = |text: &str| parse(Path::new("x.toml"), text).unwrap().0;
+    let plain = read("interface = \"eth0\"\n");
+    let other = read("interface = \"eth0\"\n[tftp]\nwindow_size_max = 1\nrollover = 1\n");
+    assert_eq!((plain.engine().window_size_max, plain.engine().rollover), (64, Rollover::Zero));
+    assert_eq!((other.engine().window_size_max, other.engine().rollover), (1, Rollover::One));
+    assert_eq!(plain.fixed_changes(&other), ["tftp"]);
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use driver::{Role, Transmit, Wall};
 use peers::notes::{Former, NoteChange};
 use wire::configure::Ports;
+use wire::tftp::Rollover;
 use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
 
 use super::protocol::Protocol;
@@ -48,12 +49,14 @@ pub enum FileError {
 pub struct Blocks {
     /// Of which file.
     pub file: FileId,
-    /// The first, from 1; its number on the wire is this modulo 65,536.
+    /// The first, from 1.
     pub first_block: u64,
     /// How many; at least 1.
     pub count: u16,
     /// Bytes in a block, 8–1468; the file's last is shorter, and empty if the size is a multiple.
     pub block_size: u16,
+    /// Makes block numbers for the wire.
+    pub rollover: Rollover,
     /// By which door.
     pub role: Role,
     /// To whom: a client, or the group address.

@@ -173,6 +173,13 @@ impl Bench {
         std::mem::take(&mut self.blocks).into_iter().map(|blocks| (blocks.first_block, blocks.to)).collect()
     }
 
+    /// What of the blocks that went out since last asked went to one client: first block and count of each action.
+    pub(crate) fn take_spans(&mut self, to: SocketAddrV4) -> Vec<(u64, u16)> {
+        let blocks = std::mem::take(&mut self.blocks);
+        assert!(blocks.iter().all(|blocks| blocks.to == to), "{blocks:?}");
+        blocks.into_iter().map(|blocks| (blocks.first_block, blocks.count)).collect()
+    }
+
     // --- control --------------------------------------------------------------------------------------------
 
     fn control(&mut self, n: u8, epoch: u32, message: Message) -> Option<Message> {

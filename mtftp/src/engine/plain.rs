@@ -1,4 +1,4 @@
-//! Plain TFTP: RFC 1350 with options (RFC 2347), block size (2348), time-out and size (2349).
+//! Plain TFTP: RFC 1350 with options (RFC 2347), block size (2348), time-out and size (2349), windows (7440), roll-over.
 //!
 //! ```text
 //! request (port 69) ─► Looking ─ file there ─► with options: Offered ─ ACK 0 ─┐
@@ -7,8 +7,8 @@
 //!                     ERROR 1                    the timer sends again, doubling, a bounded number of times
 //! ```
 //!
-//! The transfer goes on from one door, [`Role::Transfer`]; a client's address and port name it. An ACK that is not
-//! the awaited one starts nothing, ever: only the timer sends a block twice. Block numbers roll over to 0.
+//! The transfer goes on from one door, [`Role::Transfer`]; a client's address and port name it. What an ACK starts, and
+//! what it does not, stands in [`outstanding`].
 
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
@@ -16,18 +16,22 @@ use std::time::Duration;
 
 use driver::{Deadline, Deadlines, Role, Time};
 use wire::FileName;
-use wire::tftp::{BLOCK_SIZE_DEFAULT, ErrorCode, Mode, Options, Packet, Request};
+use wire::tftp::{BLOCK_SIZE_DEFAULT, ErrorCode, Mode, Options, Packet, Request, Rollover};
 
+use super::EngineConfig;
 use super::action::{Blocks, Event, FileError, FileFacts, FileId, FileTicket, Outcome};
 use super::context::Context;
 use super::rtt::RoundTrip;
 use crate::limits::{
     BLOCK_SENDS_MAX, FIRST_BLOCK_SENDS_MAX, OACK_SENDS_MAX, TRANSFER_RESEND_FIRST, TRANSFER_RESEND_MAX,
-    TRANSFER_RESEND_MIN, TRANSFERS_MAX, TRANSFERS_PER_SOURCE_MAX,
+    TRANSFER_RESEND_MIN, TRANSFERS_MAX, TRANSFERS_PER_SOURCE_MAX, WINDOW_SIZE_MAX,
 };
 
+mod outstanding;
 #[cfg(test)]
 mod tests;
+
+use outstanding::{Outstanding, Span, Verdict};
 
 /// The shell looks the file up.
 #[derive(Debug)]
@@ -44,10 +48,10 @@ struct Offered {
     flow: Flow,
 }
 
-/// Block `block` is out.
+/// Blocks are out.
 #[derive(Debug)]
 struct Sending {
-    block: u64,
+    out: Outstanding,
     /// An ACK came: the client is real.
     heard: bool,
     flow: Flow,
@@ -60,10 +64,15 @@ struct Flow {
     file: FileId,
     size: u64,
     block_size: u16,
+    /// Blocks for one ACK.
+    window: u16,
+    rollover: Rollover,
     round_trip: RoundTrip,
     sent_at: Time,
-    /// How often what is out was sent.
+    /// How often what is out was sent, by the timer.
     sends: u32,
+    /// Doublings of the timer, until a round trip is measured again (Karn).
+    doublings: u32,
 }
 
 #[derive(Debug)]
@@ -77,7 +86,13 @@ enum Transfer {
 #[derive(Debug)]
 pub(crate) struct Plain {
     block_size_max: u16,
+    window_size_max: u16,
+    rollover: Rollover,
     transfers: BTreeMap<SocketAddrV4, Transfer>,
+    /// Whose file is being looked up.
+    tickets: BTreeMap<FileTicket, SocketAddrV4>,
+    /// Whose file it is: each transfer has opened its own.
+    files: BTreeMap<FileId, SocketAddrV4>,
     deadlines: Deadlines<SocketAddrV4>,
 }
 
@@ -89,7 +104,7 @@ impl Flow {
     fn resend_at(&self) -> Time {
         let first =
             self.round_trip.resend_after(TRANSFER_RESEND_FIRST, TRANSFER_RESEND_MIN, TRANSFER_RESEND_MAX);
-        let doubled = first.saturating_mul(1_u32 << self.sends.saturating_sub(1).min(16));
+        let doubled = first.saturating_mul(1_u32 << self.doublings.min(16));
         self.sent_at + doubled.min(TRANSFER_RESEND_MAX)
     }
 
@@ -98,19 +113,33 @@ impl Flow {
         self.sends += 1;
     }
 
-    /// What is out was ACKed: measured unless it was sent more than once (Karn).
-    fn acked(&mut self, now: Time) {
-        if self.sends == 1 {
+    fn sent_again(&mut self, now: Time) {
+        self.sent(now);
+        self.doublings += 1;
+    }
+
+    /// Something new was ACKed.
+    fn acked(&mut self, now: Time, measures: bool) {
+        if measures {
             self.round_trip.measured(now.since(self.sent_at));
+            self.doublings = 0;
         }
         self.sends = 0;
     }
 
-    fn put_block(&mut self, now: Time, client: SocketAddrV4, block: u64, context: &mut Context) {
+    fn put_blocks(&self, client: SocketAddrV4, span: Span, context: &mut Context) {
+        let (file, block_size, rollover) = (self.file, self.block_size, self.rollover);
+        let Span { first: first_block, count } = span;
+        let (role, to) = (Role::Transfer, client);
+        context.blocks(Blocks { file, first_block, count, block_size, rollover, role, to });
+    }
+
+    /// The first blocks. `once`: nothing that the client could ACK with 0 went out twice.
+    fn start(mut self, now: Time, client: SocketAddrV4, once: bool, context: &mut Context) -> Sending {
+        let out = Outstanding::new(self.last_block(), self.window, self.rollover, once);
+        self.put_blocks(client, out.span(), context);
         self.sent(now);
-        let (file, block_size) = (self.file, self.block_size);
-        let to = client;
-        context.blocks(Blocks { file, first_block: block, count: 1, block_size, role: Role::Transfer, to });
+        Sending { out, heard: false, flow: self }
     }
 }
 
@@ -126,8 +155,16 @@ pub(crate) fn name_of(request: &Request) -> Option<FileName> {
 }
 
 impl Plain {
-    pub(crate) fn new(block_size_max: u16) -> Self {
-        Self { block_size_max, transfers: BTreeMap::new(), deadlines: Deadlines::default() }
+    pub(crate) fn new(config: &EngineConfig) -> Self {
+        Self {
+            block_size_max: config.block_size_max,
+            window_size_max: config.window_size_max.min(WINDOW_SIZE_MAX),
+            rollover: config.rollover,
+            transfers: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            files: BTreeMap::new(),
+            deadlines: Deadlines::default(),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -175,6 +212,7 @@ impl Plain {
         context.count("tftp", "request");
         let ticket = context.open(name.clone());
         let options = request.options.clone();
+        self.tickets.insert(ticket, client);
         self.transfers.insert(client, Transfer::Looking(Looking { ticket, name, options }));
         // The shell always answers; nothing is due before.
         let _ = now;
@@ -188,12 +226,15 @@ impl Plain {
         result: Result<FileFacts, FileError>,
         context: &mut Context,
     ) -> bool {
-        let found = self.transfers.iter().find_map(|(client, transfer)| match transfer {
-            Transfer::Looking(looking) if looking.ticket == ticket => Some(*client),
-            Transfer::Looking(_) | Transfer::Offered(_) | Transfer::Sending(_) => None,
-        });
-        let Some(client) = found else { return false };
-        let Some(Transfer::Looking(looking)) = self.transfers.remove(&client) else { return false };
+        let Some(client) = self.tickets.remove(&ticket) else { return false };
+        let looking = match self.transfers.remove(&client) {
+            Some(Transfer::Looking(looking)) => looking,
+            // Its ticket goes when it does.
+            other @ (None | Some(Transfer::Offered(_) | Transfer::Sending(_))) => {
+                self.transfers.extend(other.map(|it| (client, it)));
+                return false;
+            }
+        };
         match result {
             Ok(facts) => self.begin(now, client, looking, facts, context),
             Err(error) => {
@@ -219,33 +260,42 @@ impl Plain {
         facts: FileFacts,
         context: &mut Context,
     ) {
-        let asked = looking.options;
-        let answer = Options {
-            block_size: asked.block_size.map(|size| size.min(self.block_size_max)),
-            transfer_size: asked.transfer_size.map(|_| facts.size),
-            timeout_seconds: asked.timeout_seconds,
-            // Not negotiated: a sender without windows is right for every client.
-            window_size: None,
-            multicast: None,
-        };
-        let mut flow = Flow {
+        let answer = self.answer(&looking.options, facts.size);
+        let flow = Flow {
             name: looking.name,
             file: facts.id,
             size: facts.size,
             block_size: answer.block_size.unwrap_or(BLOCK_SIZE_DEFAULT),
+            window: answer.window_size.unwrap_or(1),
+            rollover: answer.rollover.unwrap_or(self.rollover),
             round_trip: RoundTrip::default(),
             sent_at: now,
             sends: 0,
+            doublings: 0,
         };
+        self.files.insert(facts.id, client);
         let transfer = if answer.is_empty() {
-            flow.put_block(now, client, 1, context);
-            Transfer::Sending(Sending { block: 1, heard: false, flow })
+            Transfer::Sending(flow.start(now, client, true, context))
         } else {
             context.send(Role::Transfer, client, Packet::OptionAck(answer.clone()).encode());
+            let mut flow = flow;
             flow.sent(now);
             Transfer::Offered(Offered { answer, flow })
         };
         self.put(client, transfer);
+    }
+
+    /// What is taken of the options: only what was asked for, and no more of it.
+    fn answer(&self, asked: &Options, size: u64) -> Options {
+        let windows = self.window_size_max > 1;
+        Options {
+            block_size: asked.block_size.map(|size| size.min(self.block_size_max)),
+            transfer_size: asked.transfer_size.map(|_| size),
+            timeout_seconds: asked.timeout_seconds,
+            window_size: asked.window_size.filter(|_| windows).map(|size| size.min(self.window_size_max)),
+            rollover: asked.rollover,
+            multicast: None,
+        }
     }
 
     fn put(&mut self, client: SocketAddrV4, transfer: Transfer) {
@@ -259,12 +309,16 @@ impl Plain {
         self.deadlines.disarm(&client);
         let (name, file) = match self.transfers.remove(&client) {
             None => return,
-            Some(Transfer::Looking(looking)) => (looking.name, None),
+            Some(Transfer::Looking(looking)) => {
+                self.tickets.remove(&looking.ticket);
+                (looking.name, None)
+            }
             Some(Transfer::Offered(Offered { flow, .. }) | Transfer::Sending(Sending { flow, .. })) => {
                 (flow.name, Some(flow.file))
             }
         };
         if let Some(file) = file {
+            self.files.remove(&file);
             context.close(file);
         }
         context.count(
@@ -286,24 +340,50 @@ impl Plain {
         match self.transfers.remove(&client) {
             None => context.count("transfer", "ack_from_nobody"),
             Some(Transfer::Offered(Offered { mut flow, .. })) if acked == 0 => {
-                flow.acked(now);
-                flow.put_block(now, client, 1, context);
-                self.put(client, Transfer::Sending(Sending { block: 1, heard: true, flow }));
+                let once = flow.sends == 1;
+                flow.acked(now, once);
+                let sending = flow.start(now, client, once, context);
+                self.put(client, Transfer::Sending(Sending { heard: true, ..sending }));
             }
-            Some(Transfer::Sending(Sending { block, mut flow, .. })) if wire_number(block) == acked => {
-                flow.acked(now);
-                let done = block >= flow.last_block();
-                if !done {
-                    flow.put_block(now, client, block + 1, context);
-                }
-                self.put(client, Transfer::Sending(Sending { block: block + 1, heard: true, flow }));
-                if done {
-                    self.end(client, Outcome::Complete, context);
-                }
-            }
-            Some(other) => {
+            Some(Transfer::Sending(sending)) => self.on_block_ack(now, client, sending, acked, context),
+            Some(other @ (Transfer::Looking(_) | Transfer::Offered(_))) => {
                 context.count("transfer", "ack_again");
                 self.transfers.insert(client, other);
+            }
+        }
+    }
+
+    fn on_block_ack(
+        &mut self,
+        now: Time,
+        client: SocketAddrV4,
+        mut sending: Sending,
+        acked: u16,
+        context: &mut Context,
+    ) {
+        let flow = &mut sending.flow;
+        match sending.out.on_ack(acked) {
+            Verdict::Stale => {
+                context.count("transfer", "ack_again");
+                self.transfers.insert(client, Transfer::Sending(sending));
+            }
+            Verdict::Again(span) => {
+                context.count("transfer", "window_again");
+                flow.put_blocks(client, span, context);
+                flow.sent_at = now;
+                self.put(client, Transfer::Sending(sending));
+            }
+            Verdict::Onward { measures, next } => {
+                flow.acked(now, measures);
+                if let Some(span) = next {
+                    flow.put_blocks(client, span, context);
+                }
+                flow.sent(now);
+                self.put(client, Transfer::Sending(Sending { heard: true, ..sending }));
+            }
+            Verdict::Complete => {
+                self.transfers.insert(client, Transfer::Sending(sending));
+                self.end(client, Outcome::Complete, context);
             }
         }
     }
@@ -320,18 +400,7 @@ impl Plain {
 
     /// The file is not what it was: its transfer ends with an ERROR rather than mixed bytes.
     pub(crate) fn on_file_changed(&mut self, file: FileId, context: &mut Context) {
-        let found: Vec<SocketAddrV4> = self
-            .transfers
-            .iter()
-            .filter(|(_, transfer)| match transfer {
-                Transfer::Looking(_) => false,
-                Transfer::Offered(Offered { flow, .. }) | Transfer::Sending(Sending { flow, .. }) => {
-                    flow.file == file
-                }
-            })
-            .map(|(client, _)| *client)
-            .collect();
-        for client in found {
+        if let Some(client) = self.files.get(&file).copied() {
             refuse(Role::Transfer, client, ErrorCode::NOT_DEFINED, "the file changed", context);
             self.end(client, Outcome::FileChanged, context);
         }
@@ -346,15 +415,16 @@ impl Plain {
                     let again = flow.sends < OACK_SENDS_MAX;
                     if again {
                         context.send(Role::Transfer, client, Packet::OptionAck(answer.clone()).encode());
-                        flow.sent(now);
+                        flow.sent_again(now);
                     }
                     again
                 }
-                Transfer::Sending(Sending { block, heard, flow }) => {
+                Transfer::Sending(Sending { out, heard, flow }) => {
                     let most = if *heard { BLOCK_SENDS_MAX } else { FIRST_BLOCK_SENDS_MAX };
                     let again = flow.sends < most;
                     if again {
-                        flow.put_block(now, client, *block, context);
+                        flow.put_blocks(client, out.again(flow.sends), context);
+                        flow.sent_again(now);
                     }
                     again
                 }
@@ -367,11 +437,6 @@ impl Plain {
             }
         }
     }
-}
-
-/// Block numbers have 16 bits on the wire and roll over to 0.
-fn wire_number(block: u64) -> u16 {
-    u16::try_from(block & 0xffff).unwrap_or(0)
 }
 
 const _: () = assert!(TRANSFER_RESEND_MAX.as_nanos() >= Duration::from_secs(1).as_nanos());

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use wire::DecodeErrorKind;
 use wire::tftp::{
     BLOCK_SIZE_DEFAULT, ErrorCode, MTFTP_FILE_SIZE_MAX, Mode, Options, Packet, REQUEST_LEN_MAX, Request,
-    data_header,
+    Rollover, data_header,
 };
 
 use crate::golden::Code;
@@ -31,6 +31,7 @@ fn every_option() -> Options {
         transfer_size: Some(30_000_000),
         timeout_seconds: Some(2),
         window_size: Some(1),
+        rollover: None,
         multicast: Some("239.255.7.42,1758,1".to_owned()),
     }
 }
@@ -39,12 +40,14 @@ fn any_options() -> impl Strategy<Value = Options> {
     let multicast = prop::option::of(prop::sample::select(vec!["", "239.255.7.42,1758,1", ",,1", ",,0"]));
     let block_size = prop::option::of(8..=65464_u16);
     let seconds = prop::option::of(1..=255_u8);
-    (block_size, any::<Option<u64>>(), seconds, prop::option::of(1..=u16::MAX), multicast).prop_map(
-        |(block_size, transfer_size, timeout_seconds, window_size, multicast)| Options {
+    let rollover = prop::option::of(prop::sample::select(vec![Rollover::Zero, Rollover::One]));
+    (block_size, any::<Option<u64>>(), seconds, prop::option::of(1..=u16::MAX), rollover, multicast).prop_map(
+        |(block_size, transfer_size, timeout_seconds, window_size, rollover, multicast)| Options {
             block_size,
             transfer_size,
             timeout_seconds,
             window_size,
+            rollover,
             multicast: multicast.map(str::to_owned),
         },
     )
@@ -166,7 +169,7 @@ fn options_are_known_in_any_case_and_the_last_of_two_counts() {
 
 #[test]
 fn unknown_options_are_as_if_absent() {
-    assert!(options(b"rollover\x000\0saveto\0x\0blksize2\x00512\0").is_empty());
+    assert!(options(b"rolloverr\x000\0saveto\0x\0blksize2\x00512\0").is_empty());
 }
 
 #[test]
@@ -185,7 +188,44 @@ fn values_outside_their_range_are_as_if_absent() {
     assert_eq!(options(b"windowsize\x0065535\0").window_size, Some(65535));
     assert_eq!(options(b"tsize\x0018446744073709551615\0").transfer_size, Some(u64::MAX));
     assert_eq!(options(b"tsize\x0018446744073709551616\0").transfer_size, None);
+    for (value, rollover) in
+        [("0", Some(Rollover::Zero)), ("1", Some(Rollover::One)), ("2", None), ("65535", None), ("", None)]
+    {
+        assert_eq!(options(format!("rollover\0{value}\0").as_bytes()).rollover, rollover, "{value:?}");
+    }
     assert_eq!(options(b"multicast\0\xff\0").multicast, None);
+}
+
+/// The text of the last of two counts even if it says nothing: a client that takes back an option has not got it.
+#[test]
+fn a_second_value_that_is_none_takes_the_first_away() {
+    let twice = |name: &str, first: &str| options(format!("{name}\0{first}\0{name}\0\0").as_bytes());
+    for (name, first) in
+        [("blksize", "512"), ("tsize", "0"), ("timeout", "1"), ("windowsize", "4"), ("rollover", "1")]
+    {
+        assert!(!options(format!("{name}\0{first}\0").as_bytes()).is_empty(), "{name}");
+        assert!(twice(name, first).is_empty(), "{name}");
+    }
+}
+
+/// As many options as fit into a request, and none of them ours, or all of them the same.
+#[test]
+fn a_hundred_options_are_read_and_nothing_is_kept_of_what_is_unknown() {
+    let unknown: Vec<u8> = (0..120_u8).flat_map(|n| [b'a' + n % 26, 0, b'9', 0]).collect();
+    assert!(options(&unknown).is_empty());
+    let same: Vec<u8> = b"tsize\x001\0".repeat(60);
+    assert_eq!(options(&same), Options { transfer_size: Some(1), ..Options::default() });
+}
+
+#[test]
+fn block_numbers_go_on_after_65535() {
+    let around = [0, 1, 65_534, 65_535, 65_536, 65_537, 131_070, 131_071, 131_072];
+    let numbers = |rollover: Rollover| around.map(|block| rollover.number(block));
+    assert_eq!(numbers(Rollover::Zero), [0, 1, 65_534, 65_535, 0, 1, 65_534, 65_535, 0]);
+    assert_eq!(numbers(Rollover::One), [0, 1, 65_534, 65_535, 1, 2, 65_535, 1, 2]);
+    for rollover in [Rollover::Zero, Rollover::One] {
+        assert_eq!(Rollover::from_value(rollover.value()), Some(rollover));
+    }
 }
 
 #[test]

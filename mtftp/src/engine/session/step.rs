@@ -4,6 +4,7 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use driver::Time;
+use wire::tftp::Rollover;
 
 use super::{Opener, RECENT_MAX, Session};
 use crate::engine::action::Blocks;
@@ -324,7 +325,9 @@ impl Session {
         self.recent.push_back((block, now));
         let (file, first_block) = (self.file.id, u64::from(block));
         let (role, block_size) = (self.channel.role, self.channel.block_size);
-        context.blocks(Blocks { file, first_block, count: 1, block_size, role, to });
+        // A session has no block over 65,535.
+        let rollover = Rollover::Zero;
+        context.blocks(Blocks { file, first_block, count: 1, block_size, rollover, role, to });
         true
     }
 }
