@@ -7,6 +7,8 @@ use super::super::bench::*;
 use super::super::*;
 use crate::limits::*;
 
+mod hostile;
+mod load;
 mod windows;
 
 fn ask(bench: &mut Bench, n: u8, file: &str, options: Options) {
