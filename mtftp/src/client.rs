@@ -21,7 +21,7 @@ use std::time::Duration;
 use driver::{Deadline, Outbox, Time};
 use wire::FileName;
 use wire::pxe::MulticastTags;
-use wire::tftp::{BLOCK_SIZE_UNFRAGMENTED, Packet};
+use wire::tftp::{BLOCK_SIZE_UNFRAGMENTED, Packet, Rollover};
 
 use self::mtftp::Mtftp;
 use self::tftp::Tftp;
@@ -58,7 +58,7 @@ pub struct Wanted {
     /// The window that is asked for, 1–65535 blocks; 1 does without the option.
     pub window_size: u16,
     /// After 65,535 blocks of plain TFTP, whether the next is number 0 or 1; `None` does without the option.
-    pub rollover: Option<u16>,
+    pub rollover: Option<Rollover>,
     /// How long to wait before a packet is repeated.
     pub patience: Duration,
     /// How often it is repeated before the server counts as dead.

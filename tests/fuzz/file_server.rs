@@ -20,7 +20,7 @@ use mtftp::limits::{BLOCK_SENDS_MAX, BLOCKS_BEFORE_ACK, OACK_SENDS_MAX, QUESTION
 use wire::configure::{Configure, Delete, DeleteForDead, Ports, Target};
 use wire::control::{Envelope, Message};
 use wire::query::{Opcode, Query};
-use wire::tftp::{ErrorCode, Mode, Options, Packet, Request};
+use wire::tftp::{ErrorCode, Mode, Options, Packet, Request, Rollover};
 use wire::{BootEpoch, Content, DomainId, FileName, GroupAddr, Layer, Serial, ServerId, ServerType, Stamp};
 
 use crate::boot_server::Notes;
@@ -434,6 +434,7 @@ impl Lab {
             transfer_size: (has & 2 != 0).then_some(0),
             timeout_seconds: (has & 4 != 0).then_some(1),
             window_size: (has & 8 != 0).then_some(4),
+            rollover: (has & 12 == 12).then_some(Rollover::One),
             multicast: (has & 16 != 0).then(String::new),
         };
         let mode = if has & 96 == 96 { Mode::Other } else { Mode::Octet };

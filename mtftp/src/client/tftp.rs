@@ -1,13 +1,19 @@
 //! A request on port 69, and what the server makes of it: plain TFTP (RFC 1350, 2347–2349, 7440) or a stream of RFC 2090.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use driver::{Deadline, Time};
-use wire::tftp::{BLOCK_SIZE_DEFAULT, ErrorCode, Mode, MulticastAnswer, Options, Packet, Request};
+use wire::tftp::{BLOCK_SIZE_DEFAULT, ErrorCode, Mode, MulticastAnswer, Options, Packet, Request, Rollover};
 
 use super::stream::Stream;
 use super::{Action, Cause, Context, Door, Failure, Source, Step, Wanted};
+
+/// So many blocks behind a gap, and it is one.
+const OVERTAKERS_MAX: usize = 3;
+/// Blocks farther ahead are as good as wrong: a number must not mean two blocks.
+const REACH_MAX: u64 = 0x8000;
 
 #[derive(Debug)]
 enum State {
@@ -25,11 +31,16 @@ struct Plain {
     server: SocketAddrV4,
     block_size: u16,
     window_size: u16,
+    rollover: Rollover,
     /// The next block.
     next: u64,
-    /// Blocks since the last ACK.
-    unacked: u16,
-    /// A gap was reported and not filled since.
+    /// The block that was ACKed last.
+    acked: u64,
+    /// Blocks that came before their turn.
+    ahead: BTreeSet<u64>,
+    /// The short one, when it has come.
+    last: Option<u64>,
+    /// The gap before `next` was reported.
     told_gap: bool,
 }
 
@@ -102,7 +113,7 @@ impl Tftp {
                     return Step::Going;
                 }
                 let before = plain.next;
-                let step = plain.on_block(*block, bytes, self.rollover, context);
+                let step = plain.on_block(*block, bytes, context);
                 if plain.next > before {
                     (self.heard_at, self.tries) = (now, 0);
                 }
@@ -149,8 +160,8 @@ impl Tftp {
             Packet::OptionAck(options) => self.on_options(from, options, context),
             // A server without options.
             Packet::Data { block, bytes } => {
-                let mut plain = Plain::new(from, BLOCK_SIZE_DEFAULT, 1);
-                let step = plain.on_block(*block, bytes, self.rollover, context);
+                let mut plain = Plain::new(from, BLOCK_SIZE_DEFAULT, 1, self.rollover);
+                let step = plain.on_block(*block, bytes, context);
                 self.state = State::Plain(plain);
                 step
             }
@@ -171,7 +182,7 @@ impl Tftp {
         }
         context.counts.size = options.transfer_size;
         let Some(value) = &options.multicast else {
-            self.state = State::Plain(Plain::new(from, block_size, window_size));
+            self.state = State::Plain(Plain::new(from, block_size, window_size, self.rollover));
             context.ack(from, 0);
             return Step::Going;
         };
@@ -207,7 +218,7 @@ impl Tftp {
         context.counts.asked_again += 1;
         match &mut self.state {
             State::Asking => context.send(self.port, &Packet::Read(self.request.clone())),
-            State::Plain(plain) => plain.ack(self.rollover, context),
+            State::Plain(plain) => plain.ack(context),
             State::Stream(stream) if stream.is_master() => stream.ack(context),
             // As atftp does: the server may have forgotten us, or its OACK was lost.
             State::Stream(_) => context.send(self.port, &Packet::Read(self.request.clone())),
@@ -217,69 +228,63 @@ impl Tftp {
 }
 
 impl Plain {
-    fn new(server: SocketAddrV4, block_size: u16, window_size: u16) -> Self {
-        Self { server, block_size, window_size, next: 1, unacked: 0, told_gap: false }
+    fn new(server: SocketAddrV4, block_size: u16, window_size: u16, rollover: Rollover) -> Self {
+        Self {
+            server,
+            block_size,
+            window_size,
+            rollover,
+            next: 1,
+            acked: 0,
+            ahead: BTreeSet::new(),
+            last: None,
+            told_gap: false,
+        }
     }
 
     /// ACKs what came in order.
-    fn ack(&mut self, rollover: u16, context: &mut Context) {
-        self.unacked = 0;
-        context.ack(self.server, wire_number(self.next - 1, rollover));
+    fn ack(&mut self, context: &mut Context) {
+        self.acked = self.next - 1;
+        context.ack(self.server, self.rollover.number(self.acked));
     }
 
-    fn on_block(&mut self, block: u16, bytes: &[u8], rollover: u16, context: &mut Context) -> Step {
+    fn on_block(&mut self, number: u16, bytes: &[u8], context: &mut Context) -> Step {
         context.heard(Door::Own);
         if bytes.len() > usize::from(self.block_size) {
             return Step::Failed(Failure::Protocol("a block is too long"));
         }
-        if block != wire_number(self.next, rollover) {
+        let Some(block) = self.within_reach(number).filter(|block| !self.ahead.contains(block)) else {
             context.counts.needless_blocks += 1;
-            // Once for each gap: the server goes back to it (RFC 7440 § 4). The last block again means that it has not
-            // heard our ACK.
-            let is_repeat = block == wire_number(self.next - 1, rollover) && self.unacked == 0;
-            if is_repeat || (!self.told_gap && self.window_size > 1) {
-                self.told_gap = true;
-                self.ack(rollover, context);
+            // The last one again means that the server has not heard our ACK.
+            if number == self.rollover.number(self.acked) && self.acked + 1 == self.next {
+                self.ack(context);
             }
             return Step::Going;
+        };
+        context.store((block - 1) * u64::from(self.block_size), bytes);
+        if bytes.len() < usize::from(self.block_size) {
+            self.last = Some(block);
         }
-        context.store((self.next - 1) * u64::from(self.block_size), bytes);
-        self.told_gap = false;
-        self.next += 1;
-        self.unacked += 1;
-        let is_last = bytes.len() < usize::from(self.block_size);
-        if is_last || self.unacked >= self.window_size {
-            self.ack(rollover, context);
+        self.ahead.insert(block);
+        let before = self.next;
+        while self.ahead.remove(&self.next) {
+            self.next += 1;
         }
-        if is_last { Step::Whole(Source::Plain) } else { Step::Going }
+        self.told_gap &= self.next == before;
+        let is_whole = self.last.is_some_and(|last| self.next > last);
+        // Once for each gap the server hears of it, and goes back to it (RFC 7440 § 4); not at once, as a block may have
+        // overtaken another.
+        let is_gap = !self.told_gap && self.ahead.len() >= OVERTAKERS_MAX;
+        if is_whole || self.next > self.acked + u64::from(self.window_size) || is_gap {
+            self.told_gap |= is_gap;
+            self.ack(context);
+        }
+        if is_whole { Step::Whole(Source::Plain) } else { Step::Going }
     }
-}
 
-/// Block numbers have 16 bits, and after 65,535 begin again at 0 or at 1.
-fn wire_number(block: u64, rollover: u16) -> u16 {
-    let number = match rollover {
-        1 if block > 0 => (block - 1) % 65_535 + 1,
-        _ => block % 65_536,
-    };
-    u16::try_from(number).unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_roll_over_to_0_or_1() {
-        let table = [
-            (0, 0, 0),
-            (1, 1, 1),
-            (65_535, 65_535, 65_535),
-            (65_536, 0, 1),
-            (131_071, 65_535, 1),
-            (131_072, 0, 2),
-        ];
-        for (block, zero, one) in table {
-            assert_eq!((wire_number(block, 0), wire_number(block, 1)), (zero, one), "{block}");
-        }
+    /// The block of that number that may come now: from the next one on, two windows at the most.
+    fn within_reach(&self, number: u16) -> Option<u64> {
+        let reach = u64::from(self.window_size) * 2;
+        (self.next..self.next + reach.min(REACH_MAX)).find(|block| self.rollover.number(*block) == number)
     }
 }

@@ -73,6 +73,7 @@ fn the_first_is_master_and_gets_nothing_but_an_oack_before_its_ack() {
         transfer_size: Some(5127),
         timeout_seconds: Some(3),
         window_size: None,
+        rollover: None,
         multicast: Some(answer.to_string()),
     };
     assert_eq!(sent, [Transmit { role: STREAM, to: client(1), bytes: Packet::OptionAck(granted).encode() }]);
