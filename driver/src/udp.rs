@@ -19,7 +19,7 @@ mod open;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
 use nix::libc;
@@ -170,6 +170,25 @@ impl Doors {
     fn dropped_in(&self, drops: &BTreeMap<u64, u64>, role: Role) -> u64 {
         let inodes = self.of(role).filter_map(|door| rustix::fs::fstat(&door.socket).ok());
         inodes.filter_map(|stat| drops.get(&stat.st_ino)).sum()
+    }
+
+    /// Takes a datagram that is there, of any socket: its role, who sent it, and how many bytes of `buffer` it fills.
+    /// `None` if there is none now. For a program that polls; daemons have [`crate::run`].
+    pub fn receive(&self, buffer: &mut [u8; DATAGRAM_BYTES_MAX + 1]) -> Option<(Role, SocketAddrV4, usize)> {
+        self.doors.iter().find_map(|door| {
+            loop {
+                match door.receive(buffer) {
+                    Received::Datagram(len, from) => return Some((door.role, from, len)),
+                    Received::Dropped => {}
+                    Received::Empty => return None,
+                }
+            }
+        })
+    }
+
+    /// Every socket, to wait for.
+    pub fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.doors.iter().map(|door| door.socket.as_fd())
     }
 
     /// Every socket, for the loop.

@@ -6,6 +6,7 @@ mod coordination;
 mod coordination_loss;
 mod crashes;
 mod discovery;
+mod get;
 mod hostile;
 mod lab;
 mod lifecycle;

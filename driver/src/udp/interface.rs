@@ -47,6 +47,27 @@ impl Interface {
         Ok(Self { name: name.to_owned(), index, address, prefix_len })
     }
 
+    /// The only interface that is up, has an IPv4 address, and is not loopback.
+    ///
+    /// # Errors
+    /// If there is none, or there are several; the text says what there is.
+    pub fn only() -> anyhow::Result<Self> {
+        let all = getifaddrs().context("cannot list the network interfaces")?;
+        let usable = |one: &InterfaceAddress| {
+            one.flags.contains(InterfaceFlags::IFF_UP)
+                && !one.flags.contains(InterfaceFlags::IFF_LOOPBACK)
+                && with_prefix(one).is_some()
+        };
+        let mut names: Vec<String> = all.filter(usable).map(|one| one.interface_name).collect();
+        names.sort_unstable();
+        names.dedup();
+        match names.as_slice() {
+            [name] => Self::find(name, None),
+            [] => bail!("no network interface that is up has an IPv4 address"),
+            several => bail!("there are several network interfaces, say which one: {}", several.join(", ")),
+        }
+    }
+
     /// Whether `address` is on the link: such hosts hear our multicast.
     #[must_use]
     pub fn contains(&self, address: Ipv4Addr) -> bool {

@@ -1,0 +1,139 @@
+//! A client's sockets, and what its machine wants done with them.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use anyhow::Context;
+use driver::clock::Clock;
+use driver::udp::{DATAGRAM_BYTES_MAX, DoorSpec, Doors, Interface};
+use driver::{Role, Time};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::sink::Sink;
+use crate::client::{Action, Counts, Door, Failure, Fetch, Source, Wanted};
+
+/// Datagrams taken before the deadlines have their turn.
+const BATCH_MAX: usize = 256;
+
+/// A client that runs.
+pub(super) struct Running {
+    interface: Interface,
+    fetch: Fetch,
+    own: Option<Doors>,
+    group: Option<Doors>,
+    sink: Sink,
+    result: Option<Result<Source, Failure>>,
+    buffer: Box<[u8; DATAGRAM_BYTES_MAX + 1]>,
+}
+
+impl Running {
+    /// # Errors
+    /// If a socket cannot be had.
+    pub(super) fn start(
+        interface: &Interface,
+        wanted: Wanted,
+        sink: Sink,
+        now: Time,
+    ) -> anyhow::Result<Self> {
+        let mut running = Self {
+            interface: interface.clone(),
+            fetch: Fetch::new(wanted, now),
+            own: None,
+            group: None,
+            sink,
+            result: None,
+            buffer: Box::new([0; DATAGRAM_BYTES_MAX + 1]),
+        };
+        running.carry_out()?;
+        Ok(running)
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.fetch.counts()
+    }
+
+    pub(super) fn take_result(&mut self) -> Option<Result<Source, Failure>> {
+        self.result.take()
+    }
+
+    pub(super) fn into_sink(self) -> Sink {
+        self.sink
+    }
+
+    /// Takes what came, and lets time pass.
+    ///
+    /// # Errors
+    /// If a socket cannot be had, or the file cannot be written.
+    pub(super) fn turn(&mut self, clock: &Clock) -> anyhow::Result<()> {
+        for _ in 0..BATCH_MAX {
+            let Some((door, from, len)) = self.receive() else { break };
+            let bytes = self.buffer.get(..len).unwrap_or_default();
+            self.fetch.on_datagram(clock.now(), door, from, bytes);
+            self.carry_out()?;
+        }
+        self.fetch.on_timeout(clock.now());
+        self.carry_out()
+    }
+
+    /// The group first: it carries the file.
+    fn receive(&mut self) -> Option<(Door, SocketAddrV4, usize)> {
+        for (door, doors) in [(Door::Group, &self.group), (Door::Own, &self.own)] {
+            if let Some((_, from, len)) = doors.as_ref().and_then(|doors| doors.receive(&mut self.buffer)) {
+                return Some((door, from, len));
+            }
+        }
+        None
+    }
+
+    fn carry_out(&mut self) -> anyhow::Result<()> {
+        while let Some(action) = self.fetch.poll_action() {
+            match action {
+                Action::Bind(port) => self.own = Some(self.open(Role::Transfer, port, None)?),
+                Action::Join(group) => {
+                    let doors = self.open(Role::Mtftp(group.port()), group.port(), Some(*group.ip()))?;
+                    self.group = Some(doors);
+                }
+                Action::Leave => self.group = None,
+                Action::Send(to, bytes) => {
+                    if let Some(own) = &self.own {
+                        own.send_to(Role::Transfer, to, &bytes);
+                    }
+                }
+                Action::Store(offset, bytes) => self.sink.store(offset, &bytes)?,
+                Action::Restart => self.sink.restart()?,
+                Action::End(result) => self.result = Some(result),
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&self, role: Role, port: u16, group: Option<Ipv4Addr>) -> anyhow::Result<Doors> {
+        let spec = DoorSpec {
+            role,
+            address: self.interface.address,
+            port,
+            own: group.is_none(),
+            groups: group.into_iter().collect(),
+            broadcast: false,
+        };
+        Doors::open(&self.interface, &[spec], 1)
+    }
+}
+
+/// Waits until something came for one of them, one of them is due, or `end`.
+///
+/// # Errors
+/// If the kernel refuses.
+pub(super) fn wait(clients: &[Running], now: Time, end: Time) -> anyhow::Result<()> {
+    let due = clients.iter().filter_map(|client| client.fetch.next_deadline()).map(|deadline| deadline.at);
+    let until = due.min().map_or(end, |due| due.min(end));
+    let doors = clients.iter().flat_map(|client| client.own.iter().chain(&client.group));
+    let mut sockets: Vec<PollFd<'_>> = doors
+        .flat_map(Doors::sockets)
+        .map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN))
+        .collect();
+    let span = Timespec::try_from(until.since(now)).context("a time-out")?;
+    match poll(&mut sockets, Some(&span)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error).context("cannot wait for datagrams"),
+    }
+}

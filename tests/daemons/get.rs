@@ -1,0 +1,166 @@
+//! The program `mtftp-get`, and Debian's `atftp`, against the real file server.
+
+use std::path::Path;
+use std::process::{Child, Output, Stdio};
+
+use serde_json::Value;
+use sim::boot_net::{DYNAMIC_ITEM, boot_files, counter, pattern, start_binld, start_mtftpd, until_held};
+use sim::daemon::{Daemon, program};
+use sim::lab::{Host, Lab};
+
+const SERVER: &str = "10.77.0.21";
+/// The file of the dynamic item.
+const FILE: &str = "rom.img";
+/// Enough for clients that are started one after the other to meet.
+const LEN: usize = 3_000_000;
+
+struct Net {
+    lab: Lab,
+    mtftpd: Daemon,
+    _binld: Daemon,
+    file: Vec<u8>,
+}
+
+impl Net {
+    fn new(len: usize) -> Self {
+        let mut lab = Lab::new();
+        boot_files(&lab);
+        let file = pattern(len);
+        lab.boot_file(FILE, &file);
+        let mtftpd = start_mtftpd(&mut lab);
+        let binld = start_binld(&mut lab, 1, DYNAMIC_ITEM);
+        until_held(&binld, FILE);
+        Self { lab, mtftpd, _binld: binld, file }
+    }
+
+    fn machines(&mut self, count: u8) -> Vec<Host> {
+        (0..count).map(|number| self.lab.host(&format!("machine{number}"), 101 + number)).collect()
+    }
+
+    fn received(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.lab.folder().join(name)).unwrap()
+    }
+}
+
+fn get(lab: &Lab, host: &Host, place: &str, more: &[&str]) -> Child {
+    let mut command = host.command(&program("mtftp-get"));
+    command.current_dir(lab.folder()).args(["--server", SERVER, "--json", "--quiet", "-o", place]).args(more);
+    command.arg(FILE).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+#[track_caller]
+fn told(output: &Output) -> Value {
+    let text = [output.stdout.as_slice(), &output.stderr].concat();
+    serde_json::from_slice(&text).unwrap_or_else(|error| {
+        panic!("{error}: {:?} {}", output.status.code(), String::from_utf8_lossy(&text))
+    })
+}
+
+/// The session that ended: packets to the group.
+fn multicast_blocks(mtftpd: &Daemon) -> u64 {
+    counter(mtftpd, "session.multicast_blocks")
+}
+
+#[test]
+fn three_machines_share_one_stream_of_rfc_2090() {
+    let mut net = Net::new(LEN);
+    let machines = net.machines(3);
+    let places = ["one", "two", "three"];
+    let running: Vec<Child> =
+        machines.iter().zip(places).map(|(host, place)| get(&net.lab, host, place, &[])).collect();
+    for (child, place) in running.into_iter().zip(places) {
+        let output = child.wait_with_output().unwrap();
+        let told = told(&output);
+        assert_eq!((output.status.code(), told["source"].as_str()), (Some(0), Some("rfc2090")), "{told}");
+        assert_eq!(told["bytes"].as_u64(), Some(LEN as u64));
+        assert!(net.received(place) == net.file, "{place}");
+    }
+    let blocks = LEN as u64 / 1468 + 1;
+    assert!(multicast_blocks(&net.mtftpd) < 3 * blocks, "{} packets", multicast_blocks(&net.mtftpd));
+    assert_eq!(counter(&net.mtftpd, "session.began"), 1, "{}", net.mtftpd.log());
+}
+
+/// `atftp` says nothing when it has all of the file, until it is made master.
+#[test]
+fn debians_atftp_takes_part() {
+    let mut net = Net::new(LEN);
+    let machines = net.machines(3);
+    let atftp = Path::new("/usr/bin/atftp");
+    assert!(atftp.exists(), "`apt-get install atftp`, as tests/run does");
+    let fetch = |host: &Host, place: &str| {
+        // It lets the routing table choose the interface on which it joins.
+        let routed = host.run(Path::new("ip"), &["route", "add", "224.0.0.0/4", "dev", "eth0"]);
+        assert!(routed.status.success());
+        let mut command = host.command(atftp);
+        command.current_dir(net.lab.folder());
+        command.args(["--option", "multicast", "--option", "blksize 1432", "--option", "tsize 0"]);
+        command.args(["-g", "-r", FILE, "-l", place, SERVER]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let places = ["one", "two", "three"];
+    let running: Vec<Child> = machines.iter().zip(places).map(|(host, place)| fetch(host, place)).collect();
+    for (child, place) in running.into_iter().zip(places) {
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && !said.contains("timeout"), "{place}: {said}");
+        assert!(net.received(place) == net.file, "{place}");
+    }
+    assert_eq!(counter(&net.mtftpd, "tftp.complete"), 0, "nobody got it by plain TFTP");
+    assert_eq!(counter(&net.mtftpd, "session.began"), 1, "{}", net.mtftpd.log());
+}
+
+#[test]
+fn plain_tftp_with_every_option_and_without() {
+    let mut net = Net::new(300_000);
+    let machines = net.machines(1);
+    let ways: [&[&str]; 5] = [
+        &[],
+        &["--windowsize", "1"],
+        &["--blksize", "512", "--windowsize", "1"],
+        &["--windowsize", "64", "--rollover", "1", "--blksize", "1024"],
+        &["--blksize", "8", "--windowsize", "64"],
+    ];
+    for more in ways {
+        let more = [&["--method", "tftp"], more].concat();
+        let output = get(&net.lab, &machines[0], "file", &more).wait_with_output().unwrap();
+        let told = told(&output);
+        assert_eq!(
+            (output.status.code(), told["source"].as_str()),
+            (Some(0), Some("tftp")),
+            "{more:?} {told}"
+        );
+        assert!(net.received("file") == net.file, "{more:?}");
+    }
+}
+
+/// Scripts can tell what happened by the exit code.
+#[test]
+fn exit_codes_say_what_went_wrong() {
+    let mut net = Net::new(10_000);
+    let machine = net.machines(1).remove(0);
+    let run = |more: &[&str], file: &str| {
+        let mut command = machine.command(&program("mtftp-get"));
+        let output = command
+            .current_dir(net.lab.folder())
+            .args(["--quiet", "--json"])
+            .args(more)
+            .arg(file)
+            .output()
+            .unwrap();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (server, nobody) = (["--server", SERVER], ["--server", "10.77.0.99", "--tries", "1"]);
+    assert_eq!(run(&[], FILE).0, 2);
+    assert_eq!(run(&server, "absent").0, 4);
+    assert_eq!(run(&nobody, FILE).0, 3);
+    assert_eq!(run(&["--server", SERVER, "--interface", "eth9"], FILE).0, 1);
+    assert_eq!(run(&["--server", SERVER, "-o", "no/such/dir"], FILE).0, 1);
+    let mtftp = ["--method", "mtftp", "--group", "239.255.7.9:3001", "--no-fall-back", "--delay-s", "0"];
+    assert_eq!(run(&[&server[..], &mtftp].concat(), FILE).0, 6);
+    assert!(!net.lab.folder().join("absent").exists() && !net.lab.folder().join("absent.part").exists());
+    // To standard output goes the file, and nothing else.
+    let mut command = machine.command(&program("mtftp-get"));
+    let output = command.args(server).args(["--json", "-o", "-", FILE]).output().unwrap();
+    assert!(output.stdout == net.file);
+    assert_eq!(told(&Output { stdout: Vec::new(), ..output })["bytes"].as_u64(), Some(10_000));
+}
