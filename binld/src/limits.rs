@@ -146,6 +146,11 @@ pub const REST_PINNED: Duration = Duration::from_secs(10);
 
 /// How long a client can be kept waiting: iPXE asks at 0 and 1.04 s and gives up at 3.05 s.
 pub const CLIENT_PATIENCE: Duration = Duration::from_millis(2500);
+/// How long a client waits that understands the wait packet: for that long addresses are tried one after the other, and
+/// then it gets plain TFTP.
+pub const WAITING_PATIENCE: Duration = Duration::from_secs(30);
+/// When such a client asks again, if it hears nothing more: a lost answer costs it this long.
+pub const WAIT_SECONDS: u8 = 2;
 /// Clients waiting for an answer, at most; beyond that a request is dropped and counted.
 pub const CLIENTS_WAITING_MAX: usize = 16_384;
 /// Queries of one source that are answered in a second, and at once; the rest is dropped and counted (`security.md`).

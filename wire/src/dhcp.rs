@@ -4,16 +4,20 @@
 //! Requests are read through `dhcproto`'s borrowed view, because its owned decoder trusts `hlen` and the lengths of
 //! typed options.
 
+mod client;
+
 use std::net::Ipv4Addr;
 
 use dhcproto::v4::borrowed::Message as View;
-use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode, UnknownOption};
+use dhcproto::v4::{DhcpOption, DhcpOptions, Flags, Message, MessageType, Opcode, OptionCode, UnknownOption};
 use dhcproto::{Encodable, Encoder};
 
 use crate::error::{DecodeError, DecodeErrorKind, EncodeError};
 use crate::ids::{FileName, Mac, Uuid};
 use crate::octets::Reader;
-use crate::pxe::VendorOptions;
+use crate::pxe::{BootItem, Ours, VendorOptions};
+
+pub use client::BootAnswer;
 
 /// Longest datagram a PXE client takes, in bytes: iPXE and EDK2 announce 1472 in option 57.
 pub const REPLY_LEN_MAX: usize = 1472;
@@ -74,21 +78,7 @@ impl BootRequest {
     /// that are cut short or have no end option; a malformed option 43.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let wrong = |what, offset, kind| Err(DecodeError { what, offset, kind });
-        let Ok(view) = View::new(bytes) else {
-            return wrong("DHCP header", bytes.len(), DecodeErrorKind::Truncated);
-        };
-        if view.opcode() != Opcode::BootRequest {
-            return wrong("BOOTP opcode", 0, DecodeErrorKind::Code);
-        }
-        if (u8::from(view.htype()), view.hlen()) != (1, 6) {
-            return wrong("hardware type", 1, DecodeErrorKind::Value);
-        }
-        if bytes.get(HEADER_LEN..HEADER_LEN + 4) != Some(COOKIE.as_slice()) {
-            return wrong("magic cookie", HEADER_LEN, DecodeErrorKind::Code);
-        }
-        let Ok(mac) = <[u8; 6]>::try_from(view.chaddr()) else {
-            return wrong("hardware address", 28, DecodeErrorKind::Length);
-        };
+        let (view, mac) = check_header(bytes, Opcode::BootRequest)?;
         let vendor_offset = check_options(bytes)?;
         let options = Options::read(&view, vendor_offset)?;
         let Some(kind) = options.kind else {
@@ -103,7 +93,7 @@ impl BootRequest {
             flags: view.flags().into(),
             ciaddr: view.ciaddr(),
             giaddr: view.giaddr(),
-            mac: Mac(mac),
+            mac,
             architectures: options.architectures,
             uuid: options.uuid,
             user_class: options.user_class,
@@ -127,6 +117,27 @@ impl BootRequest {
         }
         false
     }
+}
+
+/// The header of a message to or from an Ethernet client, and whose it is.
+fn check_header(bytes: &[u8], opcode: Opcode) -> Result<(View<'_>, Mac), DecodeError> {
+    let wrong = |what, offset, kind| Err(DecodeError { what, offset, kind });
+    let Ok(view) = View::new(bytes) else {
+        return wrong("DHCP header", bytes.len(), DecodeErrorKind::Truncated);
+    };
+    if view.opcode() != opcode {
+        return wrong("BOOTP opcode", 0, DecodeErrorKind::Code);
+    }
+    if (u8::from(view.htype()), view.hlen()) != (1, 6) {
+        return wrong("hardware type", 1, DecodeErrorKind::Value);
+    }
+    if bytes.get(HEADER_LEN..HEADER_LEN + 4) != Some(COOKIE.as_slice()) {
+        return wrong("magic cookie", HEADER_LEN, DecodeErrorKind::Code);
+    }
+    let Ok(mac) = <[u8; 6]>::try_from(view.chaddr()) else {
+        return wrong("hardware address", 28, DecodeErrorKind::Length);
+    };
+    Ok((view, Mac(mac)))
 }
 
 /// Every option fits into the datagram and the end option is there (RFC 2131 § 4.1): `dhcproto`'s iterator would take
@@ -236,16 +247,8 @@ impl BootReply {
     /// # Errors
     /// The URI, or the whole, is too long.
     pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
-        let too_long = |what, size, size_max| Err(EncodeError::Size { what, size, size_max });
-        let mut message = Message::new_with_id(
-            self.xid,
-            Ipv4Addr::UNSPECIFIED,
-            self.yiaddr,
-            self.file_server,
-            self.giaddr,
-            &self.mac.0,
-        );
-        message.set_opcode(Opcode::BootReply).set_flags(Flags::from(self.flags));
+        let mut message = ack(self.xid, self.yiaddr, self.file_server, self.giaddr, self.mac);
+        message.set_flags(Flags::from(self.flags));
         let file = self.file.as_bytes();
         if file.len() <= FILE_FIELD_LEN_MAX {
             message.set_fname(file);
@@ -254,27 +257,93 @@ impl BootReply {
         if file.len() > FILE_FIELD_LEN_MAX {
             options.insert(DhcpOption::BootfileName(file.to_vec()));
         }
-        options.insert(DhcpOption::VendorExtensions(self.vendor.encode()));
-        options.insert(DhcpOption::MessageType(MessageType::Ack));
-        options.insert(DhcpOption::ServerIdentifier(self.boot_server));
-        options.insert(DhcpOption::ClassIdentifier(b"PXEClient".to_vec()));
-        if let Some(uuid) = self.uuid {
-            let mut value = vec![0];
-            value.extend_from_slice(&uuid.0);
-            options.insert(DhcpOption::ClientMachineIdentifier(value));
-        }
+        put_answer_options(options, &self.vendor, self.boot_server, self.uuid);
         if let Some(uri) = &self.multicast_uri {
             if uri.len() > OPTION_LEN_MAX {
-                return too_long("multicast URI", uri.len(), OPTION_LEN_MAX);
+                return Err(too_long("multicast URI", uri.len(), OPTION_LEN_MAX));
             }
             let code = OptionCode::from(OPTION_MULTICAST_URI);
             options.insert(DhcpOption::Unknown(UnknownOption::new(code, uri.as_bytes().to_vec())));
         }
-        let mut out = Vec::with_capacity(REPLY_LEN_MIN);
-        if message.encode(&mut Encoder::new(&mut out)).is_err() || out.len() > REPLY_LEN_MAX {
-            return too_long("boot server reply", out.len(), REPLY_LEN_MAX);
-        }
-        out.resize(out.len().max(REPLY_LEN_MIN), 0);
-        Ok(out)
+        finish(&message)
     }
+}
+
+/// The wait packet (R003.14): a DHCPACK without a boot file, for clients that say that they understand it. To any other
+/// it would be the end: firmware takes it for an answer (pxe.md A.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BootWait {
+    /// Transaction id of the request.
+    pub xid: u32,
+    /// The client's address.
+    pub yiaddr: Ipv4Addr,
+    /// The client's Ethernet address.
+    pub mac: Mac,
+    /// This boot server (option 54).
+    pub boot_server: Ipv4Addr,
+    /// Machine identifier of the request, repeated.
+    pub uuid: Option<Uuid>,
+    /// What the client asked for.
+    pub boot_item: BootItem,
+    /// When it shall ask again, in seconds, at least 1.
+    pub seconds: u8,
+}
+
+impl BootWait {
+    /// Writes the datagram, 300 bytes.
+    ///
+    /// # Errors
+    /// None that any value of the fields leads to.
+    pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+        let none = Ipv4Addr::UNSPECIFIED;
+        let mut message = ack(self.xid, self.yiaddr, none, none, self.mac);
+        let vendor = VendorOptions {
+            boot_item: Some(self.boot_item),
+            ours: Some(Ours::Wait(self.seconds)),
+            ..VendorOptions::default()
+        };
+        put_answer_options(message.opts_mut(), &vendor, self.boot_server, self.uuid);
+        finish(&message)
+    }
+}
+
+fn ack(xid: u32, yiaddr: Ipv4Addr, file_server: Ipv4Addr, giaddr: Ipv4Addr, mac: Mac) -> Message {
+    let mut message = Message::new_with_id(xid, Ipv4Addr::UNSPECIFIED, yiaddr, file_server, giaddr, &mac.0);
+    message.set_opcode(Opcode::BootReply);
+    message
+}
+
+fn put_answer_options(
+    options: &mut DhcpOptions,
+    vendor: &VendorOptions,
+    boot_server: Ipv4Addr,
+    uuid: Option<Uuid>,
+) {
+    options.insert(DhcpOption::VendorExtensions(vendor.encode()));
+    options.insert(DhcpOption::MessageType(MessageType::Ack));
+    options.insert(DhcpOption::ServerIdentifier(boot_server));
+    options.insert(DhcpOption::ClassIdentifier(b"PXEClient".to_vec()));
+    if let Some(uuid) = uuid {
+        options.insert(DhcpOption::ClientMachineIdentifier(uuid_option(uuid)));
+    }
+}
+
+/// Type 0 and 16 bytes (RFC 4578 § 2.3).
+fn uuid_option(uuid: Uuid) -> Vec<u8> {
+    let mut value = vec![0];
+    value.extend_from_slice(&uuid.0);
+    value
+}
+
+fn finish(message: &Message) -> Result<Vec<u8>, EncodeError> {
+    let mut out = Vec::with_capacity(REPLY_LEN_MIN);
+    if message.encode(&mut Encoder::new(&mut out)).is_err() || out.len() > REPLY_LEN_MAX {
+        return Err(too_long("boot server message", out.len(), REPLY_LEN_MAX));
+    }
+    out.resize(out.len().max(REPLY_LEN_MIN), 0);
+    Ok(out)
+}
+
+fn too_long(what: &'static str, size: usize, size_max: usize) -> EncodeError {
+    EncodeError::Size { what, size, size_max }
 }

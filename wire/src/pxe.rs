@@ -5,6 +5,7 @@
 //!  1 group address, 4 | 2 client port, 2 LE | 3 server port, 2 LE | 4, 5 delays in seconds, 1
 //!  6 discovery control, 1 | 8 boot servers: type 2, count 1, addresses 4·count
 //! 71 boot item: type 2, layer 2 (old clients: layer 1)
+//! 200 ours: "pxmc" 4, word 1; of the word 1 (wait): seconds 1
 //! ```
 //! Ports of tags 2 and 3 are little-endian ("Intel order"), everything else is in network order.
 
@@ -25,7 +26,14 @@ const TAG_MTFTP_DELAY: u8 = 5;
 const TAG_DISCOVERY_CONTROL: u8 = 6;
 const TAG_BOOT_SERVERS: u8 = 8;
 const TAG_BOOT_ITEM: u8 = 71;
+/// Among the tags that are free for boot programs (PXE 2.1 table 2-1); firmware skips it.
+const TAG_OURS: u8 = 200;
 const TAG_END: u8 = 255;
+
+/// How a tag 200 of ours begins: others may use the number for something else.
+const OURS: &[u8; 4] = b"pxmc";
+const WORD_WAITS: u8 = 0;
+const WORD_WAIT: u8 = 1;
 
 /// Tag 6 bit 3: download the boot file straight away. Together with [`VendorOptions::boot_server`] it sends EDK2 to
 /// another file server, and iPXE accepts it (pxe.md H).
@@ -53,6 +61,38 @@ pub struct MulticastTags {
     pub delay_seconds: u8,
 }
 
+/// What our own servers and clients say to each other in tag 200.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ours {
+    /// The client understands the wait packet: it is `mtftp-get`.
+    UnderstandsWait,
+    /// The wait packet (R003.14): there is no answer yet. The client asks again if it has heard nothing more after this
+    /// many seconds, at least 1.
+    Wait(u8),
+}
+
+impl Ours {
+    /// `None` if it is somebody else's tag, or a word that we do not know.
+    fn read(value: &[u8]) -> Option<Self> {
+        match value.strip_prefix(OURS)? {
+            [WORD_WAITS] => Some(Self::UnderstandsWait),
+            [WORD_WAIT, seconds] if *seconds > 0 => Some(Self::Wait(*seconds)),
+            _ => None,
+        }
+    }
+
+    fn put(self, out: &mut Vec<u8>) {
+        let words: &[u8] = match self {
+            Self::UnderstandsWait => &[WORD_WAITS],
+            Self::Wait(seconds) => &[WORD_WAIT, seconds.max(1)],
+        };
+        let len = OURS.len() + words.len();
+        out.put_slice(&[TAG_OURS, u8::try_from(len).unwrap_or(u8::MAX)]);
+        out.put_slice(OURS);
+        out.put_slice(words);
+    }
+}
+
 /// The part of option 43 that we read and write.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VendorOptions {
@@ -64,6 +104,8 @@ pub struct VendorOptions {
     pub boot_server: Option<(ServerType, Ipv4Addr)>,
     /// Tags 1–5, all or none.
     pub multicast: Option<MulticastTags>,
+    /// Tag 200, if it is ours.
+    pub ours: Option<Ours>,
 }
 
 impl VendorOptions {
@@ -100,6 +142,7 @@ impl VendorOptions {
                 }
                 TAG_BOOT_SERVERS => options.boot_server = first_boot_server(&mut value)?,
                 TAG_BOOT_ITEM => options.boot_item = Some(boot_item(&mut value)?),
+                TAG_OURS => options.ours = Ours::read(value.remainder()),
                 _ => {
                     value.remainder();
                 }
@@ -137,6 +180,9 @@ impl VendorOptions {
             out.put_slice(&[TAG_BOOT_ITEM, 4]);
             out.put_u16(item.server_type.0);
             out.put_u16(item.layer.0);
+        }
+        if let Some(ours) = self.ours {
+            ours.put(&mut out);
         }
         out.put_u8(TAG_END);
         out

@@ -10,8 +10,9 @@ impl Written for Profile {
             "ipxe" => Ok(Self::Ipxe),
             "tftp" => Ok(Self::Tftp),
             "pxe-rom" => Ok(Self::PxeRom),
+            "mtftp-get" => Ok(Self::MtftpGet),
             _ => {
-                let right = suggest(text, &["ipxe", "tftp", "pxe-rom"]);
+                let right = suggest(text, &["ipxe", "tftp", "pxe-rom", "mtftp-get"]);
                 Err(format!("unknown profile `{text}`; {right}"))
             }
         }
@@ -22,6 +23,7 @@ impl Written for Profile {
             Self::Ipxe => "ipxe",
             Self::Tftp => "tftp",
             Self::PxeRom => "pxe-rom",
+            Self::MtftpGet => "mtftp-get",
         }
         .to_owned()
     }

@@ -445,19 +445,19 @@ fn boots_that_contradict_themselves_are_refused() {
         ),
         (
             boot("multicast = \"m\""),
-            "x.toml:9: profile \"tftp\" loads nothing by multicast; write profile \"ipxe\" or \"pxe-rom\", or leave \
+            "x.toml:9: profile \"tftp\" loads nothing by multicast; write profile \"ipxe\", \"pxe-rom\" or \"mtftp-get\", or leave \
              `multicast` out",
         ),
         (with("[domain]\npreset = \"wlan\""), "x.toml:3: unknown preset `wlan`; did you mean `lan`?"),
         (boot("profile = \"ipx\""), "x.toml:9: unknown profile `ipx`; did you mean `ipxe`?"),
         (
             boot("profile = \"pxe-rom\"\nmulticast = \"boot.ipxe\"\npinned = true"),
-            "x.toml:11: profile \"pxe-rom\" does not need the pinned tuple; PXE ROMs take any address of the pool: \
+            "x.toml:11: profile \"pxe-rom\" does not need the pinned tuple; these clients take any address of the pool: \
              leave `pinned` out",
         ),
         (
             boot("profile = \"pxe-rom\"\nmulticast = \"other\""),
-            "x.toml:10: a PXE ROM loads one file, the boot file; name the same file in `file` and `multicast`",
+            "x.toml:10: a client of profile \"pxe-rom\" loads one file, the boot file; name the same file in `file` and `multicast`",
         ),
         (
             boot("profile = \"pxe-rom\"\narch = [7]"),

@@ -80,12 +80,16 @@ impl Answer {
     fn vendor_options(&self) -> VendorOptions {
         let elsewhere = self.file_server != self.boot_server;
         let multicast = match &self.multicast {
-            Some(MulticastOffer::Held { at, .. }) if self.profile == Profile::PxeRom => Some(MulticastTags {
-                group: at.group,
-                client_port: at.ports.client,
-                server_port: at.ports.server,
-                delay_seconds: DELAY_SECONDS,
-            }),
+            Some(MulticastOffer::Held { at, .. })
+                if matches!(self.profile, Profile::PxeRom | Profile::MtftpGet) =>
+            {
+                Some(MulticastTags {
+                    group: at.group,
+                    client_port: at.ports.client,
+                    server_port: at.ports.server,
+                    delay_seconds: DELAY_SECONDS,
+                })
+            }
             _ => None,
         };
         VendorOptions {
@@ -93,6 +97,7 @@ impl Answer {
             discovery_control: Some(if elsewhere { DISCOVERY_DOWNLOAD } else { 0 }),
             boot_server: elsewhere.then_some((self.boot_item.server_type, self.file_server)),
             multicast,
+            ours: None,
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use wire::dhcp::BootRequest;
-use wire::pxe::BootItem;
+use wire::pxe::{BootItem, Ours};
 use wire::{Content, FileName, Layer, Mac, Uuid};
 
 /// Which way of loading a client knows.
@@ -14,15 +14,21 @@ pub enum Profile {
     PxeRom,
     /// iPXE: a URI, and the pinned tuple.
     Ipxe,
+    /// Our own client: tags 1–5 with a dynamic address, also of another host, and RFC 2090 on it; it understands the wait
+    /// packet.
+    MtftpGet,
     /// Plain TFTP: what every client knows, and all that UEFI firmware knows.
     Tftp,
 }
 
 impl Profile {
-    /// Who is who (decisions.md, Clients): option 77 `iPXE` is iPXE, an architecture that is not 0 is UEFI.
+    /// Who is who (decisions.md, Clients): our own tag is `mtftp-get`, option 77 `iPXE` is iPXE, an architecture that is not
+    /// 0 is UEFI.
     #[must_use]
     pub fn of(request: &BootRequest) -> Self {
-        if request.has_user_class(b"iPXE") {
+        if understands_wait(request) {
+            Self::MtftpGet
+        } else if request.has_user_class(b"iPXE") {
             Self::Ipxe
         } else if request.architectures.first().is_some_and(|&architecture| architecture != 0) {
             Self::Tftp
@@ -30,6 +36,12 @@ impl Profile {
             Self::PxeRom
         }
     }
+}
+
+/// Whether the client says that it understands the wait packet (R003.14).
+#[must_use]
+pub fn understands_wait(request: &BootRequest) -> bool {
+    request.vendor.as_ref().is_some_and(|vendor| vendor.ours == Some(Ours::UnderstandsWait))
 }
 
 /// A single client, by one of its two names.
@@ -50,7 +62,7 @@ pub struct Boot {
     pub architectures: Vec<u16>,
     /// The boot file that the client is told.
     pub file: FileName,
-    /// The file that is multicast; for a PXE ROM it is the boot file.
+    /// The file that is multicast; for a PXE ROM and for `mtftp-get` it is the boot file.
     pub multicast: Option<FileName>,
     /// Whether the multicast file competes for the pinned tuple, the only one iPXE can hear.
     pub pinned: bool,

@@ -9,23 +9,24 @@
 //!   │ patience over and no server has the file
 //!   ▼ silence
 //! ```
-//! Waiting is silence: PXE has no reply that says *wait* (pxe.md A.7).
+//! Waiting is silence: PXE has no reply that says *wait* (pxe.md A.7). Only who says that it understands our wait packet
+//! gets one (R003.14): when it begins to wait, at each of its repeats, and at each conflict that the clearing meets.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use driver::{Arrival, Role, Time};
-use wire::dhcp::BootRequest;
+use wire::dhcp::{BootRequest, BootWait};
 use wire::pxe::BootItem;
 use wire::{Content, GroupAddr, Layer, Mac, ServerType, Uuid};
 
 use super::answer::{Answer, MulticastOffer};
-use super::catalog::{Boot, Found, Item, Profile};
+use super::catalog::{Boot, Found, Item, Profile, understands_wait};
 use super::claims::{ClaimKey, State};
 use super::event::{Event, Offer, WhyPlain, WhySilent};
 use super::files::Knowledge;
 use super::{Engine, Timer};
-use crate::limits::{CLIENT_PATIENCE, CLIENTS_WAITING_MAX, FILE_ACK_MAX};
+use crate::limits::{CLIENT_PATIENCE, CLIENTS_WAITING_MAX, FILE_ACK_MAX, WAIT_SECONDS, WAITING_PATIENCE};
 
 /// Who asks for what. Never the transaction id: iPXE's is always 0, others change it (pxe.md A.8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,7 +138,11 @@ impl Engine {
                 self.reply(now, &waiting, *ready);
             }
             Decision::Wait => {
-                let until = waiting.first_at + CLIENT_PATIENCE;
+                let understands = understands_wait(&waiting.request);
+                if understands && !self.clients.0.contains_key(&key) {
+                    self.say_wait(&waiting);
+                }
+                let until = waiting.first_at + if understands { WAITING_PATIENCE } else { CLIENT_PATIENCE };
                 self.timers.arm(Timer::Client(key), until, "a client's patience ends");
                 self.clients.0.insert(key, waiting);
             }
@@ -148,6 +153,40 @@ impl Engine {
                 self.counters.add("discovery", "unanswered", 1);
                 self.tell(Event::Unanswered { mac: waiting.request.mac, item, why });
             }
+        }
+    }
+
+    /// The wait packet: the client neither polls nor gives up.
+    fn say_wait(&mut self, waiting: &Waiting) {
+        let wait = BootWait {
+            xid: waiting.request.xid,
+            yiaddr: client_address(waiting),
+            mac: waiting.request.mac,
+            boot_server: self.config.address,
+            uuid: waiting.request.uuid,
+            boot_item: waiting.wanted,
+            seconds: WAIT_SECONDS,
+        };
+        if let Ok(bytes) = wait.encode() {
+            self.counters.add("discovery", "wait", 1);
+            self.send(waiting.role, waiting.from, bytes);
+        }
+    }
+
+    /// The clearing for this claim has met a conflict: who waits for it waits longer (R003.14).
+    pub(super) fn say_wait_again(&mut self, key: &ClaimKey) {
+        let wants = |waiting: &&Waiting| {
+            let found = self.config.catalog.find(&waiting.request, waiting.wanted);
+            understands_wait(&waiting.request)
+                && found.is_some_and(|found| {
+                    found.boot.multicast.as_ref() == Some(&key.content.file)
+                        && found.boot.pinned == key.pinned
+                        && found.boot.servers.contains(&key.content.server)
+                })
+        };
+        let waiting: Vec<Waiting> = self.clients.0.values().filter(wants).cloned().collect();
+        for waiting in waiting {
+            self.say_wait(&waiting);
         }
     }
 
@@ -217,7 +256,7 @@ impl Engine {
         let usable = match (boot.multicast.is_some(), profile) {
             (false, _) | (_, Profile::Tftp) => Err(WhyPlain::ByProfile),
             (true, Profile::Ipxe) if !boot.pinned => Err(WhyPlain::ByProfile),
-            (true, Profile::PxeRom) if boot.profile != Profile::PxeRom || boot.pinned => {
+            (true, Profile::PxeRom | Profile::MtftpGet) if boot.profile != profile || boot.pinned => {
                 Err(WhyPlain::ByProfile)
             }
             // Intel's client takes the sender of the answer for its file server (pxe.md A.8).

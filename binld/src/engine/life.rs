@@ -385,6 +385,7 @@ impl Engine {
         claim.refusals += 1;
         let refusals = claim.refusals;
         self.counters.add("clearing", "contested", 1);
+        self.say_wait_again(key);
         self.tell(Event::Contested { group: at.group, content: key.content.clone(), by });
         self.end_request(&Subject::Configure(key.clone()));
         self.forget_contests(key);

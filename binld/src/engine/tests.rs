@@ -15,6 +15,7 @@ use wire::{FileName, Layer, Serial, ServerType};
 
 mod behalf;
 mod conflicts;
+mod waiting;
 mod yields;
 
 const US: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 11);

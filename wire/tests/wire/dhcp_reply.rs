@@ -1,5 +1,4 @@
-//! Boot server ACKs. We never read one, so they are checked with two independent views: offsets by hand, and
-//! `dhcproto`'s decoder. A truncated or foreign reply is the client's business.
+//! Boot server ACKs, checked with three views: offsets by hand, `dhcproto`'s decoder, and what `mtftp-get` reads of them. A truncated or foreign reply is the client's business.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -7,8 +6,10 @@ use std::net::Ipv4Addr;
 use dhcproto::v4::{DhcpOption, Message, MessageType, Opcode, OptionCode};
 use dhcproto::{Decodable, Decoder};
 use proptest::prelude::*;
-use wire::dhcp::{BootReply, BootRequest, OPTION_MULTICAST_URI, REPLY_LEN_MAX};
-use wire::pxe::{BootItem, DISCOVERY_DOWNLOAD, MulticastTags, VendorOptions};
+use wire::dhcp::{
+    BootAnswer, BootReply, BootRequest, BootWait, OPTION_MULTICAST_URI, REPLY_LEN_MAX, RequestKind,
+};
+use wire::pxe::{BootItem, DISCOVERY_DOWNLOAD, MulticastTags, Ours, VendorOptions};
 use wire::{DecodeErrorKind, EncodeError, FileName, GroupAddr, Layer, Mac, ServerType, Uuid};
 
 use crate::any;
@@ -34,6 +35,7 @@ fn ipxe() -> BootReply {
             discovery_control: Some(DISCOVERY_DOWNLOAD),
             boot_server: Some((ServerType(0x8001), FILE_SERVER)),
             multicast: None,
+            ours: None,
         },
         multicast_uri: Some("mtftp://10.0.0.9:1759/boot/initrd.img".to_owned()),
     }
@@ -51,6 +53,7 @@ fn rom() -> BootReply {
             discovery_control: Some(0),
             boot_server: None,
             multicast: Some(MulticastTags { group, client_port: 3001, server_port: 1760, delay_seconds: 2 }),
+            ours: None,
         },
         multicast_uri: None,
         ..ipxe()
@@ -179,11 +182,81 @@ fn a_reply_is_no_request() {
     assert_eq!((error.what, error.kind), ("BOOTP opcode", DecodeErrorKind::Code));
 }
 
+/// What a client reads of it.
+fn as_read(reply: &BootReply) -> BootAnswer {
+    BootAnswer {
+        xid: reply.xid,
+        mac: reply.mac,
+        file_server: Some(reply.file_server).filter(|server| !server.is_unspecified()),
+        boot_server: Some(reply.boot_server),
+        file: Some(reply.file.clone()),
+        vendor: reply.vendor.clone(),
+    }
+}
+
 proptest! {
     #[test]
     fn random_round_trip(reply in any_reply()) {
-        assert_shows(&reply.encode().unwrap(), &reply);
+        let bytes = reply.encode().unwrap();
+        assert_shows(&bytes, &reply);
+        assert_eq!(BootAnswer::decode(&bytes), Ok(as_read(&reply)));
     }
+
+    #[test]
+    fn a_client_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..600), reply in any_reply(), at in 0_usize..600) {
+        let _ = BootAnswer::decode(&bytes);
+        let mut damaged = reply.encode().unwrap();
+        let at = at % damaged.len();
+        damaged[at] ^= bytes.first().copied().unwrap_or(0xff);
+        let _ = BootAnswer::decode(&damaged);
+        let _ = BootAnswer::decode(&damaged[..at]);
+    }
+
+    #[test]
+    fn a_request_of_ours_is_read_by_boot_servers(
+        (xid, mac) in (any::<u32>(), any::<[u8; 6]>()),
+        architectures in proptest::collection::vec(any::<u16>(), 1..4),
+        uuid in any::<Option<[u8; 16]>>(),
+        vendor in any_vendor(),
+    ) {
+        let request = BootRequest {
+            kind: RequestKind::Request,
+            xid,
+            flags: 0,
+            ciaddr: Ipv4Addr::new(10, 0, 0, 100),
+            giaddr: Ipv4Addr::UNSPECIFIED,
+            mac: Mac(mac),
+            architectures,
+            uuid: uuid.map(Uuid),
+            user_class: b"iPXE".to_vec(),
+            vendor: Some(vendor),
+        };
+        assert_eq!(BootRequest::decode(&request.encode().unwrap()), Ok(request));
+    }
+}
+
+/// The wait packet, byte by byte where it differs from an answer.
+#[test]
+fn the_wait_packet_names_no_file() {
+    let ipxe = ipxe();
+    let wait = BootWait {
+        xid: 7,
+        yiaddr: ipxe.yiaddr,
+        mac: ipxe.mac,
+        boot_server: ipxe.boot_server,
+        uuid: ipxe.uuid,
+        boot_item: ITEM,
+        seconds: 2,
+    };
+    let bytes = wait.encode().unwrap();
+    assert_eq!((bytes.len(), &bytes[20..24]), (300, [0; 4].as_slice()), "no file server");
+    assert!(bytes[44..236].iter().all(|&byte| byte == 0), "no file");
+    let vendor =
+        VendorOptions { boot_item: Some(ITEM), ours: Some(Ours::Wait(2)), ..VendorOptions::default() };
+    let read = BootAnswer { xid: 7, file_server: None, file: None, vendor, ..as_read(&ipxe) };
+    assert_eq!(BootAnswer::decode(&bytes), Ok(read));
+    let tags = b"\x47\x04\x80\x01\0\0\xc8\x06pxmc\x01\x02\xff";
+    assert!(bytes.windows(tags.len()).any(|part| part == tags));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
-use wire::pxe::{BootItem, DISCOVERY_DOWNLOAD, MulticastTags, VendorOptions};
+use wire::pxe::{BootItem, DISCOVERY_DOWNLOAD, MulticastTags, Ours, VendorOptions};
 use wire::{DecodeErrorKind, GroupAddr, Layer, ServerType};
 
 use crate::any;
@@ -28,13 +28,20 @@ pub(crate) fn any_vendor() -> impl Strategy<Value = VendorOptions> {
             delay_seconds,
         },
     );
-    let all =
-        (prop::option::of(item), any::<Option<u8>>(), prop::option::of(server), prop::option::of(multicast));
-    all.prop_map(|(boot_item, discovery_control, boot_server, multicast)| VendorOptions {
+    let ours = prop_oneof![Just(Ours::UnderstandsWait), (1..=u8::MAX).prop_map(Ours::Wait)];
+    let all = (
+        prop::option::of(item),
+        any::<Option<u8>>(),
+        prop::option::of(server),
+        prop::option::of(multicast),
+        prop::option::of(ours),
+    );
+    all.prop_map(|(boot_item, discovery_control, boot_server, multicast, ours)| VendorOptions {
         boot_item,
         discovery_control,
         boot_server,
         multicast,
+        ours,
     })
 }
 
@@ -54,6 +61,7 @@ five_tests!(
         discovery_control: Some(0),
         boot_server: None,
         multicast: Some(multicast()),
+        ours: None,
     },
     VendorOptions::decode, VendorOptions::encode,
     valid_cuts: [0, 3, 9, 13, 17, 20, 23, 29], trailing: Trailing::Ignored,
@@ -68,12 +76,38 @@ five_tests!(
         discovery_control: Some(DISCOVERY_DOWNLOAD),
         boot_server: Some((ServerType(0x8001), Ipv4Addr::new(10, 0, 0, 9))),
         multicast: None,
+        ours: None,
     },
     VendorOptions::decode, VendorOptions::encode,
     valid_cuts: [0, 3, 12, 18], trailing: Trailing::Ignored,
     codes: [(2, "discovery control", &[8], None)],
     any: any_vendor(),
 );
+
+/// The number is free for everybody's boot programs: what does not begin as ours does is somebody else's.
+#[test]
+fn tag_200_is_ours_only_if_it_says_so() {
+    let read = |value: &[u8]| {
+        let len = u8::try_from(value.len()).unwrap();
+        VendorOptions::decode(&[[200, len].as_slice(), value].concat()).unwrap().ours
+    };
+    assert_eq!(read(b"pxmc\0"), Some(Ours::UnderstandsWait));
+    assert_eq!(read(b"pxmc\x01\x05"), Some(Ours::Wait(5)));
+    for value in [
+        &b""[..],
+        b"pxmc",
+        b"pxmd\0",
+        b"pxmc\x02",
+        b"pxmc\0\0",
+        b"pxmc\x01",
+        b"pxmc\x01\0",
+        b"pxmc\x01\x05\0",
+    ] {
+        assert_eq!(read(value), None, "{value:?}");
+    }
+    let ours = Some(Ours::Wait(0));
+    assert_eq!(VendorOptions { ours, ..VendorOptions::default() }.encode(), b"\xc8\x06pxmc\x01\x01\xff");
+}
 
 #[test]
 fn ports_are_little_endian() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use driver::config::{ConfigError, Document, Text};
+use driver::config::{ConfigError, Document, Text, Written};
 
 use super::super::{Boot, Config, Item};
 use super::Checked;
@@ -98,16 +98,22 @@ fn of_boot(item: &Item, boot: &Boot, at: &Place<'_>, warnings: &mut Vec<ConfigEr
     }
     match profile {
         Profile::Tftp if boot.multicast.is_some() => {
-            let right = "write profile \"ipxe\" or \"pxe-rom\", or leave `multicast` out";
+            let right = "write profile \"ipxe\", \"pxe-rom\" or \"mtftp-get\", or leave `multicast` out";
             return at.error("multicast", "profile \"tftp\" loads nothing by multicast", right);
         }
-        Profile::PxeRom if boot.pinned => {
-            let right = "PXE ROMs take any address of the pool: leave `pinned` out";
-            return at.error("pinned", "profile \"pxe-rom\" does not need the pinned tuple", right);
+        Profile::PxeRom | Profile::MtftpGet if boot.pinned => {
+            let what = format!("profile \"{}\" does not need the pinned tuple", profile.write());
+            return at.error(
+                "pinned",
+                what,
+                "these clients take any address of the pool: leave `pinned` out",
+            );
         }
-        Profile::PxeRom if boot.multicast.as_ref().is_some_and(|file| *file != boot.file) => {
-            let right = "name the same file in `file` and `multicast`";
-            return at.error("multicast", "a PXE ROM loads one file, the boot file", right);
+        Profile::PxeRom | Profile::MtftpGet
+            if boot.multicast.as_ref().is_some_and(|file| *file != boot.file) =>
+        {
+            let what = format!("a client of profile \"{}\" loads one file, the boot file", profile.write());
+            return at.error("multicast", what, "name the same file in `file` and `multicast`");
         }
         Profile::PxeRom if !boot.arch.is_empty() && !boot.arch.contains(&0) => {
             let what = format!("nobody can get this of item {:?}: PXE ROMs have architecture 0", item.name);
@@ -117,7 +123,7 @@ fn of_boot(item: &Item, boot: &Boot, at: &Place<'_>, warnings: &mut Vec<ConfigEr
             let what = "iPXE cannot hear this multicast, and gets the file by plain TFTP";
             warnings.push(at.at("multicast", what, "iPXE hears only the pinned tuple: set pinned = true"));
         }
-        Profile::Tftp | Profile::PxeRom | Profile::Ipxe => {}
+        Profile::Tftp | Profile::PxeRom | Profile::MtftpGet | Profile::Ipxe => {}
     }
     for (index, file) in boot.also.iter().enumerate() {
         if *file == boot.file || boot.also.iter().take(index).any(|other| other == file) {

@@ -1,0 +1,101 @@
+//! The wait packet (R003.14), and what `mtftp-get` is answered.
+
+use wire::Mac;
+use wire::dhcp::{BootAnswer, BootRequest, RequestKind};
+use wire::pxe::{MulticastTags, Ours, VendorOptions};
+
+use super::*;
+
+/// An item for `mtftp-get`, whose file lies on another host and has no address before it is asked for.
+fn host() -> Host {
+    let mut boot = ipxe_boot(false, &[21]);
+    boot.profile = Profile::MtftpGet;
+    boot.file = name("initrd.img");
+    boot.also.clear();
+    let item = Item { preclear: false, ..item(boot) };
+    let mut host = Host::start(vec![item], everywhere(&[21]));
+    host.run_for(SETTLED);
+    host
+}
+
+fn ask(host: &mut Host, xid: u32, ours: Option<Ours>) {
+    let boot_item = Some(BootItem { server_type: TYPE, layer: Layer(0) });
+    let request = BootRequest {
+        kind: RequestKind::Request,
+        xid,
+        flags: 0,
+        ciaddr: *CLIENT.ip(),
+        giaddr: Ipv4Addr::UNSPECIFIED,
+        mac: Mac([2; 6]),
+        architectures: vec![0],
+        uuid: None,
+        user_class: Vec::new(),
+        vendor: Some(VendorOptions { boot_item, ours, ..VendorOptions::default() }),
+    };
+    host.hear(Role::Discovery, CLIENT, &request.encode().unwrap());
+}
+
+/// What clients heard, and when.
+fn heard(host: &Host) -> Vec<(Time, BootAnswer)> {
+    let replies = host.sent.iter().filter(|(_, transmit)| transmit.role == Role::Discovery);
+    replies.map(|(at, transmit)| (*at, BootAnswer::decode(&transmit.bytes).unwrap())).collect()
+}
+
+fn is_wait(answer: &BootAnswer) -> bool {
+    answer.vendor.ours == Some(Ours::Wait(2)) && answer.file.is_none() && answer.file_server.is_none()
+}
+
+#[test]
+fn who_understands_it_is_told_to_wait_at_the_start_at_each_conflict_and_repeat() {
+    let mut host = host();
+    let start = host.now;
+    ask(&mut host, 1, Some(Ours::UnderstandsWait));
+    assert!(
+        matches!(heard(&host).as_slice(), [(at, wait)] if *at == start && is_wait(wait) && wait.xid == 1)
+    );
+    host.run_for(Duration::from_millis(150));
+    assert_eq!(heard(&host).len(), 1, "no more while all goes well");
+    let (_, query) = host.queries().last().unwrap().clone();
+    host.hear(Role::Query, "10.77.0.12:4015".parse().unwrap(), &query.encode(Opcode::Echo));
+    let conflict = host.now;
+    assert!(matches!(heard(&host).as_slice(), [_, (at, wait)] if *at == conflict && is_wait(wait)));
+    ask(&mut host, 2, Some(Ours::UnderstandsWait));
+    assert!(matches!(heard(&host).as_slice(), [_, _, (_, wait)] if is_wait(wait) && wait.xid == 2));
+    host.run_for(Duration::from_secs(1));
+    // The answer, to the newest request: an address of the pool, and a file server that is not the boot server.
+    let heard = heard(&host);
+    let [_, _, _, (at, answer)] = heard.as_slice() else { unreachable!("{heard:?}") };
+    let group = host.engine.status(host.now).claims[0].group.unwrap();
+    assert_ne!(group, query.group);
+    let tags = MulticastTags { group, client_port: 3001, server_port: 1760, delay_seconds: 2 };
+    assert_eq!((answer.xid, answer.vendor.multicast, answer.vendor.ours), (2, Some(tags), None));
+    assert_eq!((answer.file_server, answer.file.clone()), (Some(server(21)), Some(name("initrd.img"))));
+    assert!(at.since(conflict) < Duration::from_millis(600), "{:?}", at.since(conflict));
+    assert_eq!(host.engine.counters().get("discovery", "wait"), 3);
+}
+
+/// To anybody else a wait packet would be the end of the boot.
+#[test]
+fn nobody_else_hears_a_wait_packet() {
+    for ours in [None, Some(Ours::Wait(2))] {
+        let mut host = host();
+        ask(&mut host, 1, ours);
+        host.run_for(Duration::from_secs(3));
+        assert!(heard(&host).iter().all(|(_, answer)| answer.vendor.ours.is_none() && answer.file.is_some()));
+        assert_eq!(host.engine.counters().get("discovery", "wait"), 0);
+    }
+}
+
+/// It waits as long as addresses are tried, not the 2.5 s of firmware; then it gets plain TFTP.
+#[test]
+fn its_patience_is_longer_than_that_of_firmware() {
+    let mut host = host();
+    host.script.ignores_claims = true;
+    ask(&mut host, 1, Some(Ours::UnderstandsWait));
+    host.run_for(Duration::from_secs(20));
+    assert!(heard(&host).iter().all(|(_, answer)| is_wait(answer)));
+    host.run_for(Duration::from_secs(11));
+    let heard = heard(&host);
+    let (_, last) = heard.last().unwrap();
+    assert_eq!((last.file.clone(), last.vendor.multicast), (Some(name("initrd.img")), None));
+}
