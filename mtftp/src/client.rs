@@ -9,6 +9,7 @@
 //! A [`Fetch`] is a machine like the servers' (see the contract in `driver`): the program `mtftp-get` drives it over
 //! sockets, the simulator and the tests over a network of their own. It ends once, with [`Action::End`].
 
+pub mod discovery;
 mod image;
 mod mtftp;
 mod stream;

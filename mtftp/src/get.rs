@@ -3,6 +3,7 @@
 //! The machines are in [`crate::client`]; here are their sockets, clock, file and terminal.
 
 mod cli;
+mod machine;
 mod net;
 mod progress;
 mod report;
@@ -15,8 +16,10 @@ use std::time::Duration;
 use anyhow::Context;
 use driver::clock::Clock;
 use driver::udp::Interface;
+use driver::{Time, host};
 
 use crate::client::Failure;
+use crate::client::discovery::{Discovery, Found};
 use cli::Arguments;
 use net::Running;
 use progress::Progress;
@@ -85,11 +88,14 @@ fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         None => Interface::only().context("which network interface? say it with --interface")?,
     };
     let clock = Clock::start();
-    let wanted = arguments.wanted();
-    let sink = Sink::new(arguments.output())?;
-    let mut progress = Progress::new(arguments.quiet);
-    let mut running = Running::start(&interface, wanted, sink, clock.now())?;
     let end = clock.now() + Duration::from_secs(arguments.timeout_s);
+    let Some((found, waits)) = find(arguments, &interface, &clock, end)? else {
+        let _ = writeln!(std::io::stderr(), "mtftp-get: no boot server answers");
+        return Ok(Exit::Silence);
+    };
+    let sink = Sink::new(arguments.output(&found.file))?;
+    let mut progress = Progress::new(arguments.quiet);
+    let mut running = Running::start(&interface, arguments.wanted(&found), sink, clock.now())?;
     let result = loop {
         if let Some(result) = running.take_result() {
             break Some(result);
@@ -103,7 +109,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         progress.show(clock.now(), running.counts());
     };
     progress.end();
-    let time = clock.now().since(driver::Time::ZERO);
+    let time = clock.now().since(Time::ZERO);
     let counts = running.counts();
     let outcome = match result {
         Some(Ok(source)) => {
@@ -119,7 +125,24 @@ fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             Err(Failure::Silence)
         }
     };
-    let outcome = Outcome { arguments, time, counts, outcome };
+    let outcome = Outcome { arguments, found: &found, waits, time, counts, outcome };
     outcome.tell()?;
     Ok(outcome.exit())
+}
+
+/// Where the file is: from the command line, or from a boot server; and how many wait packets that said before. `None` if
+/// none answers.
+fn find(
+    arguments: &Arguments,
+    interface: &Interface,
+    clock: &Clock,
+    end: Time,
+) -> anyhow::Result<Option<(Found, u32)>> {
+    if let Some(found) = arguments.place() {
+        return Ok(Some((found, 0)));
+    }
+    let xid = u32::from_ne_bytes(host::random()?);
+    let us = (interface.address, machine::mac(&interface.name)?, machine::uuid());
+    let Some(question) = arguments.question(us, xid) else { return Ok(None) };
+    net::discover(interface, Discovery::new(question, clock.now()), clock, end)
 }

@@ -164,3 +164,58 @@ fn exit_codes_say_what_went_wrong() {
     assert!(output.stdout == net.file);
     assert_eq!(told(&Output { stdout: Vec::new(), ..output })["bytes"].as_u64(), Some(10_000));
 }
+
+/// An item for `mtftp-get` whose address is cleared when the first one asks.
+const GET_ITEM: &str = r#"
+[[item]]
+name = "payload"
+type = 0x8003
+preclear = false
+
+[[item.boot]]
+profile = "mtftp-get"
+file = "rom.img"
+multicast = "rom.img"
+"#;
+
+/// Boot server discovery by multicast and by unicast; the first one waits, and is told so, while the address is cleared.
+#[test]
+fn a_boot_server_says_what_to_load_and_that_it_takes_a_moment() {
+    let mut lab = Lab::new();
+    boot_files(&lab);
+    let file = pattern(200_000);
+    lab.boot_file(FILE, &file);
+    let mtftpd = start_mtftpd(&mut lab);
+    let binld = start_binld(&mut lab, 1, GET_ITEM);
+    let machine = lab.host("machine", 101);
+    let ask = |more: &[&str]| {
+        let mut command = machine.command(&program("mtftp-get"));
+        command.current_dir(lab.folder()).args(["--type", "0x8003", "--json", "--quiet", "-o", "file"]);
+        let output = command.args(more).output().unwrap();
+        let told = told(&output);
+        assert_eq!(output.status.code(), Some(0), "{told}");
+        assert!(std::fs::read(lab.folder().join("file")).unwrap() == file, "{told}");
+        told
+    };
+    let first = ask(&[]);
+    assert_eq!(
+        (first["source"].as_str(), first["boot_server"].as_str()),
+        (Some("rfc2090"), Some("10.77.0.11"))
+    );
+    assert!(first["wait_packets"].as_u64() >= Some(1), "{first}");
+    assert!(counter(&binld, "discovery.wait") >= 1);
+    let second = ask(&["--boot-server", "10.77.0.11", "--method", "mtftp", "--delay-s", "0"]);
+    assert_eq!(
+        (second["source"].as_str(), second["wait_packets"].as_u64()),
+        (Some("pxe-mtftp"), Some(0)),
+        "{second}"
+    );
+    // One that nobody serves is answered with silence.
+    let mut command = machine.command(&program("mtftp-get"));
+    let silent = command
+        .args(["--type", "0x9999", "--boot-server", "10.77.0.11", "--timeout-s", "3"])
+        .output()
+        .unwrap();
+    assert_eq!(silent.status.code(), Some(3));
+    drop(mtftpd);
+}

@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
-use wire::pxe::MulticastTags;
+use wire::pxe::{BootItem, MulticastTags};
 use wire::tftp::{BLOCK_SIZE_DEFAULT, BLOCK_SIZE_UNFRAGMENTED, Rollover};
-use wire::{FileName, GroupAddr};
+use wire::{FileName, GroupAddr, Layer, Mac, ServerType, Uuid};
 
+use crate::client::discovery::{Found, Question};
 use crate::client::{Method, TFTP_PORT, Wanted};
+
+/// Where boot servers are asked.
+const DISCOVERY_PORT: u16 = 4011;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -27,7 +31,7 @@ Exit codes:
 enum Protocol {
     /// RFC 2090 where the server offers it, else plain TFTP
     Rfc2090,
-    /// PXE-MTFTP, with --group and --server-port
+    /// PXE-MTFTP on the address that the boot server answers, or on --group and --server-port
     Mtftp,
     /// plain TFTP
     Tftp,
@@ -37,20 +41,32 @@ enum Protocol {
 #[derive(Debug, Parser)]
 #[command(name = "mtftp-get", version, after_help = EXIT_CODES)]
 pub(super) struct Arguments {
-    /// The file, as the server has it
-    #[arg(value_name = "FILE", value_parser = file_name)]
-    pub(super) file: FileName,
+    /// The file, as the server has it; without it a boot server is asked what to load
+    #[arg(value_name = "FILE", value_parser = file_name, requires = "server", required_unless_present = "type_")]
+    pub(super) file: Option<FileName>,
     /// The file server
-    #[arg(long, value_name = "ADDRESS")]
-    pub(super) server: Ipv4Addr,
-    /// Where to put it: a file, or - for standard output [default: the last part of FILE, here]
+    #[arg(long, value_name = "ADDRESS", requires = "file")]
+    server: Option<Ipv4Addr>,
+    /// Ask for a boot item of this type, such as 0x8001
+    #[arg(id = "type_", long = "type", value_name = "TYPE", value_parser = number, conflicts_with = "file")]
+    server_type: Option<u16>,
+    /// Of this layer
+    #[arg(long, value_name = "LAYER", default_value = "0", value_parser = number, requires = "type_")]
+    layer: u16,
+    /// For this architecture (option 93)
+    #[arg(long, value_name = "NUMBER", default_value = "0", value_parser = number, requires = "type_")]
+    arch: u16,
+    /// Ask this boot server; may stand there several times, each is asked when the one before is silent
+    #[arg(long, value_name = "ADDRESS[:PORT]", default_value = "224.0.1.2", value_parser = boot_server)]
+    boot_server: Vec<SocketAddrV4>,
+    /// Where to put it: a file, or - for standard output [default: the last part of the file's name, here]
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
     /// How to begin
     #[arg(long, value_enum, default_value = "rfc2090")]
     method: Protocol,
     /// PXE-MTFTP: the multicast address, and the port to listen on
-    #[arg(long, value_name = "ADDRESS:PORT", required_if_eq("method", "mtftp"))]
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "file")]
     group: Option<SocketAddrV4>,
     /// PXE-MTFTP: the port to which opens go
     #[arg(long, value_name = "PORT", default_value_t = 1760)]
@@ -58,7 +74,7 @@ pub(super) struct Arguments {
     /// PXE-MTFTP: seconds to listen before an open, and to wait for a block
     #[arg(long, value_name = "SECONDS", default_value_t = 2)]
     delay_s: u8,
-    /// PXE-MTFTP exactly as Intel's client does it, with its intolerance
+    /// Discovery and PXE-MTFTP exactly as Intel's client does them, with its intolerance
     #[arg(long)]
     strict: bool,
     /// The UDP port of requests
@@ -104,9 +120,26 @@ fn file_name(text: &str) -> Result<FileName, String> {
         .ok_or_else(|| "a file name has 1 to 255 bytes, none of them zero".to_owned())
 }
 
+/// As it stands in configurations: decimal, or hexadecimal with 0x.
+fn number(text: &str) -> Result<u16, String> {
+    let read = text.strip_prefix("0x").map_or_else(|| text.parse(), |digits| u16::from_str_radix(digits, 16));
+    read.map_err(|_| format!("`{text}` is not a number of 0 to 65535 (0xffff)"))
+}
+
+fn boot_server(text: &str) -> Result<SocketAddrV4, String> {
+    let only_address = || text.parse().map(|address| SocketAddrV4::new(address, DISCOVERY_PORT));
+    text.parse()
+        .or_else(|_| only_address())
+        .map_err(|_| format!("`{text}` is not an address, or address:port"))
+}
+
 impl Arguments {
     pub(super) fn read() -> Result<Self, clap::Error> {
         let arguments = Self::try_parse()?;
+        if arguments.method == Protocol::Mtftp && arguments.file.is_some() && arguments.group.is_none() {
+            let text = "--method mtftp needs --group where no boot server is asked";
+            return Err(Self::command().error(ErrorKind::MissingRequiredArgument, text));
+        }
         if let Some(group) = arguments.group
             && (GroupAddr::new(*group.ip()).is_none() || group.port() == 0)
         {
@@ -116,7 +149,29 @@ impl Arguments {
         Ok(arguments)
     }
 
-    pub(super) fn wanted(&self) -> Wanted {
+    /// What a boot server must be asked first, by whoever has this address, Ethernet address and number; `None` if the
+    /// command line says all.
+    pub(super) fn question(
+        &self,
+        (address, mac, uuid): (Ipv4Addr, Mac, Option<Uuid>),
+        xid: u32,
+    ) -> Option<Question> {
+        let server_type = ServerType(self.server_type?);
+        Some(Question {
+            boot_item: BootItem { server_type, layer: Layer(self.layer) },
+            servers: self.boot_server.clone(),
+            address,
+            mac,
+            uuid,
+            architecture: self.arch,
+            xid,
+            understands_wait: !self.strict,
+        })
+    }
+
+    /// Where the file is, as far as the command line says.
+    pub(super) fn place(&self) -> Option<Found> {
+        let (file, server) = (self.file.clone()?, self.server?);
         let tags = self.group.and_then(|group| {
             Some(MulticastTags {
                 group: GroupAddr::new(*group.ip())?,
@@ -125,10 +180,15 @@ impl Arguments {
                 delay_seconds: self.delay_s,
             })
         });
-        let method = match (self.method, tags) {
+        Some(Found { boot_server: server, file_server: server, file, multicast: tags })
+    }
+
+    pub(super) fn wanted(&self, found: &Found) -> Wanted {
+        let method = match (self.method, found.multicast) {
             (Protocol::Mtftp, Some(tags)) => Method::PxeMtftp(tags),
-            (Protocol::Tftp, _) => Method::Plain,
-            (Protocol::Rfc2090 | Protocol::Mtftp, _) => Method::Rfc2090,
+            // Without tags there is no PXE-MTFTP: what the boot server answers is all that a client has.
+            (Protocol::Tftp | Protocol::Mtftp, _) => Method::Plain,
+            (Protocol::Rfc2090, _) => Method::Rfc2090,
         };
         Wanted {
             port: self.port,
@@ -139,17 +199,17 @@ impl Arguments {
             patience: Duration::from_secs(self.patience_s.into()),
             tries: self.tries,
             strict: self.strict,
-            ..Wanted::new(self.server, self.file.clone(), method)
+            ..Wanted::new(found.file_server, found.file.clone(), method)
         }
     }
 
     /// `None` is standard output.
-    pub(super) fn output(&self) -> Option<PathBuf> {
+    pub(super) fn output(&self, file: &FileName) -> Option<PathBuf> {
         match &self.output {
             Some(path) if path.as_os_str() == "-" => None,
             Some(path) => Some(path.clone()),
             None => {
-                let name = self.file.to_string();
+                let name = file.to_string();
                 let last = name.rsplit('/').find(|part| !matches!(*part, "" | "." | ".."));
                 Some(PathBuf::from(last.unwrap_or("boot-file")))
             }
@@ -165,16 +225,35 @@ mod tests {
         Arguments::try_parse_from(line.split(' ')).unwrap()
     }
 
+    fn output(line: &str) -> Option<PathBuf> {
+        let arguments = parse(line);
+        arguments.output(&arguments.file.clone().unwrap())
+    }
+
     #[test]
     fn the_command_line_is_sound() {
         Arguments::command().debug_assert();
-        let wanted = parse("mtftp-get --server 10.0.0.9 a/b").wanted();
-        let server = Ipv4Addr::new(10, 0, 0, 9);
-        assert_eq!(wanted, Wanted::new(server, FileName::new(b"a/b").unwrap(), Method::Rfc2090));
-        assert!(
-            Arguments::try_parse_from(["mtftp-get", "--server", "10.0.0.9", "--method", "mtftp", "a"])
-                .is_err()
+        let arguments = parse("mtftp-get --server 10.0.0.9 a/b");
+        let (server, file) = (Ipv4Addr::new(10, 0, 0, 9), FileName::new(b"a/b").unwrap());
+        let wanted = arguments.wanted(&arguments.place().unwrap());
+        assert_eq!(wanted, Wanted::new(server, file, Method::Rfc2090));
+        let asking = parse("mtftp-get --type 0x8002 --boot-server 10.0.0.11 --boot-server 10.0.0.12:99");
+        let question = asking.question((server, Mac([1; 6]), None), 3).unwrap();
+        assert_eq!(question.boot_item.server_type, ServerType(0x8002));
+        let servers: Vec<String> = question.servers.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            (servers, asking.place()),
+            (vec!["10.0.0.11:4011".to_owned(), "10.0.0.12:99".to_owned()], None)
         );
+        for wrong in [
+            "mtftp-get",
+            "mtftp-get a",
+            "mtftp-get --server 10.0.0.9",
+            "mtftp-get --type 1 a",
+            "mtftp-get --type x",
+        ] {
+            assert!(Arguments::try_parse_from(wrong.split(' ')).is_err(), "{wrong}");
+        }
     }
 
     #[test]
@@ -182,10 +261,10 @@ mod tests {
         for (name, path) in
             [("a/b", "b"), ("../../etc/x", "x"), ("a/..", "a"), ("..", "boot-file"), ("/", "boot-file")]
         {
-            let output = parse(&format!("mtftp-get --server 10.0.0.9 {name}")).output();
+            let output = output(&format!("mtftp-get --server 10.0.0.9 {name}"));
             assert_eq!(output, Some(PathBuf::from(path)), "{name}");
         }
-        assert_eq!(parse("mtftp-get --server 10.0.0.9 -o - a").output(), None);
-        assert_eq!(parse("mtftp-get --server 10.0.0.9 -o x/y a").output(), Some(PathBuf::from("x/y")));
+        assert_eq!(output("mtftp-get --server 10.0.0.9 -o - a"), None);
+        assert_eq!(output("mtftp-get --server 10.0.0.9 -o x/y a"), Some(PathBuf::from("x/y")));
     }
 }

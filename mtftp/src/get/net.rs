@@ -1,6 +1,7 @@
 //! A client's sockets, and what its machine wants done with them.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::BorrowedFd;
 
 use anyhow::Context;
 use driver::clock::Clock;
@@ -9,6 +10,7 @@ use driver::{Role, Time};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::sink::Sink;
+use crate::client::discovery::{Asked, Discovery, Found};
 use crate::client::{Action, Counts, Door, Failure, Fetch, Source, Wanted};
 
 /// Datagrams taken before the deadlines have their turn.
@@ -107,16 +109,53 @@ impl Running {
     }
 
     fn open(&self, role: Role, port: u16, group: Option<Ipv4Addr>) -> anyhow::Result<Doors> {
-        let spec = DoorSpec {
-            role,
-            address: self.interface.address,
-            port,
-            own: group.is_none(),
-            groups: group.into_iter().collect(),
-            broadcast: false,
-        };
-        Doors::open(&self.interface, &[spec], 1)
+        open(&self.interface, role, port, group)
     }
+}
+
+fn open(interface: &Interface, role: Role, port: u16, group: Option<Ipv4Addr>) -> anyhow::Result<Doors> {
+    let spec = DoorSpec {
+        role,
+        address: interface.address,
+        port,
+        own: group.is_none(),
+        groups: group.into_iter().collect(),
+        broadcast: false,
+    };
+    Doors::open(interface, &[spec], 1)
+}
+
+/// Asks boot servers until `end`; gives what one answered, and how many wait packets came before.
+///
+/// # Errors
+/// If a socket cannot be had.
+pub(super) fn discover(
+    interface: &Interface,
+    mut discovery: Discovery,
+    clock: &Clock,
+    end: Time,
+) -> anyhow::Result<Option<(Found, u32)>> {
+    let doors = open(interface, Role::Discovery, 0, None)?;
+    let mut buffer = Box::new([0; DATAGRAM_BYTES_MAX + 1]);
+    while clock.now() < end {
+        let now = clock.now();
+        let asked = match doors.receive(&mut buffer) {
+            Some((_, from, len)) => discovery.on_datagram(now, from, buffer.get(..len).unwrap_or_default()),
+            None => discovery.on_timeout(now),
+        };
+        match asked {
+            Some(Asked::Send(to, bytes)) => {
+                doors.send_to(Role::Discovery, to, &bytes);
+            }
+            Some(Asked::Silence) => return Ok(None),
+            Some(Asked::Found(found)) => return Ok(Some((found, discovery.waits()))),
+            None => {
+                let due = discovery.next_deadline().map_or(end, |deadline| deadline.at.min(end));
+                wait_for(doors.sockets(), clock.now(), due)?;
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Waits until something came for one of them, one of them is due, or `end`.
@@ -127,10 +166,12 @@ pub(super) fn wait(clients: &[Running], now: Time, end: Time) -> anyhow::Result<
     let due = clients.iter().filter_map(|client| client.fetch.next_deadline()).map(|deadline| deadline.at);
     let until = due.min().map_or(end, |due| due.min(end));
     let doors = clients.iter().flat_map(|client| client.own.iter().chain(&client.group));
-    let mut sockets: Vec<PollFd<'_>> = doors
-        .flat_map(Doors::sockets)
-        .map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN))
-        .collect();
+    wait_for(doors.flat_map(Doors::sockets), now, until)
+}
+
+fn wait_for<'a>(sockets: impl Iterator<Item = BorrowedFd<'a>>, now: Time, until: Time) -> anyhow::Result<()> {
+    let mut sockets: Vec<PollFd<'_>> =
+        sockets.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
     let span = Timespec::try_from(until.since(now)).context("a time-out")?;
     match poll(&mut sockets, Some(&span)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),

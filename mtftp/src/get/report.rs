@@ -10,10 +10,13 @@ use serde_json::json;
 use super::Exit;
 use super::cli::Arguments;
 use super::sink::Hash;
+use crate::client::discovery::Found;
 use crate::client::{Counts, Failure, Source};
 
 pub(super) struct Outcome<'a> {
     pub(super) arguments: &'a Arguments,
+    pub(super) found: &'a Found,
+    pub(super) waits: u32,
     pub(super) time: Duration,
     pub(super) counts: Counts,
     pub(super) outcome: Result<(Source, Hash), Failure>,
@@ -30,7 +33,8 @@ impl Outcome<'_> {
     /// If nobody takes it.
     pub(super) fn tell(&self) -> anyhow::Result<()> {
         let text = if self.arguments.json { self.json() } else { self.text() };
-        let to_output = self.arguments.output().is_some() && (self.arguments.json || self.outcome.is_ok());
+        let to_output = self.arguments.output(&self.found.file).is_some()
+            && (self.arguments.json || self.outcome.is_ok());
         let told = if to_output {
             std::io::stdout().write_all(text.as_bytes())
         } else {
@@ -41,7 +45,7 @@ impl Outcome<'_> {
 
     fn text(&self) -> String {
         let Counts { bytes, .. } = self.counts;
-        let file = &self.arguments.file;
+        let file = &self.found.file;
         match &self.outcome {
             Ok((source, hash)) => {
                 let seconds = self.time.as_secs_f64();
@@ -58,8 +62,10 @@ impl Outcome<'_> {
             Err(_) => (None, None, None),
         };
         let object = json!({
-            "file": self.arguments.file.to_string(),
-            "server": self.arguments.server.to_string(),
+            "file": self.found.file.to_string(),
+            "server": self.found.file_server.to_string(),
+            "boot_server": self.found.boot_server.to_string(),
+            "wait_packets": self.waits,
             "source": source,
             "fall_back_cause": cause,
             "error": self.outcome.as_ref().err().map(ToString::to_string),
