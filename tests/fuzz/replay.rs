@@ -107,7 +107,7 @@ fn kept_scripts_of_the_boot_server() {
 }
 
 /// Counters of the core: what the scripts of the MTFTP server must come to.
-const FILE_SERVER: [&str; 24] = [
+const FILE_SERVER: [&str; 25] = [
     "control.ack",
     "control.file_busy",
     "control.forbidden_address",
@@ -132,6 +132,7 @@ const FILE_SERVER: [&str; 24] = [
     "tftp.file_changed",
     "tftp.silent",
     "transfer.resend",
+    "transfer.window_again",
 ];
 /// The same of the boot server. Only counters that clearing and discovery always had: rules of coordination change.
 const BOOT_SERVER: [&str; 12] = [

@@ -7,7 +7,7 @@ use driver::{Role, Transmit};
 use mtftp::engine::Blocks;
 use mtftp::limits::{
     OPENERS_MAX, OPENERS_PER_SOURCE_MAX, QUESTIONS_PER_STEP, REFERENCES_MAX, REFERENCES_PER_SENDER_MAX,
-    SESSION_SILENCE, SESSIONS_MAX, STREAM_SILENCE, TRANSFERS_MAX,
+    SESSION_SILENCE, SESSIONS_MAX, STREAM_SILENCE, TRANSFERS_MAX, WINDOW_SIZE_MAX,
 };
 use wire::clear::ClearVerdict;
 use wire::configure::{Ack, RequestRef};
@@ -20,8 +20,11 @@ use super::{FILES, Lab};
 use crate::script::is_host;
 
 /// An ACK moves a session by one step, which may ask so many openers, tell a new master, and tell the group; an ACK of a
-/// client that leaves moves it once more.
-pub(super) const DATAGRAMS_PER_DATAGRAM_MAX: usize = 2 * (QUESTIONS_PER_STEP + 4);
+/// client that leaves moves it once more. An ACK of a plain transfer brings a window.
+pub(super) const DATAGRAMS_PER_DATAGRAM_MAX: usize = {
+    let (step, window) = (2 * (QUESTIONS_PER_STEP + 4), WINDOW_SIZE_MAX as usize);
+    if step > window { step } else { window }
+};
 /// Longest TFTP packet but DATA: an OACK with every option, an ERROR with our longest text.
 const TFTP_LEN_MAX: usize = 100;
 
@@ -54,7 +57,8 @@ impl Lab {
                         self.sent.insert(*to, 0);
                         self.streams.remove(to);
                         assert!(options.block_size.is_none_or(|size| (8..=1468).contains(&size)));
-                        assert!(!options.is_empty() && options.window_size.is_none());
+                        assert!(!options.is_empty() && options.window_size.is_none_or(|size| size <= 4));
+                        assert!(options.multicast.is_none());
                     }
                     other => assert!(matches!(other, Packet::Error { .. }), "{other:?}"),
                 }
@@ -136,7 +140,7 @@ impl Lab {
 
     pub(super) fn on_blocks(&mut self, blocks: &Blocks) {
         self.went_out += usize::from(blocks.count);
-        self.sent.insert(blocks.to, blocks.first_block);
+        self.sent.insert(blocks.to, blocks.first_block + u64::from(blocks.count) - 1);
         let file = self.open.get(&blocks.file).expect("blocks of an open file");
         let size = FILES.iter().find(|(there, _)| there.as_bytes() == file.as_bytes()).map_or(0, |one| one.1);
         let last = size / u64::from(blocks.block_size) + 1;
@@ -145,7 +149,7 @@ impl Lab {
         assert!((8..=1468).contains(&blocks.block_size), "{blocks:?}");
         match blocks.role {
             Role::Transfer => {
-                assert!(is_host(blocks.to));
+                assert!(is_host(blocks.to) && blocks.count <= 4, "more than was asked for: {blocks:?}");
                 let owed = self.owed.transfers.entry(blocks.to).or_default();
                 *owed = u32::try_from(spend(u64::from(*owed), "block of a transfer")).unwrap_or(0);
             }
