@@ -26,6 +26,8 @@ mod domain_figures;
 mod figures;
 #[path = "scale_figures.rs"]
 mod scale_figures;
+#[path = "transfer_figures.rs"]
+mod transfer_figures;
 
 /// Requests measured, after as many again to warm up.
 const REQUESTS: usize = 500;
@@ -66,6 +68,8 @@ fn main() {
             scale_figures::print(number(1, scale_figures::MEMBERS), number(2, scale_figures::ASKED));
         }
         Some("store") => figures::group_commit(),
+        Some("transfers") => transfer_figures::transfers(number(1, transfer_figures::TRANSFERS)),
+        Some("amplification") => transfer_figures::amplification(),
         Some("memory") => figures::memory(number(1, CLAIMS), number(2, JUNK)),
         atftpd => {
             cleared();
@@ -73,6 +77,8 @@ fn main() {
             multicast(atftpd.map(Path::new));
             figures::group_commit();
             figures::memory(CLAIMS, JUNK);
+            transfer_figures::transfers(transfer_figures::TRANSFERS);
+            transfer_figures::amplification();
             domain_figures::print();
         }
     }

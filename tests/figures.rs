@@ -182,7 +182,7 @@ fn junk_datagram(port: u16, number: u32) -> Vec<u8> {
 }
 
 /// Memory of a daemon that is not on disk, in KiB.
-fn resident(daemon: &Daemon) -> u64 {
+pub(crate) fn resident(daemon: &Daemon) -> u64 {
     let path = format!("/proc/{}/status", daemon.pid());
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -9,17 +9,19 @@
 //! | [`check`], [`replies`] | what must hold after every step |
 //! | [`scenario`] | hosts, boot items and addresses of a test |
 //! | [`duels`] | one race, thousands of times, against the numbers of `races.md` |
+//! | [`amplification`] | what a forged request draws from the file server |
 //! | [`mix`], [`swarm`] | a scenario and its faults, drawn from a seed; many of them |
 //!
 //! Beside it, for tests of the daemons themselves, real time and real sockets: [`lab`] makes network namespaces,
 //! [`daemon`] runs our programs in them, [`boot_net`] puts a boot network together, [`pxe_client`] and
-//! [`transfer_client`] are its machines. [`capture`] records every datagram of a lab, and [`wire_check`] judges them. [`capture`] records every datagram of a lab and [`wire_check`] judges them.
+//! [`transfer_client`] are its machines. [`capture`] records every datagram of a lab, and [`wire_check`] judges them.
 //!
 //! Everything in the simulator is drawn from one seed, each purpose from a stream of its own ([`seed`]), so a run can be
 //! repeated to the byte: `PXEMC_SEED=123 cargo test -p tests --test swarm replay -- --nocapture`.
 #![allow(clippy::indexing_slicing, reason = "a wrong host number is a wrong test, and shall stop it")]
 #![allow(clippy::cast_possible_truncation, reason = "block numbers wrap on the wire")]
 
+pub mod amplification;
 pub mod binld_host;
 pub mod boot_net;
 pub mod capture;
