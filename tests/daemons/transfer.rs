@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use sim::boot_net::{
-    DYNAMIC_ITEM, PINNED_ITEM, Place, binld_config, boot_files, held, pattern, start, start_binld,
-    start_mtftpd, until_held,
+    DYNAMIC_ITEM, PINNED_ITEM, Place, TYPE, binld_config, boot_files, counter, held, pattern, start,
+    start_binld, start_mtftpd, until_held,
 };
 use sim::daemon::{Daemon, Kind};
 use sim::lab::{Host, Lab, PATIENCE, eventually};
@@ -163,6 +163,56 @@ fn uefi_firmware_gets_its_file_after_a_size_probe() {
     probe.send_to(b"\0\x05\0\x08User aborted the transfer\0", from).unwrap();
     let fetched = tftp(&host.bind(0), server, b"ipxe.efi", &options[1..]);
     assert_eq!(fetched.outcome, Outcome::File(file));
+    assert_eq!(fetched.options["windowsize"], "4");
+    assert_eq!(counter(&mtftpd, "tftp.probe"), 1);
+}
+
+#[test]
+fn windows_of_any_size_carry_every_byte() {
+    let mut lab = Lab::new();
+    let file = pattern(1468 * 100);
+    lab.boot_file("f", &file);
+    let mtftpd = start_mtftpd(&mut lab);
+    let host = lab.host("machine", 101);
+    for (asked, granted) in [("1", "1"), ("2", "2"), ("7", "7"), ("64", "64"), ("65535", "64")] {
+        let options = [("blksize", "1468"), ("windowsize", asked)];
+        let fetched = tftp(&host.bind(0), mtftpd.host().address(), b"f", &options);
+        assert!(fetched.outcome == Outcome::File(file.clone()), "windowsize {asked}: not the file");
+        assert_eq!(fetched.options["windowsize"], granted);
+    }
+    // Every twentieth packet to it is lost.
+    let socket = host.bind(3000);
+    host.lose_percent(5, 3000);
+    let fetched = tftp(&socket, mtftpd.host().address(), b"f", &[("blksize", "1468"), ("windowsize", "16")]);
+    assert!(fetched.outcome == Outcome::File(file), "not the file");
+}
+
+#[test]
+fn windows_can_be_turned_off() {
+    let mut lab = Lab::new();
+    let file = pattern(5_000);
+    lab.boot_file("f", &file);
+    let host = lab.host("mtftp1", 21);
+    let mtftpd = start(&lab, &host, Kind::Mtftpd, "mtftpd", "[tftp]\nwindow_size_max = 1\n");
+    let options = [("blksize", "1468"), ("windowsize", "16")];
+    let fetched = tftp(&lab.host("machine", 101).bind(0), mtftpd.host().address(), b"f", &options);
+    assert_eq!(fetched.outcome, Outcome::File(file));
+    assert_eq!(fetched.options.keys().collect::<Vec<_>>(), ["blksize"]);
+}
+
+#[test]
+fn block_numbers_roll_over_in_the_middle_of_a_window() {
+    let mut lab = Lab::new();
+    let file = pattern(8 * 131_200 + 3);
+    lab.boot_file("f", &file);
+    let mtftpd = start_mtftpd(&mut lab);
+    let host = lab.host("machine", 101);
+    for rollover in ["0", "1"] {
+        let options = [("blksize", "8"), ("windowsize", "60"), ("rollover", rollover)];
+        let fetched = tftp(&host.bind(0), mtftpd.host().address(), b"f", &options);
+        assert!(fetched.outcome == Outcome::File(file.clone()), "rollover {rollover}: not the file");
+        assert_eq!(fetched.options["rollover"], rollover);
+    }
 }
 
 #[test]
@@ -222,6 +272,39 @@ fn a_boot_rom_loads_its_file_from_the_address_it_was_told() {
         file: "rom.img".to_owned(),
     };
     assert!(MtftpClient::new(&machine_host, stream).fetch().bytes == pattern(30_000), "other bytes");
+}
+
+/// UEFI firmware that asked by unicast takes its file from the boot server's own address, whatever else the answer says
+/// (pxe.md H): a file server beside the boot server serves it there.
+#[test]
+fn a_boot_server_with_a_file_server_beside_it_serves_uefi_firmware() {
+    let mut lab = Lab::new();
+    boot_files(&lab);
+    let host = lab.host("both", 31);
+    let mtftpd = start(&lab, &host, Kind::Mtftpd, "mtftpd", "");
+    let binld = start(&lab, &host, Kind::Binld, "binld", &binld_config(&[host.address()], PINNED_ITEM));
+    let machine_host = lab.host("machine", 101);
+    let machine = Machine::new(Firmware::Edk2, machine_host.address());
+    let socket = machine_host.bind(machine.firmware.source_port());
+    let server = SocketAddrV4::new(host.address(), DISCOVERY_PORT);
+    let answer = eventually("an answer", || ask(&socket, server, &machine.question(Form::Request, TYPE, 0)));
+    assert_eq!((answer.from, answer.siaddr), (server, host.address()));
+    assert_eq!(answer.option(54), Some(host.address().octets().as_slice()));
+    // Nothing redirects it: no list of servers, and no word that only listed ones count.
+    assert_eq!((answer.tag(6), answer.tag(8), answer.tag(1)), (Some([0].as_slice()), None, None));
+    let options = [("tsize", "0"), ("blksize", "1468"), ("windowsize", "4")];
+    let probe = machine_host.bind(0);
+    let request = read_request(answer.file.as_bytes(), &options);
+    probe.send_to(&request, SocketAddrV4::new(*answer.from.ip(), 69)).unwrap();
+    let (bytes, from) = receive(&probe, PATIENCE).expect("an OACK");
+    assert_eq!((&bytes[..2], from.ip()), ([0, 6].as_slice(), answer.from.ip()));
+    probe.send_to(b"\0\x05\0\x08User aborted the transfer\0", from).unwrap();
+    let fetched = tftp(&machine_host.bind(0), *answer.from.ip(), answer.file.as_bytes(), &options[1..]);
+    assert_eq!(fetched.outcome, Outcome::File(pattern(3_000)));
+    assert_eq!(fetched.options["windowsize"], "4");
+    // Both live on the address, the pinned file is held, and the boot server's references are there.
+    until_held(&binld, FILE);
+    assert_eq!(counter(&mtftpd, "tftp.complete"), 1);
 }
 
 /// Says that something is over, also when it panics.

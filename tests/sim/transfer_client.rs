@@ -55,8 +55,9 @@ pub fn read_request(name: &[u8], options: &[(&str, &str)]) -> Vec<u8> {
     bytes
 }
 
-/// Fetches a file by plain TFTP from port 69 of `server`. Block numbers roll over from 65535 to 0; with the option
-/// `windowsize` as many blocks are acknowledged at once as the server says.
+/// Fetches a file by plain TFTP from port 69 of `server`. Block numbers roll over from 65535 to 0, or to what the server
+/// says in its option `rollover`; with the option `windowsize` as many blocks are acknowledged at once as it says, and a
+/// block out of order is answered with the client's place.
 ///
 /// # Panics
 /// If the server breaks the protocol.
@@ -68,7 +69,7 @@ pub fn tftp(socket: &UdpSocket, server: Ipv4Addr, name: &[u8], options: &[(&str,
     let mut block_bytes = BLOCK_BYTES;
     let mut last = read_request(name, options);
     let mut to = SocketAddrV4::new(server, 69);
-    let mut next: u16 = 1;
+    let (mut has, mut next, mut after_all): (u16, u16, u16) = (0, 1, 0);
     let (mut window, mut unacked) = (1, 0);
     let mut tries = 0;
     let mut is_due = true;
@@ -82,7 +83,8 @@ pub fn tftp(socket: &UdpSocket, server: Ipv4Addr, name: &[u8], options: &[(&str,
         is_due = true;
         tries += 1;
         let Some((bytes, from)) = receive_until(socket, TFTP_WAIT, |bytes, from| {
-            *from.ip() == server && (to.port() == 69 || from == to) && !is_old(bytes, next)
+            let ours = *from.ip() == server && (to.port() == 69 || from == to);
+            ours && (window > 1 && is_data(bytes) || !is_old(bytes, next))
         }) else {
             continue;
         };
@@ -90,11 +92,15 @@ pub fn tftp(socket: &UdpSocket, server: Ipv4Addr, name: &[u8], options: &[(&str,
         tries = 0;
         let number = u16::from_be_bytes([bytes[2], bytes[3]]);
         match bytes[1] {
+            3 if number != next => {
+                last = packet(4, has);
+                unacked = 0;
+            }
             3 => {
                 assert!(bytes.len() <= block_bytes + 4, "a block of {} bytes", bytes.len() - 4);
                 file.extend(&bytes[4..]);
                 last = packet(4, number);
-                next = next.wrapping_add(1);
+                (has, next) = (number, number.checked_add(1).unwrap_or(after_all));
                 unacked = (unacked + 1) % window;
                 is_due = unacked == 0;
                 if bytes.len() < block_bytes + 4 {
@@ -109,15 +115,22 @@ pub fn tftp(socket: &UdpSocket, server: Ipv4Addr, name: &[u8], options: &[(&str,
                     .map(|word| String::from_utf8_lossy(word).into_owned())
                     .collect();
                 taken = words.chunks_exact(2).map(|two| (two[0].clone(), two[1].clone())).collect();
-                block_bytes =
-                    taken.get("blksize").map_or(BLOCK_BYTES, |size| size.parse().expect("a number"));
-                window = taken.get("windowsize").map_or(1, |blocks| blocks.parse().expect("a number"));
+                let number = |option: &str| -> Option<u16> {
+                    taken.get(option).map(|value: &String| value.parse().expect("a number"))
+                };
+                block_bytes = number("blksize").map_or(BLOCK_BYTES, usize::from);
+                window = number("windowsize").unwrap_or(1);
+                after_all = number("rollover").unwrap_or(0);
                 last = packet(4, 0);
             }
             opcode => unreachable!("opcode {opcode} from a server"),
         }
     };
     Fetched { outcome, options: taken }
+}
+
+fn is_data(bytes: &[u8]) -> bool {
+    bytes.len() >= 4 && bytes[..2] == [0, 3]
 }
 
 /// A DATA packet that was taken already, which a client ignores.
