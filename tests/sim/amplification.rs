@@ -41,7 +41,7 @@ pub struct Drawn {
     pub longest: usize,
     /// Bytes to the group, which no forger chooses.
     pub multicast: usize,
-    /// Most bytes to its source, by `reliability.md`.
+    /// Most bytes of both, by `reliability.md`.
     pub most: usize,
 }
 
