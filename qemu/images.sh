@@ -1,12 +1,19 @@
 # shellcheck shell=bash
 # What the lab's machines boot: Debian's cloud kernel and an initramfs that proves its payload.
-# Sourced by qemu/netboot and qemu/domain. Needs lib.sh.
+# Sourced by qemu/netboot, qemu/domain and qemu/matrix. Needs lib.sh.
 
-# kernel_image FILE: puts Debian's cloud kernel at FILE. The package is unpacked in a cache under the
-# target folder, never installed on this machine.
-kernel_image() {
-    local cache=${CARGO_TARGET_DIR:-$REPO/target}/netboot-cache package work
+# image_cache: the folder of what was unpacked, under the target folder.
+image_cache() {
+    local cache=${CARGO_TARGET_DIR:-$REPO/target}/netboot-cache
     mkdir -p "$cache"
+    printf '%s\n' "$cache"
+}
+
+# kernel_image FILE: puts Debian's cloud kernel at FILE. The package is unpacked in the cache, never installed on this
+# machine.
+kernel_image() {
+    local cache package work
+    cache=$(image_cache)
     if [ ! -s "$cache/vmlinuz" ]; then
         [ "$(dpkg --print-architecture)" = amd64 ] || die "the lab boots amd64 machines and takes their kernel from this machine's package source, which is not amd64."
         package=$(kernel_package)
@@ -15,15 +22,7 @@ kernel_image() {
             package=$(kernel_package)
         fi
         [ -n "$package" ] || die "apt knows no linux-image-cloud-amd64: is a Debian package source configured?"
-        step "getting the kernel: $package (unpacked in ${cache#"$REPO"/}, not installed)"
-        work=$(mktemp -d "$cache/kernel.XXXXXX")
-        if ! (cd "$work" &&
-            { kernel_download "$package" || { timeout 300 apt-get update && kernel_download "$package"; }; } &&
-            dpkg-deb -x ./*.deb tree) >"$work/log" 2>&1; then
-            tail -n 5 "$work/log" >&2
-            rm -rf "$work"
-            die "apt could not download $package."
-        fi
+        work=$(unpack "$package")
         # A rename, so that another run never sees half a file.
         mv "$work"/tree/boot/vmlinuz-* "$cache/vmlinuz"
         rm -rf "$work"
@@ -36,8 +35,70 @@ kernel_package() {
         sed -n 's/^ *Depends: \(linux-image-[0-9].*-cloud-amd64\)$/\1/p' | head -n 1
 }
 
-kernel_download() {
+# unpack PACKAGE: downloads a Debian package, unpacks it in the folder tree/ of a new folder and prints that one.
+unpack() {
+    local cache work
+    cache=$(image_cache)
+    # What is printed to standard output is the folder.
+    step "getting $1 (unpacked in ${cache#"$REPO"/}, not installed)" >&2
+    work=$(mktemp -d "$cache/package.XXXXXX")
+    if ! (cd "$work" &&
+        { package_download "$1" || { timeout 300 apt-get update && package_download "$1"; }; } &&
+        dpkg-deb -x ./*.deb tree) >"$work/log" 2>&1; then
+        tail -n 5 "$work/log" >&2
+        rm -rf "$work"
+        die "apt could not download $1."
+    fi
+    printf '%s\n' "$work"
+}
+
+package_download() {
     timeout 600 apt-get -o APT::Sandbox::User=root download "$1"
+}
+
+# package_file PACKAGE PATH: where a file of a Debian package lies, unpacked in the cache. Installed, `ipxe` would put
+# itself into this machine's boot menu, and `systemd-boot-efi` would bring another systemd.
+package_file() {
+    local cache work
+    cache=$(image_cache)
+    if [ ! -d "$cache/$1" ]; then
+        work=$(unpack "$1")
+        # Another run may have been faster.
+        mv -T "$work/tree" "$cache/$1" 2>/dev/null || true
+        rm -rf "$work"
+    fi
+    [ -f "$cache/$1/$2" ] || die "the package $1 has no file $2 (see $cache/$1)."
+    printf '%s\n' "$cache/$1/$2"
+}
+
+# uefi_firmware NAME: firmware for one machine, EDK2: its code at NAME.code, its variables at NAME.vars.
+uefi_firmware() {
+    local code vars
+    code=$(package_file ovmf usr/share/OVMF/OVMF_CODE.fd)
+    vars=$(package_file ovmf usr/share/OVMF/OVMF_VARS.fd)
+    cp "$code" "$1.code"
+    cp "$vars" "$1.vars"
+}
+
+# ipxe_uefi_image FILE: iPXE as a program for UEFI, on the network driver of the firmware.
+ipxe_uefi_image() {
+    local program
+    program=$(package_file ipxe usr/lib/ipxe/snponly.efi)
+    cp "$program" "$1"
+}
+
+# unified_image FILE KERNEL INITRAMFS: all in one program for UEFI, at FILE: the kernel, its initramfs and its command
+# line, as sections of systemd's loader of such images.
+unified_image() {
+    local stub
+    stub=$(package_file systemd-boot-efi usr/lib/systemd/boot/efi/linuxx64.efi.stub)
+    printf 'console=ttyS0 panic=-1 quiet no_timer_check' >"$1.cmdline"
+    # Each section at an address of its own, with room for what is in it: 16 MiB for the kernel.
+    [ "$(stat -c %s "$2")" -lt $((0x1000000)) ] || die "the kernel is too big for the address of what follows it."
+    objcopy --add-section .cmdline="$1.cmdline" --change-section-vma .cmdline=0x30000 \
+        --add-section .linux="$2" --change-section-vma .linux=0x2000000 \
+        --add-section .initrd="$3" --change-section-vma .initrd=0x3000000 "$stub" "$1"
+    rm "$1.cmdline"
 }
 
 # initramfs_image FILE KIB: makes an initramfs with a random payload of KIB KiB at FILE and prints the

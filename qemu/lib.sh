@@ -15,6 +15,7 @@ declare -Ar HOST_ADDRESS=(
 )
 # shellcheck disable=SC2034  # used by the files that source this one
 readonly POOL_FIRST=10.77.0.100 POOL_LAST=10.77.0.199
+# shellcheck disable=SC2034  # here, too
 readonly PINNED_GROUP=239.255.1.1 PINNED_PORT=3001
 
 # --- Messages -------------------------------------------------------------------------------------
@@ -171,7 +172,10 @@ make_namespace() {
     ip -n "$ns" link set lo up
 }
 
-# network_up: the bridge. It keeps the kernel's defaults but for spanning tree, so multicast snooping
+# More options of a bridge, for `ip link`.
+BRIDGE_OPTIONS=()
+
+# network_up: the bridge. It keeps the kernel's defaults but for spanning tree and those options, so multicast snooping
 # is on; without a querier in the network it then passes all groups on to everybody.
 network_up() {
     make_namespace bridge
@@ -179,7 +183,7 @@ network_up() {
 }
 
 bridge_up() {
-    ip -n "$(namespace bridge)" link add "$1" type bridge stp_state 0 forward_delay 0
+    ip -n "$(namespace bridge)" link add "$1" type bridge stp_state 0 forward_delay 0 "${BRIDGE_OPTIONS[@]}"
     ip -n "$(namespace bridge)" link set "$1" up
 }
 
@@ -214,14 +218,20 @@ dhcp_up() {
     wait_until 10 bound "$1" 67 || die_with_logs "dnsmasq did not start within 10 s."
 }
 
+# What machines are told of boot servers: a file of files/, part of the configuration of dnsmasq.
+DHCP_MENU=menu.conf
+
 # dhcp_start ...: the same without waiting for it.
 dhcp_start() {
-    local host=$1 first=$2 last=$3 list name
+    local host=$1 first=$2 last=$3 list name file
     shift 3
     list=$(printf '%02x' $#)
     for name in "$@"; do list+=:$(hex_address "${HOST_ADDRESS[$name]}"); done
     ip -n "$(namespace "$host")" address add "fd77::${HOST_ADDRESS[$host]##*.}/64" dev eth0 nodad
-    fill_in dnsmasq.conf "$LAB_DIR/conf/$host.conf" "POOL_FIRST=$first" "POOL_LAST=$last" "BOOT_SERVERS=$list"
+    for file in dnsmasq.conf "$DHCP_MENU"; do
+        filled_in "$file" "POOL_FIRST=$first" "POOL_LAST=$last" "BOOT_SERVERS=$list" \
+            "BINLD1=$(hex_address "${HOST_ADDRESS[binld1]}")" "BINLD2=$(hex_address "${HOST_ADDRESS[binld2]}")"
+    done >"$LAB_DIR/conf/$host.conf"
     spawn "dnsmasq-$host" "$host" dnsmasq --keep-in-foreground --conf-file="$LAB_DIR/conf/$host.conf" \
         --user=root --log-facility=- --pid-file=
 }
@@ -312,26 +322,44 @@ dump() { timeout 30 "$PXEMC_BIN/pxemc-db" dump "${@:3}" "$LAB_DIR/state/$1/$2"; 
 MACHINES=()
 # A machine that cannot boot ends, unless the scenario says otherwise.
 MACHINE_BOOT=(-boot n -no-reboot)
+# The network card of the next machine; what starts it, `bios` (with Debian's stock iPXE ROM on the card) or `uefi`
+# (EDK2 alone: no ROM on the card); MiB of memory.
+MACHINE_NIC=virtio-net-pci
+MACHINE_FIRMWARE=bios
+MACHINE_MEMORY=256
 
-# machine_on N [BRIDGE]: powers on BIOS machine N on a tap of its own. Its network card has Debian's stock
-# iPXE ROM; its serial console (BIOS, iPXE and Linux) goes to serial/N.
+# machine_on N [BRIDGE]: powers on machine N on a tap of its own. Its serial console (firmware, iPXE and Linux) goes
+# to serial/N.
 machine_on() {
-    local n=$1 bridge
+    local n=$1 bridge nic=$MACHINE_NIC firmware=()
     bridge=$(namespace bridge)
+    if [ "$MACHINE_FIRMWARE" = uefi ]; then
+        nic+=,romfile=,bootindex=0
+        uefi_firmware "$LAB_DIR/state/uefi$n"
+        firmware=(
+            -drive "if=pflash,format=raw,unit=0,readonly=on,file=$LAB_DIR/state/uefi$n.code"
+            -drive "if=pflash,format=raw,unit=1,file=$LAB_DIR/state/uefi$n.vars"
+        )
+    fi
     ip -n "$bridge" tuntap add dev "tap$n" mode tap
     ip -n "$bridge" link set "tap$n" master "${2:-br0}" up
     spawn "machine$n" bridge qemu-system-x86_64 \
-        -name "pxemc-$LAB_ID-machine$n" -machine pc,accel=tcg,graphics=off -cpu qemu64 -smp 1 -m 256 \
-        -nodefaults -no-user-config -display none -vga none -monitor none "${MACHINE_BOOT[@]}" \
+        -name "pxemc-$LAB_ID-machine$n" -machine pc,accel=tcg,graphics=off -cpu qemu64 -smp 1 -m "$MACHINE_MEMORY" \
+        -nodefaults -no-user-config -display none -vga none -monitor none "${MACHINE_BOOT[@]}" "${firmware[@]}" \
         -serial "file:$LAB_DIR/serial/$n" -uuid "$(machine_uuid "$n")" \
         -netdev "tap,id=net0,ifname=tap$n,script=no,downscript=no" \
-        -device "virtio-net-pci,netdev=net0,mac=$(machine_mac "$n")"
+        -device "$nic,netdev=net0,mac=$(machine_mac "$n")"
     MACHINES+=("$n")
     step "machine $n: power on ($(machine_mac "$n"))"
 }
 
 machine_mac() { printf '52:54:00:77:00:%02x' "$1"; }
 machine_uuid() { printf '7e577e57-0000-4000-8000-0000000000%02x' "$1"; }
+
+# machine_address N: the address that it last got by DHCP.
+machine_address() {
+    sed -n "s/.* DHCPACK(eth0) \([0-9.]*\) $(machine_mac "$1").*/\1/p" "$LAB_DIR"/log/dnsmasq-*.log | tail -n 1
+}
 
 # markers N: the lines "PXEMC-WORD TEXT" on the console of machine N so far, as "WORD TEXT".
 markers() {
@@ -390,45 +418,4 @@ follow_until() {
         [ "$SECONDS" -le "$end" ] || return 1
         sleep 0.1
     done
-}
-
-# --- The wire ---------------------------------------------------------------------------------------
-
-# capture_up: records the pinned stream on the MTFTP server's cable (data.pcap) and everything that
-# leads to it on the bridge (talk.pcap).
-capture_up() {
-    spawn capture-data bridge tcpdump -i mtftp1 -n -U --immediate-mode -Z root -B 16384 -s 96 -w "$LAB_DIR/data.pcap" \
-        "udp and dst host $PINNED_GROUP and dst port $PINNED_PORT"
-    spawn capture-talk bridge tcpdump -i br0 -n -U --immediate-mode -Z root -B 8192 -s 1600 -w "$LAB_DIR/talk.pcap" \
-        "udp and (portrange 67-69 or portrange 4011-4017 or dst port 1759)"
-    local log
-    for log in capture-data capture-talk; do
-        wait_until 10 grep -q 'listening on' "$LAB_DIR/log/$log.log" || die_with_logs "tcpdump did not start within 10 s."
-    done
-}
-
-capture_down() {
-    stop capture-data
-    stop capture-talk
-}
-
-# capture_lost: packets that the kernel could not hand to tcpdump; a count is only right if this is 0.
-capture_lost() { sed -n 's/^\([0-9]*\) packets dropped by kernel.*/\1/p' "$LAB_DIR/log/capture-data.log"; }
-
-# stream_counts: "PACKETS BLOCKS SOURCES" of the MTFTP data packets on the pinned tuple: all of them,
-# different block numbers, different senders (address and port).
-stream_counts() {
-    tcpdump -r "$LAB_DIR/data.pcap" -n -x 'udp[8:2] = 3' 2>/dev/null | awk '
-        / > / { for (i = 1; i < NF; i++) if ($(i + 1) == ">") sources[$i] = 1 }
-        # The block number is in bytes 30 and 31 of an IP packet without options.
-        /0x0010:/ { packets++; blocks[$NF] = 1 }
-        END { printf "%d %d %d\n", packets, length(blocks), length(sources) }'
-}
-
-# talk_count FILTER: packets of talk.pcap that match.
-talk_count() { tcpdump -r "$LAB_DIR/talk.pcap" -n "$1" 2>/dev/null | wc -l; }
-
-# plain_requests FILE: how many read requests for FILE went to the plain TFTP port.
-plain_requests() {
-    tcpdump -r "$LAB_DIR/talk.pcap" -n -v 'udp dst port 69 and udp[8:2] = 1' 2>/dev/null | grep -c "\"$1\"\|RRQ $1\b" || true
 }
