@@ -8,7 +8,7 @@ per_block=- plain=-
 
 # KiB of random payload in an initramfs; in one for slow machines; in one whose transfer lasts until something has
 # happened to it. Some 2 MiB of programs come on top.
-readonly PAYLOAD_KIB=1024 SHORT_PAYLOAD_KIB=128 LONG_PAYLOAD_KIB=3072
+readonly PAYLOAD_KIB=1024 SHORT_PAYLOAD_KIB=128 LONG_PAYLOAD_KIB=2048
 
 # --- What rows have in common -----------------------------------------------------------------------
 
@@ -78,7 +78,7 @@ right() { [ -n "${payload_sum[$2]}" ] && [ "${shown[$1 OK]:-}" = "${payload_sum[
 
 # finish: until all machines are off. The captures end then.
 finish() {
-    follow_all "${NETBOOT_TIMEOUT:-180}" || warn "not all machines were done within ${NETBOOT_TIMEOUT:-180} s"
+    follow_all "${NETBOOT_TIMEOUT:-240}" || warn "not all machines were done within ${NETBOOT_TIMEOUT:-240} s"
     capture_down
 }
 
@@ -212,7 +212,7 @@ row_late_fourth() {
     images "$LONG_PAYLOAD_KIB"
     ipxe_servers
     machines_on 1 2 3
-    follow_until 60 sent_part 1 initrd.img || die_with_logs "no transfer within 60 s."
+    follow_until 120 sent_part 1 initrd.img || die_with_logs "no such part of the transfer within 120 s."
     machine_on 4
     finish
     expect_right initrd.img 1 2 3 4
@@ -254,7 +254,7 @@ row_master_off() {
     images "$LONG_PAYLOAD_KIB"
     ipxe_servers
     machines_on 1 2 3
-    follow_until 60 sent_part 20 initrd.img || die_with_logs "no transfer within 60 s."
+    follow_until 120 sent_part 20 initrd.img || die_with_logs "no such part of the transfer within 120 s."
     follow_until 10 freeze_master || die_with_logs "nobody paces the transfer."
     stop_dead "machine$frozen"
     at=$EPOCHREALTIME
