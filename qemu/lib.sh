@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # The parts of a boot lab: messages, a folder and processes that are cleaned up, hosts in network
-# namespaces round one bridge, our daemons, machines under QEMU, and what went over the wire.
+# namespaces round one bridge, our daemons, machines under QEMU.
 # A scenario sources this file, calls `lab_open`, then the rest in the order below.
 # Everything stays in namespaces of its own: nothing is added to the host's network.
 

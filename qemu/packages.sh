@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Debian packages and Rust tools that the scripts need: looks what is there, installs what is not.
-# Sourced by qemu/netboot, qemu/domain and tests/run. Needs lib.sh.
+# Sourced by the scripts of qemu/ and by tests/run. Needs lib.sh.
 
 # need_packages NAME...: installs those Debian packages that are missing.
 need_packages() {
