@@ -1,4 +1,5 @@
-//! Multicast transfers of our own client: RFC 2090 on a dynamic address, through loss, deaths and late joins.
+//! Multicast transfers of our own client on a dynamic address, by RFC 2090 and by PXE-MTFTP, through loss, deaths and late
+//! joins.
 #![allow(clippy::indexing_slicing, reason = "a wrong host number is a wrong test, and shall stop it")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
@@ -18,6 +19,7 @@ use sim::program::{Door, Effect, Program};
 use sim::{Fault, LinkFaults, Rules, World};
 use wire::configure::{Configure, Ports, Target};
 use wire::control::{Envelope, Message};
+use wire::pxe::MulticastTags;
 use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
@@ -133,10 +135,15 @@ impl Run {
     }
 
     #[track_caller]
-    fn all_by_multicast(&self) {
+    fn all_by(&self, source: Source) {
         for index in 0..self.clients.len() {
-            assert_eq!(self.source(index), Source::Rfc2090, "seed {}: client {index}", self.world.seed);
+            assert_eq!(self.source(index), source, "seed {}: client {index}", self.world.seed);
         }
+    }
+
+    #[track_caller]
+    fn all_by_multicast(&self) {
+        self.all_by(Source::Rfc2090);
     }
 
     fn nothing_left(&self) {
@@ -223,6 +230,107 @@ fn empty_and_full_last_blocks() {
         let mut run = Run::new(5, LinkFaults::NONE, size, &[100, 100], |_, _| {});
         run.run(10);
         run.all_by_multicast();
+        run.nothing_left();
+    }
+}
+
+/// By PXE-MTFTP; `strict` as Intel's client does it.
+fn by_mtftp(strict: bool) -> impl Fn(usize, &mut Wanted) {
+    move |_, wanted| {
+        let group = GroupAddr::new(GROUP).unwrap();
+        let (client_port, server_port) = (PORTS.client, PORTS.server);
+        wanted.method = Method::PxeMtftp(MulticastTags { group, client_port, server_port, delay_seconds: 2 });
+        wanted.strict = strict;
+    }
+}
+
+/// A wire on which nothing overtakes anything: what Intel's client needs.
+const IN_ORDER: LinkFaults = LinkFaults { delay_max: Duration::from_micros(50), ..LinkFaults::NONE };
+
+/// They listen for two seconds, open at once, and one of them is master; the others only listen, and never ACK.
+#[test]
+fn by_pxe_mtftp_one_pass_serves_all_that_begin_together() {
+    for strict in [false, true] {
+        let mut run = Run::new(30, IN_ORDER, 300_000, &[100, 100, 100], by_mtftp(strict));
+        run.run(20);
+        run.all_by(Source::PxeMtftp);
+        let masters: u64 = (0..3).map(|index| run.client(index).counts().master).sum();
+        assert_eq!((masters, run.multicast.get()), (1, 300_000 / 512 + 1), "strict: {strict}");
+        run.nothing_left();
+    }
+}
+
+/// Who comes in the middle hears the rest of the pass, and opens for the next one: no block comes out of order, which
+/// would send Intel's client to plain TFTP.
+#[test]
+fn by_pxe_mtftp_late_joiners_get_a_pass_of_their_own() {
+    for strict in [false, true] {
+        // The first opens after 2.2 s, and its pass takes half a second.
+        let mut run = Run::new(31, IN_ORDER, 2_000_000, &[100, 500, 2_500], by_mtftp(strict));
+        run.run(60);
+        run.all_by(Source::PxeMtftp);
+        let blocks = 2_000_000 / 512 + 1;
+        assert!(run.multicast.get() <= 2 * blocks, "strict: {strict}: {} of {blocks}", run.multicast.get());
+        run.nothing_left();
+    }
+}
+
+/// Lossy listeners ask for further passes; nobody ends with wrong bytes, and few by plain TFTP.
+#[test]
+fn by_pxe_mtftp_lossy_clients_get_it_in_further_passes() {
+    for seed in 40..44 {
+        let faults = LinkFaults { loss_ppm: 2_000, ..IN_ORDER };
+        let mut run = Run::new(seed, faults, 300_000, &[100, 200, 300], by_mtftp(false));
+        run.run(300);
+        run.all_by(Source::PxeMtftp);
+        run.nothing_left();
+    }
+}
+
+/// Intel's client has less patience: whatever becomes of it, its bytes are right.
+#[test]
+fn intels_client_ends_with_the_right_bytes_whatever_happens() {
+    let mut multicast = 0;
+    for seed in 50..58 {
+        let faults = LinkFaults { loss_ppm: 2_000, ..IN_ORDER };
+        let mut run = Run::new(seed, faults, 150_000, &[100, 700, 2_300, 2_400], by_mtftp(true));
+        run.run(300);
+        for index in 0..4 {
+            multicast += u32::from(run.source(index) == Source::PxeMtftp);
+        }
+        run.nothing_left();
+    }
+    assert!(multicast >= 16, "only {multicast} of 32 by multicast");
+}
+
+/// The master dies: an opener that is there takes the pass on; without one, those who listen open again.
+#[test]
+fn by_pxe_mtftp_a_dead_master_costs_a_pass_at_most() {
+    for (strict, begins) in [(false, [100, 100, 2_350]), (false, [100, 500, 900]), (true, [100, 500, 900])] {
+        let mut run = Run::new(60, IN_ORDER, 2_000_000, &begins, by_mtftp(strict));
+        run.run(2);
+        run.world.run_for(Duration::from_millis(500)).unwrap();
+        let master = (0..3).find(|index| run.client(*index).counts().master > 0).expect("somebody is master");
+        let dead = run.clients[master];
+        run.world.at(ms(2_520), Fault::Crash(dead));
+        run.run(60);
+        for index in (0..3).filter(|index| *index != master) {
+            assert_eq!(
+                run.source(index),
+                Source::PxeMtftp,
+                "client {index} without {master}, strict: {strict}"
+            );
+        }
+        run.nothing_left();
+    }
+}
+
+#[test]
+fn by_pxe_mtftp_the_largest_file_and_the_smallest() {
+    for size in [0, 511, 512, 1024, 33_553_919] {
+        let mut run = Run::new(32, IN_ORDER, size, &[100], by_mtftp(true));
+        run.run(120);
+        run.all_by(Source::PxeMtftp);
         run.nothing_left();
     }
 }

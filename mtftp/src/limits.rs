@@ -98,6 +98,12 @@ pub const QUESTIONS_PER_STEP: usize = 16;
 /// Blocks after which a master hands the pace to the next opener that was heard. A software bridge queues some 500
 /// packets for a port: with [`PACERS_MAX`] openers in turn none can fall that far behind.
 pub const TURN_BLOCKS: u16 = 32;
+/// A pass for clients in the manner of Intel's: time to a resend before the round trip is known.
+pub const PASS_RESEND_FIRST: Duration = Duration::from_millis(500);
+/// Shortest time to a resend of a pass; it trebles with each.
+pub const PASS_RESEND_MIN: Duration = Duration::from_millis(50);
+/// Resends of a block of a pass: Intel's client gives up when it hears one block three times over.
+pub const PASS_RESENDS_MAX: u32 = 3;
 /// How far an opener's first gap may be from what goes out for it to take a turn: twice what a bridge queues.
 pub const TURN_REACH: u16 = 1024;
 /// Openers that are heard during a pass. Each ACKs every block; the others are asked at its end.

@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 use driver::{Arrival, Role, Time};
 use wire::tftp::{ErrorCode, Mode, Packet, Request};
 
-use super::{Engine, plain};
+use super::{Engine, Protocol, plain};
 use crate::limits;
 
 impl Engine {
@@ -39,7 +39,9 @@ impl Engine {
             Some((group, claim)) => {
                 let ports = claim.ports;
                 self.references.note_open(now, group);
-                self.sessions.on_open(now, from, (group, file, ports), &mut self.context);
+                let is_pinned = group == self.config.pinned_group;
+                let protocol = if is_pinned { Protocol::Ipxe } else { Protocol::PxeMtftp };
+                self.sessions.on_open(now, from, (group, file, ports), protocol, &mut self.context);
             }
             None if port == self.config.pinned_server_port && self.pinned_is_sent(now) => {
                 // iPXE would lock on to the other file's stream and boot it (P5).

@@ -28,7 +28,7 @@ use std::time::Duration;
 use driver::{Deadline, Role, Time};
 use wire::tftp::{MulticastAnswer, Options, Packet};
 
-use super::action::{FileFacts, FileId, Tally};
+use super::action::{FileFacts, Tally};
 use super::context::Context;
 use super::master::{Clock, MasterClient};
 use super::protocol::Protocol;
@@ -98,8 +98,8 @@ pub(crate) struct Channel {
 /// A running session. It has ended when [`Session::is_over`].
 #[derive(Debug)]
 pub(crate) struct Session {
-    file: FileFacts,
-    channel: Channel,
+    pub(crate) file: FileFacts,
+    pub(crate) channel: Channel,
     /// The number of the last block: the count of blocks.
     last: u16,
     openers: BTreeMap<SocketAddrV4, Opener>,
@@ -144,21 +144,8 @@ impl Session {
         }
     }
 
-    pub(crate) fn file(&self) -> FileId {
-        self.file.id
-    }
-
-    /// Bytes.
-    pub(crate) fn file_size(&self) -> u64 {
-        self.file.size
-    }
-
     pub(crate) fn is_over(&self) -> bool {
         self.openers.is_empty()
-    }
-
-    pub(crate) fn channel(&self) -> &Channel {
-        &self.channel
     }
 
     fn is_rfc2090(&self) -> bool {

@@ -12,7 +12,8 @@ use super::action::{Event, FileError, FileFacts, FileId, FileTicket};
 use super::context::Context;
 use super::plain::refuse;
 use super::protocol::Protocol;
-use super::session::{Channel, Opened, Session};
+use super::running::Running;
+use super::session::{Channel, Opened};
 use super::trace::Trace;
 use crate::limits::{OPENERS_MAX, SESSION_SILENCE, SESSIONS_MAX, TRACE_KEEP};
 
@@ -43,7 +44,7 @@ impl Looking {
 #[derive(Debug)]
 enum State {
     Looking(Looking),
-    Running(Box<Session>),
+    Running(Running),
 }
 
 #[derive(Debug)]
@@ -85,14 +86,14 @@ impl Sessions {
     }
 
     fn keys(&self, group: GroupAddr) -> impl Iterator<Item = Key> + '_ {
-        self.entries.range((group, Protocol::PxeMtftp)..=(group, Protocol::Rfc2090)).map(|(key, _)| *key)
+        self.entries.range((group, Protocol::FIRST)..=(group, Protocol::LAST)).map(|(key, _)| *key)
     }
 
     /// The sessions on this address.
-    pub(crate) fn running(&self, group: GroupAddr) -> impl Iterator<Item = &Session> {
-        let entries = self.entries.range((group, Protocol::PxeMtftp)..=(group, Protocol::Rfc2090));
+    pub(crate) fn running(&self, group: GroupAddr) -> impl Iterator<Item = &Running> {
+        let entries = self.entries.range((group, Protocol::FIRST)..=(group, Protocol::LAST));
         entries.filter_map(|(_, entry)| match &entry.state {
-            State::Running(session) => Some(session.as_ref()),
+            State::Running(session) => Some(session),
             State::Looking(_) => None,
         })
     }
@@ -113,15 +114,16 @@ impl Sessions {
         now: Time,
         client: SocketAddrV4,
         (group, file, ports): (GroupAddr, FileName, Ports),
+        protocol: Protocol,
         context: &mut Context,
     ) {
         let channel = Channel {
-            protocol: Protocol::PxeMtftp,
+            protocol,
             role: Role::Mtftp(ports.server),
             group: SocketAddrV4::new(group.ip(), ports.client),
             block_size: BLOCK_SIZE_DEFAULT,
         };
-        let key = (group, Protocol::PxeMtftp);
+        let key = (group, protocol);
         if self.entries.contains_key(&key) {
             self.join(now, key, (client, None), context);
         } else if self.entries.len() >= SESSIONS_MAX {
@@ -214,7 +216,7 @@ impl Sessions {
         let block_size = looking.channel.block_size;
         match result {
             Ok(facts) if facts.size <= multicast_file_size_max(block_size) => {
-                let mut session = Session::new(now, facts, looking.channel);
+                let mut session = Running::new(now, facts, looking.channel);
                 let fits = |(_, request): &Waiting| {
                     request.as_ref().is_none_or(|request| block_size_of(request) >= block_size)
                 };
@@ -228,7 +230,7 @@ impl Sessions {
                 for client in waiting {
                     open(&mut session, now, &client, context);
                 }
-                self.entries.insert(key, Entry { file, state: State::Running(Box::new(session)) });
+                self.entries.insert(key, Entry { file, state: State::Running(session) });
                 self.after(now, key, context);
                 return Some(key.0);
             }
@@ -261,10 +263,10 @@ impl Sessions {
     }
 
     /// The session of which `client` is an opener, on this server port.
-    fn of(&mut self, role: Role, client: SocketAddrV4) -> Option<(Key, &mut Session)> {
+    fn of(&mut self, role: Role, client: SocketAddrV4) -> Option<(Key, &mut Running)> {
         self.entries.iter_mut().find_map(|(key, entry)| match &mut entry.state {
             State::Running(session) if session.channel().role == role && session.has(client) => {
-                Some((*key, session.as_mut()))
+                Some((*key, session))
             }
             State::Running(_) | State::Looking(_) => None,
         })
@@ -322,12 +324,12 @@ impl Sessions {
         context: &mut Context,
     ) -> Option<GroupAddr> {
         let (key, session) = self.entries.iter_mut().find_map(|(key, entry)| match &mut entry.state {
-            State::Running(session) if session.file() == file => Some((*key, session)),
+            State::Running(session) if session.file().id == file => Some((*key, session)),
             State::Running(_) | State::Looking(_) => None,
         })?;
         context.count("session", "file_changed");
         let role = session.channel().role;
-        let clients: Vec<SocketAddrV4> = session.openers().collect();
+        let clients = session.openers();
         session.cut();
         for client in clients {
             refuse(role, client, ErrorCode::NOT_DEFINED, "the file changed", context);
@@ -343,10 +345,10 @@ impl Sessions {
         file: &FileName,
         client: SocketAddrV4,
     ) -> bool {
-        let key = (group, Protocol::PxeMtftp);
+        let key = (group, Protocol::Ipxe);
         if let Some(Entry { file: sent, state: State::Running(session) }) = self.entries.get_mut(&key)
             && sent == file
-            && let Some(trace) = session.traces.get_mut(client.ip())
+            && let Some(trace) = session.trace(*client.ip())
         {
             return trace.refuses(now, client);
         }
@@ -391,18 +393,19 @@ impl Sessions {
         };
         let (group, protocol) = key;
         self.release(*session.channel());
-        context.close(session.file());
+        let tally = session.tally();
+        context.close(session.file().id);
         context.count("session", "ended");
-        context.counters.add("session", "multicast_blocks", session.tally.multicast);
-        context.counters.add("session", "unicast_blocks", session.tally.unicast);
-        context.counters.add("session", "spare_blocks", session.tally.spare);
-        context.tell(Event::SessionEnded { group, protocol, file: file.clone(), tally: session.tally });
+        context.counters.add("session", "multicast_blocks", tally.multicast);
+        context.counters.add("session", "unicast_blocks", tally.unicast);
+        context.counters.add("session", "spare_blocks", tally.spare);
+        context.tell(Event::SessionEnded { group, protocol, file: file.clone(), tally });
         match protocol {
-            Protocol::PxeMtftp => {
-                self.ended.insert(group, Ended { file, at: now, traces: session.traces });
+            Protocol::Ipxe => {
+                self.ended.insert(group, Ended { file, at: now, traces: session.into_traces() });
                 self.deadlines.arm(key, now + TRACE_KEEP, "a session is forgotten");
             }
-            Protocol::Rfc2090 => self.deadlines.disarm(&key),
+            Protocol::PxeMtftp | Protocol::Rfc2090 => self.deadlines.disarm(&key),
         }
         (!self.is_running(group)).then_some(group)
     }
@@ -413,11 +416,11 @@ fn block_size_of(request: &Request) -> u16 {
     request.options.block_size.unwrap_or(BLOCK_SIZE_DEFAULT)
 }
 
-fn open(session: &mut Session, now: Time, (client, request): &Waiting, context: &mut Context) {
+fn open(session: &mut Running, now: Time, (client, request): &Waiting, context: &mut Context) {
     let asked = request.as_ref().map(|request| &request.options);
     let granted = Options {
         block_size: asked.and_then(|asked| asked.block_size).map(|_| session.channel().block_size),
-        transfer_size: asked.and_then(|asked| asked.transfer_size).map(|_| session.file_size()),
+        transfer_size: asked.and_then(|asked| asked.transfer_size).map(|_| session.file().size),
         timeout_seconds: asked.and_then(|asked| asked.timeout_seconds),
         ..Options::default()
     };

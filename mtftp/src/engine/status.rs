@@ -12,7 +12,7 @@ use super::Engine;
 use super::action::Tally;
 use super::protocol::Protocol;
 use super::references::Place;
-use super::session::Session;
+use super::running::Running;
 
 /// A snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,15 +167,16 @@ impl Engine {
     }
 }
 
-fn session_status(session: &Session) -> SessionStatus {
+fn session_status(session: &Running) -> SessionStatus {
     let channel = session.channel();
     SessionStatus {
         protocol: channel.protocol,
         block_size: channel.block_size,
-        tally: session.tally,
+        tally: session.tally(),
         master: session.master(),
         openers: session
             .lacking()
+            .into_iter()
             .map(|(client, lacks, acked)| OpenerStatus { client, lacks, acked })
             .collect(),
     }

@@ -10,10 +10,21 @@ use crate::limits::*;
 
 const ROLE: Role = Role::Mtftp(PORT);
 
-/// A session of file `a` (11 blocks) or another may begin on this bench.
+const FILES: [&str; 4] = ["a", "b", "one", "most"];
+
+/// A session for iPXE of file `a` (11 blocks) may begin on this bench.
 fn bench() -> Bench {
-    let mut bench = Bench::new();
-    for (serial, file) in ["a", "b", "one", "most"].iter().enumerate() {
+    bench_for("a")
+}
+
+/// Of this file, whose address is the pinned one.
+fn bench_for(pinned: &str) -> Bench {
+    let place = FILES.iter().position(|file| *file == pinned).unwrap();
+    let pinned_group = group(u8::try_from(place).unwrap() + 1);
+    let (pinned_server_port, server_ports) = (PORT, vec![PINNED_PORT]);
+    let config = EngineConfig { pinned_group, pinned_server_port, server_ports, ..EngineConfig::default() };
+    let mut bench = Bench::with(Engine::new(config, identity(), Draw::from_seed(1), Time::ZERO));
+    for (serial, file) in FILES.iter().enumerate() {
         let n = u8::try_from(serial).unwrap();
         bench.configure(1, u32::from(n), group(n + 1), file).unwrap();
     }
@@ -183,7 +194,7 @@ fn a_loss_that_an_ack_reveals_is_repaired() {
 
 #[test]
 fn a_dead_master_is_passed_over_after_a_second_and_nobody_hears_silence() {
-    let mut bench = bench();
+    let mut bench = bench_for("most");
     bench.open(PORT, client(1), "most");
     bench.ack(ROLE, client(1), 1);
     bench.open(PORT, client(2), "most");
@@ -212,7 +223,7 @@ fn a_dead_master_is_passed_over_after_a_second_and_nobody_hears_silence() {
 #[test]
 fn a_master_that_loses_one_block_again_and_again_hands_over_the_pace() {
     const LOST: u16 = 101;
-    let mut bench = bench();
+    let mut bench = bench_for("most");
     let (first, second) = (client(1), client(2));
     bench.open(PORT, first, "most");
     bench.open(PORT, second, "most");
@@ -314,7 +325,7 @@ fn acks_from_strangers_and_beyond_the_end_are_counted() {
 #[test]
 fn the_shortest_files() {
     for (n, file, blocks) in [(3, "one", 1_u16), (2, "b", 2)] {
-        let mut bench = bench();
+        let mut bench = bench_for(file);
         bench.open(PORT, client(1), file);
         for block in 1..=blocks {
             bench.ack(ROLE, client(1), block);
