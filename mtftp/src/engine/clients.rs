@@ -118,7 +118,7 @@ impl Engine {
     }
 
     /// Whether this is iPXE falling back in the middle of the pinned transfer with the last block in hand
-    /// (`decisions.md` § Clients; see [`trace`]).
+    /// (`decisions.md` § Clients; see `trace`).
     fn would_mix(&mut self, now: Time, from: SocketAddrV4, request: &Request) -> bool {
         let options = &request.options;
         let like_ipxe =

@@ -225,7 +225,7 @@ impl Pass {
         Opened::Listed
     }
 
-    /// The first block goes to the opener and to the group: that makes it master [PC98].
+    /// The first block goes to the opener and to the group: that makes it master (pxe.md, PC98).
     fn begin(&mut self, now: Time, client: SocketAddrV4, context: &mut Context) {
         context.count("session", "pass");
         self.listeners.remove(&client);
