@@ -162,9 +162,14 @@ fn g18_a_mark_that_was_confirmed_ends_too() {
     for node in [binlds[1], mtftps[1]] {
         world.world.at(world.world.now(), Fault::Crash(node));
     }
-    world.run_ms(270_000);
+    world.run_ms(330_000);
+    assert_eq!(world.status(binlds[0]).marks, []);
+    // Nobody can tell a dead one from one that is cut off and uses it: an operator can.
     assert_eq!(world.claim(binlds[0]).state, StateName::Waiting);
-    world.run_until_state(binlds[0], StateName::Held, 60_000);
+    let gone = slices::id(binlds[1]);
+    slices::order(&mut world, binlds[0], |engine, now| engine.strike_off(now, gone)).expect("it is dead");
+    // Then it rests.
+    world.run_until_state(binlds[0], StateName::Held, 400_000);
 }
 
 #[test]

@@ -14,7 +14,7 @@ const AGREED: u64 = 15_000;
 /// What one that is dead is known to be.
 const DEAD: u64 = 20_000;
 
-fn id(binld: usize) -> ServerId {
+pub(super) fn id(binld: usize) -> ServerId {
     ServerId([0xa0 + u8::try_from(binld).expect("few hosts"); 16])
 }
 
@@ -71,7 +71,7 @@ fn own_pinned(world: &mut Scenario, binld: usize, file: &str) {
 }
 
 /// What an operator orders there.
-fn order<T>(world: &mut Scenario, binld: usize, order: impl FnOnce(&mut Engine, Time) -> T) -> T {
+pub(super) fn order<T>(world: &mut Scenario, binld: usize, order: impl FnOnce(&mut Engine, Time) -> T) -> T {
     let now = world.world.now();
     let node = &mut world.world.nodes[binld];
     let now = node.local(now);
@@ -252,5 +252,45 @@ fn g05_a_clearing_that_was_begun_under_another_list_is_not_committed() {
         let held = states(&world, binlds).iter().filter(|state| **state == StateName::Held).count();
         let yielded: u64 = binlds.iter().map(|it| world.counter(*it, "conflict.yielded")).sum();
         assert_eq!((held, yielded, world.world.checks.explained), (1, 0, 0), "seed {seed}");
+    }
+}
+
+/// All held the tuple before there was a list, and only the owner of its slice may give it to somebody else: also when
+/// who still uses it is cut off, for longer than its claim is known.
+#[test]
+fn g05_who_held_an_address_before_there_was_a_list_keeps_it_over_a_cut() {
+    for seed in 0..3 {
+        let mut world = quiet(seed);
+        let mtftps = [101, 102].map(|number| world.mtftp(host(number), &["f"], TRUE_CLOCK, NOW));
+        let binlds: Vec<usize> = (1..=3)
+            .map(|number| world.binld(host(number), &[pinned(1, host(101))], TRUE_CLOCK, NOW))
+            .collect();
+        world.run_ms(2 * AGREED);
+        assert!(binlds.iter().all(|binld| world.claim(*binld).state == StateName::Held), "seed {seed}");
+        let (owner, user) = owner_and_other(&mut world, &binlds);
+        let rest: Vec<usize> = binlds.iter().copied().filter(|binld| *binld != user).collect();
+        assert!(rest.contains(&owner) && world.status(owner).roll.version > 0);
+        part(&mut world, &[user, mtftps[0]], &[rest.as_slice(), &[mtftps[1]]].concat());
+        for binld in &rest {
+            wants(&mut world, *binld, &[pinned(1, host(102))]);
+        }
+        world.run_ms(400_000);
+        assert_eq!(world.claim(user).state, StateName::Held, "seed {seed}");
+        for binld in &rest {
+            let claims = world.status(*binld).claims;
+            assert!(claims.iter().all(|claim| claim.state != StateName::Held), "seed {seed}: {claims:?}");
+        }
+        assert_eq!(world.status(owner).loans.len(), 1, "seed {seed}");
+        world.world.at(world.world.now(), Fault::Heal);
+        world.run_ms(30_000);
+        assert_eq!(
+            (world.claim(user).state, world.world.checks.explained),
+            (StateName::Held, 0),
+            "seed {seed}"
+        );
+        // When it is given back it is the owner's again.
+        wants(&mut world, user, &[]);
+        world.run_ms(120_000);
+        assert!(rest.iter().any(|binld| world.claim(*binld).state == StateName::Held), "seed {seed}");
     }
 }

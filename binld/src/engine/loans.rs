@@ -2,6 +2,8 @@
 //! slice of one boot server, and all want it).
 //!
 //! A loan stands in the owner's store before it is granted, and the owner neither uses nor lends the address meanwhile.
+//! Who has an address of our slice by another right, because it was there before the list, or shares it, and is not heard
+//! any more, has it as a loan from then on: its claim is forgotten after two minutes, and may go on beyond a cut.
 //! The borrower must commit a claim within [`LOAN_USE`] of its question. The loan is over when the borrower has been
 //! heard, for longer than an address rests, without that it or anybody else told a claim or a reference there; a borrower
 //! that is dead keeps it until it is struck off the list of boot servers.
@@ -13,6 +15,7 @@ use std::time::Duration;
 use driver::{Time, Wall};
 use peers::roll::Slice;
 use wire::control::Message;
+use wire::hold::HoldState;
 use wire::loan::{LoanAnswer, LoanAsk, LoanVerdict};
 use wire::record::ServerRole;
 use wire::{Content, GroupAddr, ServerId};
@@ -267,9 +270,42 @@ impl Engine {
         self.timers.arm(Timer::Loans, now + LOAN_CHECK, "loans to be looked at");
     }
 
+    /// What a boot server of the list that is not heard claimed last in our slice is lent to it. One of several, if it is
+    /// several: who is heard speaks for itself.
+    fn lend_to_the_unheard(&mut self, now: Time) {
+        let listed = self.slices.roll.held().members();
+        let unheard = |server: &ServerId| listed.contains(server) && !self.domain.is_living(now, *server);
+        let mut lent = Vec::new();
+        for group in self.replicas.groups().filter(|group| self.slice(*group) == Slice::Ours) {
+            // Two committed claims are a dispute, and settled as such (Y4).
+            let agrees =
+                |content: &Content| self.claims.on(group).is_none_or(|claim| claim.key.content == *content);
+            let given = self.loans.given.get(&group).map(|given| given.record.borrower);
+            let mut claimed = self.replicas_on(now, group).filter(|(owner, claim, _)| {
+                claim.state != HoldState::Resting && unheard(owner) && agrees(&claim.content)
+            });
+            if let Some((borrower, claim, _)) = claimed.next()
+                && given.is_none_or(|borrower| !unheard(&borrower))
+            {
+                let (content, since) = (claim.content.clone(), self.wall_at(now));
+                lent.push(LoanRecord { group, borrower, content, since });
+            }
+        }
+        for record in lent {
+            if self.loans.given.len() >= LOANS_MAX && !self.is_lent(record.group) {
+                return self.counters.add("loan", "too_many", 1);
+            }
+            self.counters.add("loan", "unheard", 1);
+            let given = Given { record: record.clone(), granted_at: now, idle_since: None };
+            self.loans.given.insert(record.group, given);
+            self.persist(vec![Change::PutLoan(record)]);
+        }
+    }
+
     /// Loans that nobody uses end.
     pub(super) fn on_loans_due(&mut self, now: Time) {
         self.timers.arm(Timer::Loans, now + LOAN_CHECK, "loans to be looked at");
+        self.lend_to_the_unheard(now);
         let informed = self.domain.is_informed(now);
         let groups: Vec<GroupAddr> = self.loans.given.keys().copied().collect();
         for group in groups {

@@ -64,6 +64,11 @@ impl Replicas {
     fn on(&self, group: GroupAddr) -> impl Iterator<Item = &Uid> {
         self.by_group.get(&group).into_iter().flatten()
     }
+
+    /// The addresses that others claim.
+    pub fn groups(&self) -> impl Iterator<Item = GroupAddr> {
+        self.by_group.keys().copied()
+    }
 }
 
 fn remove<K: Ord>(index: &mut BTreeMap<K, BTreeSet<Uid>>, key: &K, uid: &Uid) {
