@@ -80,8 +80,8 @@ pub(super) struct Arguments {
     /// The UDP port of requests
     #[arg(long, value_name = "PORT", default_value_t = TFTP_PORT)]
     port: u16,
-    /// Bytes of a block to ask for; 512 does without the option
-    #[arg(long, value_name = "BYTES", default_value_t = BLOCK_SIZE_UNFRAGMENTED, value_parser = clap::value_parser!(u16).range(8..=65464))]
+    /// Bytes of a block to ask for, 8 to 1468: larger ones would be fragmented; 512 does without the option
+    #[arg(long, value_name = "BYTES", default_value_t = BLOCK_SIZE_UNFRAGMENTED, value_parser = clap::value_parser!(u16).range(8..=1468))]
     blksize: u16,
     /// Blocks of a window of plain TFTP to ask for; 1 does without the option
     #[arg(long, value_name = "BLOCKS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
@@ -193,7 +193,7 @@ impl Arguments {
         Wanted {
             port: self.port,
             may_fall_back: !self.no_fall_back,
-            block_size: self.blksize.max(8).min(if self.strict { BLOCK_SIZE_DEFAULT } else { u16::MAX }),
+            block_size: if self.strict { BLOCK_SIZE_DEFAULT } else { self.blksize },
             window_size: self.windowsize,
             rollover: self.rollover.and_then(Rollover::from_value),
             patience: Duration::from_secs(self.patience_s.into()),
