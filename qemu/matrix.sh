@@ -197,7 +197,7 @@ row_uefi_ipxe() {
 # session FILTER: what a jq filter makes of the session on the pinned tuple; nothing if there is none.
 session() {
     # shellcheck disable=SC2016  # what stands in single quotes is for jq
-    ask mtftpd ".claims[] | select(.group == \$g) | .session | select(.) | $1 // empty" --arg g "$PINNED_GROUP"
+    ask mtftpd ".claims[] | select(.group == \$g) | .sessions[] | $1 // empty" --arg g "$PINNED_GROUP"
 }
 
 # sent_part PERCENT FILE: whether so much of the file has been multicast.
@@ -303,9 +303,25 @@ row_snooping_querier() {
     expect_fall_back_reported
 }
 
-# expect_fall_back_reported: that mtftpd says of the two that they fell back. It has no words for it yet: here they will
-# be checked.
-expect_fall_back_reported() { note "mtftpd says who fell back" "not checked: it does not say so yet"; }
+# fall_back_of N: the likely cause that mtftpd shows of each fall-back of machine N.
+fall_back_of() {
+    # shellcheck disable=SC2016  # what stands in single quotes is for jq
+    ask mtftpd '.fall_backs.recent[] | select(.mac == $mac) | .cause' --arg mac "$(machine_mac "$1")" | paste -sd ' '
+}
+
+# expect_fall_back_reported: that mtftpd says of the two, once each, that they fell back, and that the querier is the
+# likely cause.
+expect_fall_back_reported() {
+    local n cause lines total
+    for n in 1 2; do
+        cause=$(fall_back_of "$n")
+        expect "mtftpd shows why machine $n fell back" "$(machine_mac "$n"): ${cause:-NOTHING}" test "$cause" = querier
+        lines=$(grep -c "fall-back.*$(machine_mac "$n")" "$LAB_DIR/log/mtftpd.log") || true
+        expect "and its log says so, once" "$lines lines" test "$lines" -eq 1
+    done
+    total=$(ask mtftpd .fall_backs.total)
+    expect "it counts these two and no other" "$total" test "$total" -eq 2
+}
 
 # --- Two files for one tuple ------------------------------------------------------------------------
 

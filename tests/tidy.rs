@@ -189,7 +189,7 @@ fn every_golden_datagram_has_its_five_tests() {
         let five = tests.contains(&format!("five_tests!(\n    {name},"));
         assert!(five || one_way, "golden/{name}.hex has no tests");
     }
-    for variant in ["Configure", "Ack", "Nak", "Delete", "Superseded", "Hold", "Hello"] {
+    for variant in ["Configure", "Ack", "Nak", "Delete", "Superseded", "Hold", "Hello", "Told"] {
         assert!(tests.contains(&format!("Message::{variant}(")), "message {variant} has no tests");
     }
 }

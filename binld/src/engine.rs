@@ -405,7 +405,7 @@ impl Engine {
             Role::Discovery | Role::Broadcast => self.on_discovery(now, arrival),
             Role::Query => self.on_query_port(now, arrival),
             Role::Control => self.on_control_port(now, arrival),
-            Role::Domain | Role::Tftp | Role::Transfer | Role::Mtftp(_) | Role::Stream(_) => {
+            Role::Domain | Role::Tftp | Role::Transfer | Role::Mtftp(_) | Role::Stream(_) | Role::Igmp => {
                 self.counters.add("dropped", "wrong_door", 1);
             }
         }

@@ -10,7 +10,7 @@ use clap::{
 };
 
 use crate::config::ConfigError;
-use crate::{control, host};
+use crate::{control, host, watch};
 
 /// The option that names a control socket.
 const SOCKET: &str = "socket";
@@ -90,9 +90,16 @@ enum Verb {
 
 #[derive(Debug, Args)]
 struct Status {
-    /// As one JSON object.
+    /// As one JSON object on one line.
     #[arg(long)]
     json: bool,
+    /// Again and again, every so many seconds (1 if not said), until it is interrupted or nobody reads any more; on a
+    /// terminal as much of it as the screen holds.
+    #[arg(
+        long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "1",
+        value_parser = value_parser!(u32).range(1..=3600)
+    )]
+    watch: Option<u32>,
     /// The daemon's control socket, in place of the one in the configuration.
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
@@ -165,10 +172,14 @@ fn carry_out<P: Program>(matches: &ArgMatches) -> Result<(), Failure> {
             }
             host::print(&P::printed(&loaded))?;
         }
-        Verb::Status(Status { json, socket }) => {
+        Verb::Status(Status { json, watch, socket }) => {
             let socket = socket.map_or_else(|| P::socket_of(&config), Ok)?;
             let request = if json { STATUS_JSON } else { STATUS };
-            host::print(&control::ask(&socket, request, STATUS_PATIENCE)?)?;
+            let ask = || control::ask(&socket, request, STATUS_PATIENCE);
+            match watch {
+                None => host::print(&ask()?)?,
+                Some(seconds) => watch::watch(Duration::from_secs(seconds.into()), json, ask)?,
+            }
         }
     }
     Ok(())
@@ -277,6 +288,20 @@ mod tests {
             command::<Nothing>().render_version(),
             format!("nothingd {}\n", env!("CARGO_PKG_VERSION"))
         );
+    }
+
+    #[test]
+    fn a_status_may_be_watched() {
+        let every = |words: &[&str]| match parse(words).map(|cli| cli.verb) {
+            Ok(Verb::Status(Status { watch, .. })) => watch,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(every(&["nothingd", "status"]), None);
+        assert_eq!(every(&["nothingd", "status", "--watch"]), Some(1));
+        assert_eq!(every(&["nothingd", "status", "--watch=5", "--json"]), Some(5));
+        for wrong in ["--watch=0", "--watch=x", "--watch=3601"] {
+            assert!(parse(&["nothingd", "status", wrong]).is_err(), "{wrong}");
+        }
     }
 
     #[test]

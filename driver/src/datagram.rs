@@ -23,6 +23,8 @@ pub enum Role {
     Mtftp(u16),
     /// The port of a stream of RFC 2090, by its number among them: each transfer has one of its own.
     Stream(u16),
+    /// Queries of IGMP: whole IPv4 packets, without ports. Nothing is sent by it.
+    Igmp,
 }
 
 /// A datagram that came.

@@ -157,10 +157,18 @@ pub fn boot_id() -> anyhow::Result<[u8; 16]> {
 /// # Errors
 /// If it cannot be written for another reason.
 pub fn print(text: &str) -> anyhow::Result<()> {
+    print_if_read(text).map(|_| ())
+}
+
+/// The same; false if nobody reads any more.
+///
+/// # Errors
+/// If it cannot be written for another reason.
+pub fn print_if_read(text: &str) -> anyhow::Result<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write the output"),
-        _ => Ok(()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        done => done.map(|()| true).context("cannot write the output"),
     }
 }
 

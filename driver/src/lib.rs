@@ -38,6 +38,8 @@ pub mod table;
 #[cfg(feature = "io")]
 pub mod udp;
 #[cfg(feature = "io")]
+mod watch;
+#[cfg(feature = "io")]
 pub mod worker;
 
 pub use counters::Counters;

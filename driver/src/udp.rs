@@ -8,6 +8,7 @@
 //! | host | (own address, port) | no: a second daemon fails at start | unicast; and sends all that the role sends |
 //! | group | (group, port), joined on the interface | with `SO_REUSEADDR`: both daemons of a host hear the group | that group, from that interface |
 //! | broadcast | (255.255.255.255, port), bound to the interface | with `SO_REUSEADDR` | broadcasts |
+//! | IGMP | raw, bound to the interface | with everybody | IGMP: whole IPv4 packets |
 //!
 //! A role without a host socket (`mtftpd` hears the query group, `binld` owns the port) sends from its group socket,
 //! with our own address put in as the source: same port, right address.
@@ -90,11 +91,22 @@ impl Doors {
     /// # Errors
     /// If one cannot be had; the text names role, address and port and what to do. None stays open then.
     pub fn open(interface: &Interface, specs: &[DoorSpec], ttl: u32) -> anyhow::Result<Self> {
-        let mut doors = Vec::new();
-        for spec in specs {
-            doors.extend(open::open(interface, spec, ttl)?);
-        }
-        Ok(Self { doors: doors.into() })
+        Ok(Self { doors: open::all(interface, specs, ttl)?.into() })
+    }
+
+    /// The same, and one more socket if it can be had, which hears the IGMP of the link: queries go to 224.0.0.1, which
+    /// every host hears. A raw socket needs `CAP_NET_RAW`; the second value says what was refused.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with_igmp(
+        interface: &Interface,
+        specs: &[DoorSpec],
+        ttl: u32,
+    ) -> anyhow::Result<(Self, io::Result<()>)> {
+        let mut doors = open::all(interface, specs, ttl)?;
+        let igmp = open::igmp(interface).map(|door| doors.push(door));
+        Ok((Self { doors: doors.into() }, igmp))
     }
 
     /// Address and port of the role's host socket, if it has one.
@@ -135,7 +147,7 @@ impl Doors {
         false
     }
 
-    /// Every count of every role, by name: `udp.<role>.<what>`. `kernel_dropped` are datagrams that came while a
+    /// Every count of every role, by name: `udp.<role>.<what>`, and `raw.igmp.<what>`. `kernel_dropped` are datagrams that came while a
     /// socket's buffer was full (of the sockets now open): our silence about them was no evidence.
     #[must_use]
     pub fn counters(&self) -> Vec<(String, u64)> {
@@ -147,7 +159,7 @@ impl Doors {
         for first in roles {
             first.counts.list(first.role, &mut list);
             let dropped = self.dropped_in(&drops, first.role);
-            list.push((format!("udp.{}.kernel_dropped", counters::role_name(first.role)), dropped));
+            list.push((format!("{}.kernel_dropped", counters::counter_name(first.role)), dropped));
         }
         // Roles of one name count together; the order of the list is that of the first.
         let mut sums: Vec<(String, u64)> = Vec::new();

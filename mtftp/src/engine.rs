@@ -14,12 +14,15 @@
 mod action;
 #[cfg(test)]
 mod bench;
+mod cause;
 mod clients;
 mod context;
 mod defend;
+mod fall_backs;
 mod master;
 mod members;
 mod noted;
+mod pace;
 mod pass;
 mod plain;
 mod protocol;
@@ -31,6 +34,7 @@ mod sessions;
 mod status;
 #[cfg(test)]
 mod tests;
+mod told;
 mod trace;
 pub(crate) mod window;
 
@@ -52,10 +56,14 @@ pub use action::{
     Action, Blocks, Change, DeletedBy, Event, FileError, FileFacts, FileId, FileTicket, Forgotten, Journal,
     Order, Outcome, ReferenceRecord, RestRecord, SerialRecord, Tally, Ticket,
 };
+pub use cause::{Cause, Declined};
+pub use fall_backs::{FallBacksStatus, Querier};
+pub use pace::Pace;
 pub use protocol::Protocol;
 pub use status::{
     ClaimStatus, DomainStatus, OpenerStatus, ReferenceStatus, RestStatus, SessionStatus, Status,
 };
+pub use told::FallBack;
 
 use context::Context;
 use members::Published;
@@ -195,6 +203,7 @@ pub struct Engine {
     queries: Rate,
     members: Rate,
     foreign: Option<Foreign>,
+    querier: Querier,
 }
 
 impl Engine {
@@ -224,6 +233,7 @@ impl Engine {
             queries: Rate::new(limits::QUERIES_PER_SECOND, limits::QUERIES_BURST, limits::SOURCES_MAX),
             members: Rate::new(limits::MEMBERS_PER_SECOND, limits::MEMBERS_PER_SECOND, limits::SOURCES_MAX),
             foreign: None,
+            querier: Querier::default(),
         }
     }
 
@@ -256,7 +266,8 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<Deadline> {
         let first = Deadline::earliest(self.references.next_deadline(), self.sessions.next_deadline());
         let second = Deadline::earliest(self.plain.next_deadline(), self.domain.next_deadline());
-        Deadline::earliest(Deadline::earliest(first, second), self.noted.next_deadline())
+        let third = Deadline::earliest(self.noted.next_deadline(), self.context.told.next_deadline());
+        Deadline::earliest(Deadline::earliest(first, second), third)
     }
 
     /// What happened so far, by kind.
@@ -278,6 +289,10 @@ impl Engine {
         self.wall = (now, wall);
         let from = arrival.from;
         let source = *from.ip();
+        // It has no ports, and a bridge without an address asks too.
+        if arrival.role == Role::Igmp {
+            return self.on_igmp(now, arrival.bytes);
+        }
         if from.port() == 0 || source.is_unspecified() || source.is_multicast() || source.is_broadcast() {
             return self.context.count("drop", "source");
         }
@@ -288,7 +303,7 @@ impl Engine {
             Role::Stream(_) => self.on_stream(now, from, arrival),
             Role::Tftp => self.on_tftp(now, from, arrival.bytes),
             Role::Transfer => self.on_transfer(now, from, arrival.bytes),
-            Role::Discovery | Role::Broadcast => self.context.count("drop", "role"),
+            Role::Discovery | Role::Broadcast | Role::Igmp => self.context.count("drop", "role"),
         }
         self.share_news(now);
     }
@@ -303,6 +318,7 @@ impl Engine {
             self.session_ended(Some(group));
         }
         self.plain.on_timeout(now, &mut self.context);
+        self.context.told.on_timeout(now);
         if self.domain.next_deadline().is_some_and(|due| due.at <= now) {
             self.domain.on_timeout(now);
         }
@@ -462,6 +478,7 @@ impl Engine {
             }
             Message::DeleteForDead(message) => self.on_delete_for_dead(now, sender, &message),
             Message::Hold(statement) => self.on_hold(now, from, &statement),
+            Message::Told(told) => self.on_told(now, &sender, told),
             // Said by servers to BINLDs; we are not one.
             Message::Ack(_)
             | Message::Nak(_)

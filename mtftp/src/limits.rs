@@ -119,6 +119,21 @@ pub const TRACE_KEEP: Duration = Duration::from_secs(3);
 /// How long a foreign query for the pinned address counts as a sign of a sender (P5): three announcements.
 pub const FOREIGN_KEEP: Duration = Duration::from_secs(90);
 
+// --- who was told an address, and fell back ------------------------------------------------------------------
+
+/// Clients that were told an address, in all: as many as may fetch at once.
+pub const TOLD_MAX: usize = TRANSFERS_MAX;
+/// Addresses that one client was told: a machine loads a few files. The oldest goes.
+pub const TOLD_PER_CLIENT_MAX: usize = 8;
+/// How long it is remembered, from the answer or the open on: what a client falls back from is less than a few minutes old.
+pub const TOLD_KEEP: Duration = Duration::from_secs(600);
+/// An answer this soon after another one is the same: EDK2 asks for 10 s. No machine starts anew that fast.
+pub const TOLD_AGAIN: Duration = Duration::from_secs(10);
+/// Fall-backs that are shown; all are counted.
+pub const FALL_BACKS_SHOWN: usize = 64;
+/// A querier that was heard this recently is there: "other querier present", RFC 2236 § 8.5, rounded up.
+pub const QUERIER_KEEP: Duration = Duration::from_secs(260);
+
 // --- plain TFTP ---------------------------------------------------------------------------------------------
 
 /// Transfers at once (`reliability.md`).
@@ -149,6 +164,8 @@ pub const FIRST_BLOCK_SENDS_MAX: u32 = 3;
 pub const BLOCK_SENDS_MAX: u32 = 10;
 
 const _: () = assert!(GRACE.as_nanos() < LEASE.as_nanos());
+const _: () = assert!(FALL_BACKS_SHOWN > 0 && TOLD_PER_CLIENT_MAX > 0);
+const _: () = assert!(TOLD_AGAIN.as_nanos() < TOLD_KEEP.as_nanos());
 const _: () = assert!(KNOWN_MAX >= REFERENCES_MAX);
 const _: () = assert!(RESEND_MIN.as_nanos() < SILENCE_MAX.as_nanos());
 const _: () = assert!(SILENCE_MAX.as_nanos() < MASTER_SILENCE.as_nanos());

@@ -46,7 +46,8 @@ pub fn run(file: &Path, loaded: Loaded) -> anyhow::Result<()> {
     host::make_dir(&config.run_dir)?;
     let clock = Clock::start();
     // The sockets first: a second mtftpd with our address must not get as far as the store.
-    let doors = Doors::open(&interface, &config.doors(&interface), config.mtftp.ttl.into())?;
+    let (doors, igmp) =
+        Doors::open_with_igmp(&interface, &config.doors(&interface), config.mtftp.ttl.into())?;
     let control = Listener::bind(&config.socket())?;
     let files = Files::new(&config.boot_dir)
         .with_context(|| format!("cannot open the boot directory {}", config.boot_dir.display()))?;
@@ -68,7 +69,14 @@ pub fn run(file: &Path, loaded: Loaded) -> anyhow::Result<()> {
         references = journal.references.len(), rests = journal.rests.len(), "mtftpd serves"
     );
     let draw = Draw::from_seed(u64::from_ne_bytes(host::random()?));
-    let engine = Engine::recover(config.engine(), identity, draw, journal, clock.now(), wall);
+    let mut engine = Engine::recover(config.engine(), identity, draw, journal, clock.now(), wall);
+    match igmp {
+        Ok(()) => engine.on_igmp_open(),
+        Err(error) => tracing::info!(
+            %error,
+            "not known whether a querier is on the segment: mtftpd may not listen for IGMP (CAP_NET_RAW)"
+        ),
+    }
     let (worker, done) = store::start(kept);
     let mut shell = Shell {
         engine,

@@ -485,7 +485,8 @@ impl Domain {
             | Message::ClearAsk(_)
             | Message::ClearAnswer(_)
             | Message::LoanAsk(_)
-            | Message::LoanAnswer(_) => return false,
+            | Message::LoanAnswer(_)
+            | Message::Told(_) => return false,
         }
         true
     }

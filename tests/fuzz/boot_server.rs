@@ -309,7 +309,7 @@ impl Lab {
             // A rest and a claim may both be defended.
             Role::Query => self.echoes_owed += 2,
             Role::Control => self.note_ack(from, &bytes),
-            Role::Domain | Role::Tftp | Role::Transfer | Role::Mtftp(_) | Role::Stream(_) => {}
+            Role::Domain | Role::Tftp | Role::Transfer | Role::Mtftp(_) | Role::Stream(_) | Role::Igmp => {}
         }
         let to = world::US;
         self.engine.on_datagram(self.now, &Arrival { role, from, to, bytes: &bytes });

@@ -21,7 +21,10 @@ use wire::configure::{Configure, Delete, DeleteForDead, Ports, Target};
 use wire::control::{Envelope, Message};
 use wire::query::{Opcode, Query};
 use wire::tftp::{ErrorCode, Mode, Options, Packet, Request, Rollover};
-use wire::{BootEpoch, Content, DomainId, FileName, GroupAddr, Layer, Serial, ServerId, ServerType, Stamp};
+use wire::told::Told;
+use wire::{
+    BootEpoch, Content, DomainId, FileName, GroupAddr, Layer, Mac, Serial, ServerId, ServerType, Stamp,
+};
 
 use crate::boot_server::Notes;
 use crate::script::{Heard, Script};
@@ -263,6 +266,7 @@ impl Lab {
                     let hello = domain::hello(script);
                     self.control(script, hello);
                 }
+                180..=189 => self.told(script),
                 190..=199 => self.delete_for_dead(script),
                 200..=239 => {
                     let message = domain::message(script);
@@ -324,7 +328,7 @@ impl Lab {
                     *self.owed.transfers.entry(from).or_default() += BLOCK_SENDS_MAX;
                 }
             }
-            Role::Domain | Role::Discovery | Role::Broadcast => {}
+            Role::Domain | Role::Discovery | Role::Broadcast | Role::Igmp => {}
         }
     }
 
@@ -405,6 +409,12 @@ impl Lab {
         let (dead, _) = pick_binld(script);
         let boot_epoch = BootEpoch(u32::from(script.byte() / 64) + 1);
         self.control(script, Message::DeleteForDead(DeleteForDead { group, file, dead, boot_epoch, serial }));
+    }
+
+    fn told(&mut self, script: &mut Script<'_>) {
+        let (file, group, client) = (pick_file(script), pick_group(script), *pick_client(script).ip());
+        let mac = Mac([2, 0, 0, 0, 0, script.byte()]);
+        self.control(script, Message::Told(Told { group, client, mac, file }));
     }
 
     fn query(&mut self, script: &mut Script<'_>) {

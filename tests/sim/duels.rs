@@ -328,7 +328,8 @@ fn says_more(message: &Message) -> bool {
         | Message::ClearAsk(_)
         | Message::ClearAnswer(_)
         | Message::LoanAsk(_)
-        | Message::LoanAnswer(_) => false,
+        | Message::LoanAnswer(_)
+        | Message::Told(_) => false,
     }
 }
 

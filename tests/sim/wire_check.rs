@@ -224,7 +224,8 @@ impl Judge {
                 | Message::ClearAsk(_)
                 | Message::ClearAnswer(_)
                 | Message::LoanAsk(_)
-                | Message::LoanAnswer(_) => {}
+                | Message::LoanAnswer(_)
+                | Message::Told(_) => {}
             }
         } else if let Message::Ack(ack) = message {
             self.see_ack(packet.at, from, to, &ack);

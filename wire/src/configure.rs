@@ -163,7 +163,7 @@ pub(crate) fn read_ports(reader: &mut Reader<'_>) -> Result<Ports, DecodeError> 
     Ok(Ports { client: reader.u16("client port")?, server: reader.u16("server port")? })
 }
 
-fn put_group(out: &mut Vec<u8>, group: Option<GroupAddr>) {
+pub(crate) fn put_group(out: &mut Vec<u8>, group: Option<GroupAddr>) {
     out.put_u32(group.map_or(Ipv4Addr::UNSPECIFIED, GroupAddr::ip).to_bits());
 }
 

@@ -19,6 +19,7 @@ use crate::ids::{BootEpoch, ServerId};
 use crate::loan::{LoanAnswer, LoanAsk};
 use crate::membership::{Connect, Disconnect, Refuse, Welcome};
 use crate::octets::Reader;
+use crate::told::Told;
 
 /// First bytes of every envelope.
 pub const MAGIC: [u8; 4] = *b"PXMC";
@@ -87,6 +88,8 @@ pub enum Message {
     LoanAsk(LoanAsk),
     /// 20: its answer.
     LoanAnswer(LoanAnswer),
+    /// 21: BINLD → MTFTP server.
+    Told(Told),
 }
 
 impl Message {
@@ -111,6 +114,7 @@ impl Message {
             Self::ClearAnswer(_) => 18,
             Self::LoanAsk(_) => 19,
             Self::LoanAnswer(_) => 20,
+            Self::Told(_) => 21,
         }
     }
 
@@ -136,7 +140,8 @@ impl Message {
             | Self::ClearAsk(_)
             | Self::ClearAnswer(_)
             | Self::LoanAsk(_)
-            | Self::LoanAnswer(_) => false,
+            | Self::LoanAnswer(_)
+            | Self::Told(_) => false,
         }
     }
 }
@@ -167,6 +172,7 @@ impl Envelope {
             Message::ClearAnswer(message) => message.put(&mut payload),
             Message::LoanAsk(message) => message.put(&mut payload),
             Message::LoanAnswer(message) => message.put(&mut payload),
+            Message::Told(message) => message.put(&mut payload),
         }
         let mut out = Vec::with_capacity(HEADER_LEN + payload.len());
         out.put_slice(&MAGIC);
@@ -232,6 +238,7 @@ impl Envelope {
             18 => Message::ClearAnswer(ClearAnswer::read(&mut reader)?),
             19 => Message::LoanAsk(LoanAsk::read(&mut reader)?),
             20 => Message::LoanAnswer(LoanAnswer::read(&mut reader)?),
+            21 => Message::Told(Told::read(&mut reader)?),
             _ => return Err(DecodeError { what: "message kind", offset: 5, kind: DecodeErrorKind::Code }),
         };
         reader.finish("payload")?;

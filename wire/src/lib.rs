@@ -7,6 +7,7 @@
 //! | [`query`] | the frozen query and echo of the clearing protocol (R003.9, R003.10) |
 //! | [`control`] | the control envelope that carries everything else between servers |
 //! | [`configure`] | configure, ACK, NAK, delete (R003.15–R003.20) |
+//! | [`told`] | a client was told a group address |
 //! | [`hold`] | what a holder says about an address it defends |
 //! | [`hello`] | a server's sign of life |
 //! | [`membership`] | how a server joins a domain and leaves it |
@@ -15,6 +16,7 @@
 //! | [`dhcp`] | the part of DHCP that boot server discovery uses |
 //! | [`pxe`] | the sub-options of DHCP option 43 |
 //! | [`tftp`] | TFTP and PXE-MTFTP packets and options |
+//! | [`igmp`] | whether there is a querier; only read |
 //!
 //! # Panics
 //! Decoding never panics, whatever the bytes. Encoding never panics: what would not fit is an
@@ -30,6 +32,7 @@ pub mod flood;
 pub mod hello;
 pub mod hold;
 pub mod ids;
+pub mod igmp;
 pub mod loan;
 pub mod membership;
 mod octets;
@@ -37,6 +40,7 @@ pub mod pxe;
 pub mod query;
 pub mod record;
 pub mod tftp;
+pub mod told;
 
 pub use error::{DecodeError, DecodeErrorKind, EncodeError};
 pub use ids::{

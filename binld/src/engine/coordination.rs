@@ -167,7 +167,7 @@ impl Engine {
             }
             Message::LoanAsk(ask) => self.on_loan_ask(now, arrival.from, envelope.sender, ask),
             Message::LoanAnswer(answer) => self.on_loan_answer(now, envelope.sender, answer),
-            Message::Configure(_) | Message::Delete(_) | Message::DeleteForDead(_) => {
+            Message::Configure(_) | Message::Delete(_) | Message::DeleteForDead(_) | Message::Told(_) => {
                 self.counters.add("dropped.control", "not_an_mtftp_server", 1);
             }
             Message::Hello(_)

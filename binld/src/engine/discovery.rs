@@ -16,8 +16,10 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use driver::{Arrival, Role, Time};
+use wire::control::Message;
 use wire::dhcp::{BootRequest, BootWait};
 use wire::pxe::BootItem;
+use wire::told::Told;
 use wire::{Content, GroupAddr, Layer, Mac, ServerType, Uuid};
 
 use super::answer::{Answer, MulticastOffer};
@@ -334,13 +336,32 @@ impl Engine {
         })
     }
 
+    /// The file server may expect this client on the address: it reports who fetches otherwise. Nobody answers it, and the
+    /// client loses nothing if it is lost.
+    fn tell_file_server(&mut self, server: Ipv4Addr, told: Told) {
+        if let Some(to) = self.config.catalog.control_of(server) {
+            self.counters.add("told", "sent", 1);
+            self.send_control(to, Message::Told(told));
+        }
+    }
+
     fn reply(&mut self, now: Time, waiting: &Waiting, ready: Ready) {
         let Ready { answer, offer, claim } = ready;
         let mac = waiting.request.mac;
         let found = self.config.catalog.find(&waiting.request, waiting.wanted);
         let item = found.map(|found| found.item.name.clone()).unwrap_or_default();
-        match answer.to_reply(&waiting.request, client_address(waiting)).encode() {
-            Ok(bytes) => self.send(waiting.role, waiting.from, bytes),
+        let client = client_address(waiting);
+        match answer.to_reply(&waiting.request, client).encode() {
+            Ok(bytes) => {
+                // First, so that it is there before the client is.
+                if let Some(MulticastOffer::Held { file, at }) = &answer.multicast {
+                    self.tell_file_server(
+                        answer.file_server,
+                        Told { group: at.group, client, mac, file: file.clone() },
+                    );
+                }
+                self.send(waiting.role, waiting.from, bytes);
+            }
             Err(_) => {
                 self.counters.add("discovery", "unanswered", 1);
                 return self.tell(Event::Unanswered { mac, item, why: WhySilent::TooLong });

@@ -15,6 +15,7 @@ use wire::{FileName, Layer, Serial, ServerType};
 
 mod behalf;
 mod conflicts;
+mod told;
 mod waiting;
 mod yields;
 
@@ -204,8 +205,8 @@ impl Host {
                 let ports = Ports { client: 0, server: 0 };
                 Message::Ack(Ack { request, ports, file_size: 0, file: delete.file })
             }
-            // One that echoed is asked who it is; the other has a record for an answer.
-            Message::Hold(_) | Message::DeleteForDead(_) => return,
+            // One that echoed is asked who it is; another has a record for an answer, and the last none.
+            Message::Hold(_) | Message::DeleteForDead(_) | Message::Told(_) => return,
             Message::Ack(_)
             | Message::Nak(_)
             | Message::Superseded(_)

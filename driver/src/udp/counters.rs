@@ -40,7 +40,7 @@ pub(super) struct Counts {
 
 impl Counts {
     pub(super) fn list(&self, role: Role, into: &mut Vec<(String, u64)>) {
-        let name = role_name(role);
+        let name = counter_name(role);
         for (what, count) in [
             ("received", &self.received),
             ("oversize", &self.oversize),
@@ -49,7 +49,7 @@ impl Counts {
             ("send_full", &self.send_full),
             ("send_failed", &self.send_failed),
         ] {
-            into.push((format!("udp.{name}.{what}"), count.get()));
+            into.push((format!("{name}.{what}"), count.get()));
         }
     }
 }
@@ -67,7 +67,14 @@ pub(super) fn role_name(role: Role) -> String {
         Role::Mtftp(port) => format!("mtftp-{port}"),
         // All of them under one name: which of them carried a transfer tells nothing.
         Role::Stream(_) => "stream".to_owned(),
+        Role::Igmp => "igmp".to_owned(),
     }
+}
+
+/// How the counters of a role begin.
+pub(super) fn counter_name(role: Role) -> String {
+    let protocol = if role == Role::Igmp { "raw" } else { "udp" };
+    format!("{protocol}.{}", role_name(role))
 }
 
 /// Datagrams the kernel dropped for want of room, by the inode of the socket: the last column of `/proc/net/udp`.

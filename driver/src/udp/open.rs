@@ -12,8 +12,17 @@ use super::counters::{Counts, role_name};
 use super::{Door, DoorSpec, Interface, RECEIVE_BUFFER_BYTES};
 use crate::Role;
 
+/// The sockets of all roles.
+pub(super) fn all(interface: &Interface, specs: &[DoorSpec], ttl: u32) -> anyhow::Result<Vec<Door>> {
+    let mut doors = Vec::new();
+    for spec in specs {
+        doors.extend(open(interface, spec, ttl)?);
+    }
+    Ok(doors)
+}
+
 /// The sockets of one role, the one that sends first.
-pub(super) fn open(interface: &Interface, spec: &DoorSpec, ttl: u32) -> anyhow::Result<Vec<Door>> {
+fn open(interface: &Interface, spec: &DoorSpec, ttl: u32) -> anyhow::Result<Vec<Door>> {
     let counts = Arc::new(Counts::default());
     let mut doors: Vec<Door> = Vec::new();
     let mut port = spec.port;
@@ -75,6 +84,21 @@ fn broadcast(interface: &Interface, wanted: SocketAddrV4) -> io::Result<UdpSocke
     // A broadcast does not say which link it came over; the device does.
     socket.bind_device(Some(interface.name.as_bytes()))?;
     Ok(bind(socket, wanted)?.0)
+}
+
+/// The door for IGMP. It only hears.
+pub(super) fn igmp(interface: &Interface) -> io::Result<Door> {
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(i32::from(wire::igmp::PROTOCOL))))?;
+    socket.set_nonblocking(true)?;
+    // A raw socket hears every link otherwise.
+    socket.bind_device(Some(interface.name.as_bytes()))?;
+    Ok(Door {
+        role: Role::Igmp,
+        bound: SocketAddrV4::new(Ipv4Addr::new(224, 0, 0, 1), 0),
+        own: interface.address,
+        socket: UdpSocket::from(socket),
+        counts: Arc::default(),
+    })
 }
 
 fn fresh() -> io::Result<Socket> {

@@ -10,6 +10,7 @@ use wire::tftp::Rollover;
 use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
 
 use super::protocol::Protocol;
+use super::told::FallBack;
 
 /// Number of a [`Action::Persist`]; the store's answer repeats it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -292,6 +293,8 @@ pub enum Event {
         /// How.
         outcome: Outcome,
     },
+    /// A client that was told a group address fetches by plain TFTP: once for each answer of its boot server.
+    FellBack(FallBack),
     /// A file asked for by plain TFTP cannot be served.
     NoFile {
         /// Who asked.

@@ -5,6 +5,7 @@ use std::net::SocketAddrV4;
 use driver::{Arrival, Role, Time};
 use wire::tftp::{ErrorCode, Mode, Packet, Request};
 
+use super::cause::Declined;
 use super::{Engine, Protocol, plain};
 use crate::limits;
 
@@ -30,12 +31,17 @@ impl Engine {
     }
 
     fn on_open(&mut self, now: Time, from: SocketAddrV4, port: u16, request: &Request) {
-        if !self.requests.allows(now, *from.ip()) {
-            return self.context.over_rate("session", *from.ip());
-        }
         let Some(file) = plain::name_of(request) else { return self.context.count("session", "name") };
+        let client = *from.ip();
+        if !self.requests.allows(now, client) {
+            self.context.told.declined_file(client, &file, Declined::OverRate);
+            return self.context.over_rate("session", client);
+        }
         match self.references.find_stored(port, &file) {
-            Some((_, claim)) if claim.closing => self.context.count("session", "open_while_closing"),
+            Some((group, claim)) if claim.closing => {
+                self.context.told.declined(client, group, Declined::Closing);
+                self.context.count("session", "open_while_closing");
+            }
             Some((group, claim)) => {
                 let ports = claim.ports;
                 self.references.note_open(now, group);
@@ -45,11 +51,15 @@ impl Engine {
             }
             None if port == self.config.pinned_server_port && self.pinned_is_sent(now) => {
                 // iPXE would lock on to the other file's stream and boot it (P5).
+                self.context.told.declined_file(client, &file, Declined::OtherFile);
                 self.context.count("session", "open_of_other_file");
                 let text = "another file is being sent on this address";
                 plain::refuse(Role::Mtftp(port), from, ErrorCode::NOT_DEFINED, text, &mut self.context);
             }
-            None => self.context.count("session", "open_of_nothing"),
+            None => {
+                self.context.told.declined_file(client, &file, Declined::Gone);
+                self.context.count("session", "open_of_nothing");
+            }
         }
     }
 
@@ -102,15 +112,14 @@ impl Engine {
             self.context.count("tftp", "multicast_off_link");
             return false;
         }
-        let found =
-            plain::name_of(request).and_then(|file| Some((self.references.find_for_stream(&file)?.0, file)));
-        let Some(content) = found else {
+        let Some(file) = plain::name_of(request) else { return false };
+        let Some((group, _)) = self.references.find_for_stream(&file) else {
+            self.context.told.declined_file(*from.ip(), &file, Declined::Gone);
             self.context.count("tftp", "multicast_of_nothing");
             return false;
         };
-        let (group, block_size_max) = (content.0, self.config.block_size_max);
-        let wanted = (request, block_size_max);
-        if !self.sessions.on_multicast_request(now, from, content, wanted, &mut self.context) {
+        let wanted = (request, self.config.block_size_max);
+        if !self.sessions.on_multicast_request(now, from, (group, file), wanted, &mut self.context) {
             return false;
         }
         self.references.note_open(now, group);
@@ -145,7 +154,11 @@ impl Engine {
 
     pub(super) fn on_transfer(&mut self, now: Time, from: SocketAddrV4, bytes: &[u8]) {
         match Packet::decode(bytes) {
-            Ok(Packet::Ack(block)) => self.plain.on_ack(now, from, block, &mut self.context),
+            Ok(Packet::Ack(block)) => {
+                if let Some(file) = self.plain.on_ack(now, from, block, &mut self.context) {
+                    self.on_plain_began(now, from, &file);
+                }
+            }
             Ok(Packet::Error { .. }) => self.plain.on_error(from, &mut self.context),
             Ok(Packet::Read(_) | Packet::Write(_) | Packet::Data { .. } | Packet::OptionAck(_)) => {
                 self.context.count("drop_transfer", "opcode");

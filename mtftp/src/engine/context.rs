@@ -6,12 +6,15 @@ use driver::{Counters, Outbox, Role, Transmit};
 use wire::FileName;
 
 use super::action::{Action, Blocks, Change, Event, FileId, FileTicket, Forgotten, Order, Ticket};
+use super::told::Told;
 
 /// Actions, counters and ticket numbers, shared by all parts.
 #[derive(Debug, Default)]
 pub(crate) struct Context {
     pub(crate) actions: Outbox<Action>,
     pub(crate) counters: Counters,
+    /// What is seen of clients that were told an address: every part sees some of it.
+    pub(crate) told: Told,
     tickets: u64,
 }
 
@@ -42,6 +45,7 @@ impl Context {
     }
 
     pub(crate) fn blocks(&mut self, blocks: Blocks) {
+        self.told.on_blocks(&blocks);
         self.actions.push(Action::Blocks(blocks));
     }
 

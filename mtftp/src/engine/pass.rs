@@ -76,6 +76,8 @@ pub(crate) struct Pass {
     last: u16,
     master: Option<Master>,
     listeners: BTreeMap<SocketAddrV4, Listener>,
+    /// How often it began at block 1, for the status.
+    pub(crate) number: u64,
     /// The block that is out.
     block: u16,
     sent_at: Time,
@@ -97,6 +99,7 @@ impl Pass {
             last: u16::try_from(blocks).unwrap_or(u16::MAX),
             master: None,
             listeners: BTreeMap::new(),
+            number: 0,
             block: 1,
             sent_at: now,
             resends: 0,
@@ -120,6 +123,11 @@ impl Pass {
 
     pub(crate) fn openers(&self) -> impl Iterator<Item = SocketAddrV4> + '_ {
         self.master().into_iter().chain(self.listeners.keys().copied())
+    }
+
+    /// For the status: the block that is out.
+    pub(crate) fn block(&self) -> u16 {
+        self.block
     }
 
     /// For the status: who is there, how many blocks it may lack, and its highest ACK. What listeners lack they do not say.
@@ -230,6 +238,7 @@ impl Pass {
         context.count("session", "pass");
         self.listeners.remove(&client);
         self.master = Some(Master { client, heard_at: now, has_acked: false, asked: false });
+        self.number += 1;
         self.block = 1;
         self.resends = 0;
         self.unicast(now, client, context);

@@ -335,22 +335,33 @@ impl Plain {
         context.tell(Event::TransferEnded { client, file: name, outcome });
     }
 
-    /// An ACK on the transfer port.
-    pub(crate) fn on_ack(&mut self, now: Time, client: SocketAddrV4, acked: u16, context: &mut Context) {
+    /// An ACK on the transfer port. Gives the file, once, when it shows that the client really fetches it.
+    pub(crate) fn on_ack(
+        &mut self,
+        now: Time,
+        client: SocketAddrV4,
+        acked: u16,
+        context: &mut Context,
+    ) -> Option<FileName> {
         match self.transfers.remove(&client) {
             None => context.count("transfer", "ack_from_nobody"),
             Some(Transfer::Offered(Offered { mut flow, .. })) if acked == 0 => {
                 let once = flow.sends == 1;
                 flow.acked(now, once);
+                let name = flow.name.clone();
                 let sending = flow.start(now, client, once, context);
                 self.put(client, Transfer::Sending(Sending { heard: true, ..sending }));
+                return Some(name);
             }
-            Some(Transfer::Sending(sending)) => self.on_block_ack(now, client, sending, acked, context),
+            Some(Transfer::Sending(sending)) => {
+                return self.on_block_ack(now, client, sending, acked, context);
+            }
             Some(other @ (Transfer::Looking(_) | Transfer::Offered(_))) => {
                 context.count("transfer", "ack_again");
                 self.transfers.insert(client, other);
             }
         }
+        None
     }
 
     fn on_block_ack(
@@ -360,18 +371,21 @@ impl Plain {
         mut sending: Sending,
         acked: u16,
         context: &mut Context,
-    ) {
+    ) -> Option<FileName> {
         let flow = &mut sending.flow;
+        let first = (!sending.heard).then(|| flow.name.clone());
         match sending.out.on_ack(acked) {
             Verdict::Stale => {
                 context.count("transfer", "ack_again");
                 self.transfers.insert(client, Transfer::Sending(sending));
+                None
             }
             Verdict::Again(span) => {
                 context.count("transfer", "window_again");
                 flow.put_blocks(client, span, context);
                 flow.sent_at = now;
                 self.put(client, Transfer::Sending(sending));
+                None
             }
             Verdict::Onward { measures, next } => {
                 flow.acked(now, measures);
@@ -380,10 +394,12 @@ impl Plain {
                 }
                 flow.sent(now);
                 self.put(client, Transfer::Sending(Sending { heard: true, ..sending }));
+                first
             }
             Verdict::Complete => {
                 self.transfers.insert(client, Transfer::Sending(sending));
                 self.end(client, Outcome::Complete, context);
+                first
             }
         }
     }

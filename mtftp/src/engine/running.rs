@@ -68,6 +68,19 @@ impl Running {
         either!(self, it => it.openers().collect())
     }
 
+    /// For the status: which pass over the file it is, from 1.
+    pub(crate) fn pass(&self) -> u64 {
+        match self {
+            Self::Session(_) => 1,
+            Self::Pass(pass) => pass.number,
+        }
+    }
+
+    /// For the status: the block that went out last; 0 before the first.
+    pub(crate) fn block(&self) -> u16 {
+        either!(self, it => it.block())
+    }
+
     /// For the status: who is there, how many blocks each lacks as far as is known, and its highest ACK.
     pub(crate) fn lacking(&self) -> Vec<(SocketAddrV4, u32, Option<u16>)> {
         either!(self, it => it.lacking().collect())

@@ -517,6 +517,11 @@ impl Session {
         self.recent.iter().any(|(sent, at)| *sent == block && now.since(*at) < span)
     }
 
+    /// For the status: the block that went out last.
+    pub(crate) fn block(&self) -> u16 {
+        self.recent.back().map_or(0, |(block, _)| *block)
+    }
+
     /// For the status: who is there, and how many blocks each lacks as far as is known.
     pub(crate) fn lacking(&self) -> impl Iterator<Item = (SocketAddrV4, u32, Option<u16>)> + '_ {
         self.openers.iter().map(|(client, opener)| (*client, opener.lacks.len(), opener.acked))

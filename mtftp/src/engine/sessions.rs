@@ -9,7 +9,9 @@ use wire::tftp::{BLOCK_SIZE_DEFAULT, ErrorCode, MULTICAST_PORT, Options, Request
 use wire::{FileName, GroupAddr};
 
 use super::action::{Event, FileError, FileFacts, FileId, FileTicket};
+use super::cause::Declined;
 use super::context::Context;
+use super::pace::Pace;
 use super::plain::refuse;
 use super::protocol::Protocol;
 use super::running::Running;
@@ -67,6 +69,8 @@ pub(crate) struct Sessions {
     entries: BTreeMap<Key, Entry>,
     ended: BTreeMap<GroupAddr, Ended>,
     deadlines: Deadlines<Key>,
+    /// How fast those that run multicast.
+    paces: BTreeMap<Key, Pace>,
     /// Doors for streams of RFC 2090 that are free, the one that was left longest ago first: each transfer has a port of
     /// its own, by which its clients know it.
     streams: VecDeque<u16>,
@@ -98,6 +102,16 @@ impl Sessions {
         })
     }
 
+    /// How fast the session of that protocol on this address multicasts, if it runs.
+    pub(crate) fn pace(&self, group: GroupAddr, protocol: Protocol) -> Option<&Pace> {
+        self.paces.get(&(group, protocol))
+    }
+
+    /// Whether a client of that address waits on this group address.
+    pub(crate) fn has_opener(&self, group: GroupAddr, client: Ipv4Addr) -> bool {
+        self.running(group).any(|session| session.openers().iter().any(|opener| *opener.ip() == client))
+    }
+
     /// The same, or it went until just now.
     pub(crate) fn sends_on(&self, now: Time, group: GroupAddr) -> bool {
         self.is_running(group)
@@ -127,6 +141,7 @@ impl Sessions {
         if self.entries.contains_key(&key) {
             self.join(now, key, (client, None), context);
         } else if self.entries.len() >= SESSIONS_MAX {
+            context.told.declined(*client.ip(), group, Declined::NoSession);
             context.count("session", "too_many_sessions");
         } else {
             self.look_up(group, file, channel, (client, None), context);
@@ -148,16 +163,19 @@ impl Sessions {
             Some(Entry { state: State::Running(session), .. })
                 if session.channel().block_size > block_size =>
             {
+                context.told.declined(*client.ip(), group, Declined::BlockSize);
                 context.count("session", "block_size");
                 return false;
             }
             Some(_) => self.join(now, key, (client, Some(request.clone())), context),
             None if self.entries.len() >= SESSIONS_MAX => {
+                context.told.declined(*client.ip(), group, Declined::NoSession);
                 context.count("session", "too_many_sessions");
                 return false;
             }
             None => {
                 let Some(stream) = self.streams.pop_front() else {
+                    context.told.declined(*client.ip(), group, Declined::NoStream);
                     context.count("session", "too_many_streams");
                     return false;
                 };
@@ -214,7 +232,7 @@ impl Sessions {
             return Some(key.0);
         };
         let block_size = looking.channel.block_size;
-        match result {
+        let why = match result {
             Ok(facts) if facts.size <= multicast_file_size_max(block_size) => {
                 let mut session = Running::new(now, facts, looking.channel);
                 let fits = |(_, request): &Waiting| {
@@ -222,7 +240,7 @@ impl Sessions {
                 };
                 let (waiting, declined): (Vec<Waiting>, Vec<Waiting>) =
                     looking.waiting.into_iter().partition(fits);
-                self.decline(declined);
+                self.decline(key.0, declined, Declined::BlockSize, context);
                 if let Some((client, _)) = waiting.first() {
                     context.tell(Event::SessionBegan { group: key.0, file: file.clone(), from: *client });
                     context.count("session", "began");
@@ -231,6 +249,7 @@ impl Sessions {
                     open(&mut session, now, &client, context);
                 }
                 self.entries.insert(key, Entry { file, state: State::Running(session) });
+                self.paces.insert(key, Pace::new(now));
                 self.after(now, key, context);
                 return Some(key.0);
             }
@@ -238,15 +257,22 @@ impl Sessions {
             Ok(facts) => {
                 context.close(facts.id);
                 context.count("session", "file_too_large");
+                Declined::TooLarge
             }
-            Err(_) => context.count("session", "no_file"),
-        }
+            Err(_) => {
+                context.count("session", "no_file");
+                Declined::NoFile
+            }
+        };
         self.release(looking.channel);
-        self.decline(looking.waiting);
+        self.decline(key.0, looking.waiting, why, context);
         Some(key.0)
     }
 
-    fn decline(&mut self, waiting: Vec<Waiting>) {
+    fn decline(&mut self, group: GroupAddr, waiting: Vec<Waiting>, why: Declined, context: &mut Context) {
+        for (client, _) in &waiting {
+            context.told.declined(*client.ip(), group, why);
+        }
         let declined = waiting.into_iter().filter_map(|(client, request)| Some((client, request?)));
         self.declined.extend(declined);
     }
@@ -284,6 +310,7 @@ impl Sessions {
             context.count("session", "ack_from_nobody");
             return None;
         };
+        context.told.on_ack(*client.ip(), key.0, block, session.tally().blocks);
         session.on_ack(now, client, block, context);
         self.after(now, key, context)
     }
@@ -309,6 +336,9 @@ impl Sessions {
         for key in self.keys(group).collect::<Vec<_>>() {
             if let Some(Entry { state: State::Running(session), .. }) = self.entries.get_mut(&key) {
                 context.count("session", "cut");
+                for client in session.openers() {
+                    context.told.declined(*client.ip(), group, Declined::Cut);
+                }
                 session.cut();
                 over = self.after(now, key, context);
             }
@@ -332,6 +362,7 @@ impl Sessions {
         let clients = session.openers();
         session.cut();
         for client in clients {
+            context.told.declined(*client.ip(), key.0, Declined::FileChanged);
             refuse(role, client, ErrorCode::NOT_DEFINED, "the file changed", context);
         }
         self.after(now, key, context)
@@ -384,6 +415,10 @@ impl Sessions {
             return None;
         };
         if !session.is_over() {
+            if let Some(pace) = self.paces.get_mut(&key) {
+                let block_size = u64::from(session.channel().block_size);
+                pace.note(now, session.tally().multicast.saturating_mul(block_size));
+            }
             let next = session.next_deadline();
             self.deadlines.arm(key, next.at, next.why);
             return None;
@@ -393,6 +428,7 @@ impl Sessions {
         };
         let (group, protocol) = key;
         self.release(*session.channel());
+        self.paces.remove(&key);
         let tally = session.tally();
         context.close(session.file().id);
         context.count("session", "ended");
@@ -424,9 +460,19 @@ fn open(session: &mut Running, now: Time, (client, request): &Waiting, context: 
         timeout_seconds: asked.and_then(|asked| asked.timeout_seconds),
         ..Options::default()
     };
+    let group = GroupAddr::new(*session.channel().group.ip());
+    if let Some(group) = group {
+        // First: what goes out on its account counts.
+        context.told.on_open(now, *client.ip(), group);
+    }
     match session.on_open(now, *client, granted, context) {
         Opened::Listed => context.count("session", "open"),
         Opened::Repeated => context.count("session", "open_repeated"),
-        Opened::Refused => context.count("session", "too_many_openers"),
+        Opened::Refused => {
+            context.count("session", "too_many_openers");
+            if let Some(group) = group {
+                context.told.declined(*client.ip(), group, Declined::NoRoom);
+            }
+        }
     }
 }

@@ -10,6 +10,8 @@ use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
 
 use super::Engine;
 use super::action::Tally;
+use super::fall_backs::{FallBacksStatus, Querier};
+use super::pace::Pace;
 use super::protocol::Protocol;
 use super::references::Place;
 use super::running::Running;
@@ -23,6 +25,10 @@ pub struct Status {
     pub rests: Vec<RestStatus>,
     /// Plain transfers under way.
     pub transfers: usize,
+    /// Who was told a group address and fetched by plain TFTP.
+    pub fall_backs: FallBacksStatus,
+    /// Whether a querier is on the segment.
+    pub querier: Querier,
 }
 
 /// What we are among the servers of our domain.
@@ -49,6 +55,9 @@ pub struct ClaimStatus {
     pub closing: bool,
     /// Who relies on it, in order.
     pub references: Vec<ReferenceStatus>,
+    /// Clients that were told the address, and have neither the file nor fallen back: it is unknown of those that listen
+    /// and say nothing, for [`TOLD_KEEP`](crate::limits::TOLD_KEEP).
+    pub expected: usize,
     /// The sessions that run: at most one of each protocol.
     pub sessions: Vec<SessionStatus>,
 }
@@ -94,6 +103,12 @@ pub struct SessionStatus {
     pub protocol: Protocol,
     /// Bytes in a block.
     pub block_size: u16,
+    /// Which pass over the file it is, from 1; sessions that repair within one pass have no other.
+    pub pass: u64,
+    /// The block that went out last, from 1; 0 before the first.
+    pub block: u16,
+    /// How fast it multicasts.
+    pub pace: Pace,
     /// What it sent so far.
     pub tally: Tally,
     /// Whose ACKs pace it.
@@ -133,7 +148,14 @@ impl Engine {
     /// What there is now.
     #[must_use]
     pub fn status(&self) -> Status {
-        let mut status = Status { claims: Vec::new(), rests: Vec::new(), transfers: self.plain.len() };
+        let (total, recent) = self.context.told.fall_backs();
+        let mut status = Status {
+            claims: Vec::new(),
+            rests: Vec::new(),
+            transfers: self.plain.len(),
+            fall_backs: FallBacksStatus { total, recent: recent.cloned().collect() },
+            querier: self.querier,
+        };
         for (group, place) in self.references.places() {
             match place {
                 Place::Resting(rest) => {
@@ -159,25 +181,33 @@ impl Engine {
                             stale: reference.stale,
                         })
                         .collect(),
-                    sessions: self.sessions.running(group).map(session_status).collect(),
+                    expected: self.context.told.expected(group),
+                    sessions: self
+                        .sessions
+                        .running(group)
+                        .map(|session| self.session_status(group, session))
+                        .collect(),
                 }),
             }
         }
         status
     }
-}
 
-fn session_status(session: &Running) -> SessionStatus {
-    let channel = session.channel();
-    SessionStatus {
-        protocol: channel.protocol,
-        block_size: channel.block_size,
-        tally: session.tally(),
-        master: session.master(),
-        openers: session
-            .lacking()
-            .into_iter()
-            .map(|(client, lacks, acked)| OpenerStatus { client, lacks, acked })
-            .collect(),
+    fn session_status(&self, group: GroupAddr, session: &Running) -> SessionStatus {
+        let channel = session.channel();
+        SessionStatus {
+            protocol: channel.protocol,
+            block_size: channel.block_size,
+            pass: session.pass(),
+            block: session.block(),
+            pace: self.sessions.pace(group, channel.protocol).cloned().unwrap_or(Pace::new(Time::ZERO)),
+            tally: session.tally(),
+            master: session.master(),
+            openers: session
+                .lacking()
+                .into_iter()
+                .map(|(client, lacks, acked)| OpenerStatus { client, lacks, acked })
+                .collect(),
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use driver::Time;
 use driver::quiet::Quiet;
 
-use crate::engine::{DeletedBy, Event, Outcome};
+use crate::engine::{DeletedBy, Event, FallBack, Outcome};
 
 /// Writes the line of an event, unless its source has written too many lately.
 pub(super) fn tell(quiet: &mut Quiet<Ipv4Addr>, now: Time, event: &Event) {
@@ -19,6 +19,7 @@ fn source_of(event: &Event) -> Option<Ipv4Addr> {
     match event {
         Event::Configured { address, .. } | Event::Refused { address, .. } => Some(*address),
         Event::Defended { from, .. } | Event::SessionBegan { from, .. } => Some(*from.ip()),
+        Event::FellBack(fall_back) => Some(fall_back.client),
         Event::TransferEnded { client, .. } | Event::NoFile { client, .. } => Some(*client.ip()),
         Event::OverRate { source, .. } => Some(*source),
         Event::MemberAppeared { address }
@@ -99,6 +100,10 @@ fn write(event: &Event) {
             Outcome::Silent => tracing::info!(%client, %file, "plain TFTP ended: the client is silent"),
             Outcome::FileChanged => tracing::warn!(%client, %file, "plain TFTP ended: the file changed"),
         },
+        Event::FellBack(FallBack { mac, client, group, file, cause, .. }) => tracing::warn!(
+            %mac, %client, %group, %file, cause = cause.name(), likely = %cause,
+            "fall-back: a client that was told a multicast address fetches by plain TFTP"
+        ),
         Event::NoFile { client, file } => tracing::info!(%client, %file, "no such file"),
         Event::OverRate { source, place } => {
             tracing::warn!(%source, place, "one source says more than is taken from one: the rest is dropped");

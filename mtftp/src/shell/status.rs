@@ -11,7 +11,9 @@ use peers::hello::PeerStatus;
 use serde_json::{Value, json};
 use wire::record::ServerRole;
 
-use crate::engine::{ClaimStatus, DomainStatus, Identity, ReferenceStatus, SessionStatus, Status};
+use crate::engine::{
+    ClaimStatus, DomainStatus, FallBack, Identity, Querier, ReferenceStatus, SessionStatus, Status,
+};
 
 /// Everything an operator may see, at one instant.
 pub(super) struct Report<'a> {
@@ -35,7 +37,7 @@ impl Report<'_> {
         let _ = writeln!(
             out,
             "mtftpd {}  server {}  boot epoch {}\ninterface {}  address {}/{}  boot directory {}  up {}\n\
-             plain transfers {}  open files {}\ndomain {}, {} records",
+             plain transfers {}  open files {}  fall-backs {}  querier {}\ndomain {}, {} records",
             env!("CARGO_PKG_VERSION"),
             self.identity.server,
             self.identity.epoch.0,
@@ -46,11 +48,12 @@ impl Report<'_> {
             ago(self.uptime),
             self.status.transfers,
             self.files_open,
+            self.status.fall_backs.total,
+            self.querier(),
             self.domain.standing.name(),
             self.domain.records,
         );
-        let claims = self.status.claims.iter().map(claim_row).collect();
-        section(&mut out, "claims", &["address", "ports", "file", "references", "state"], claims);
+        self.live(&mut out);
         let references = self
             .status
             .claims
@@ -59,14 +62,6 @@ impl Report<'_> {
             .collect();
         let head = ["address", "binld", "from", "boot epoch", "serial", "for", "renewed", "lease"];
         section(&mut out, "references", &head, references);
-        let running = || {
-            let claims = self.status.claims.iter();
-            claims.flat_map(|claim| claim.sessions.iter().map(move |session| (claim, session)))
-        };
-        let head = ["address", "blocks", "multicast", "unicast", "spare", "openers", "complete", "lost"];
-        section(&mut out, "sessions", &head, running().map(session_row).collect());
-        let openers = running().flat_map(opener_rows).collect();
-        section(&mut out, "openers", &["address", "client", "lacks", "acked", "role"], openers);
         let rests = self.status.rests.iter();
         let rests =
             rests.map(|rest| vec![rest.group.to_string(), rest.file.to_string(), self.since(rest.since)]);
@@ -76,6 +71,27 @@ impl Report<'_> {
         let counters = self.counters.iter().map(|(name, count)| vec![name.clone(), count.to_string()]);
         section(&mut out, "counters", &["counter", "count"], counters.collect());
         out
+    }
+
+    /// What changes while clients load: first, so that a screen that is watched holds it.
+    fn live(&self, out: &mut String) {
+        let claims = self.status.claims.iter().map(claim_row).collect();
+        let head = ["address", "ports", "file", "references", "expected", "state"];
+        section(out, "claims", &head, claims);
+        let running = || {
+            let claims = self.status.claims.iter();
+            claims.flat_map(|claim| claim.sessions.iter().map(move |session| (claim, session)))
+        };
+        let head =
+            ["address", "file", "protocol", "pass", "block", "rate", "master", "known", "joined", "expected"];
+        section(out, "sessions", &head, running().map(|both| self.session_row(both)).collect());
+        let head = ["address", "protocol", "multicast", "unicast", "spare", "complete", "lost"];
+        section(out, "packets", &head, running().map(packets_row).collect());
+        let fall_backs = self.status.fall_backs.recent.iter().map(|one| self.fall_back_row(one)).collect();
+        let head = ["client", "MAC", "address", "file", "ago", "likely cause"];
+        section(out, "fall-backs", &head, fall_backs);
+        let openers = running().flat_map(opener_rows).collect();
+        section(out, "openers", &["address", "client", "lacks", "acked", "role"], openers);
     }
 
     fn since(&self, then: Wall) -> String {
@@ -92,6 +108,65 @@ impl Report<'_> {
             self.since(reference.since),
             format!("{} ago", self.since(reference.renewed)),
             if reference.stale { "stale" } else { "-" }.to_owned(),
+        ]
+    }
+
+    fn now(&self) -> Time {
+        Time::ZERO + self.uptime
+    }
+
+    fn querier(&self) -> String {
+        match self.status.querier {
+            Querier::NotKnown => "not known: mtftpd may not listen (CAP_NET_RAW)".to_owned(),
+            Querier::NotHeard => "none heard".to_owned(),
+            Querier::Heard { from, at } => format!("{from}, heard {} ago", ago(self.now().since(at))),
+        }
+    }
+
+    fn querier_json(&self) -> Value {
+        let (state, from, at) = match self.status.querier {
+            Querier::NotKnown => ("not_known", None, None),
+            Querier::NotHeard => ("none_heard", None, None),
+            Querier::Heard { from, at } => ("heard", Some(from), Some(millis(self.now().since(at)))),
+        };
+        json!({ "state": state, "address": from, "heard_ago_ms": at })
+    }
+
+    fn fall_back_row(&self, one: &FallBack) -> Vec<String> {
+        vec![
+            one.client.to_string(),
+            one.mac.to_string(),
+            one.group.to_string(),
+            one.file.to_string(),
+            ago(self.now().since(one.at)),
+            one.cause.to_string(),
+        ]
+    }
+
+    fn fall_back_json(&self, one: &FallBack) -> Value {
+        json!({
+            "ago_ms": millis(self.now().since(one.at)),
+            "client": one.client,
+            "mac": one.mac.to_string(),
+            "group": one.group.to_string(),
+            "file": one.file.to_string(),
+            "cause": one.cause.name(),
+            "likely": one.cause.to_string(),
+        })
+    }
+
+    fn session_row(&self, (claim, session): (&ClaimStatus, &SessionStatus)) -> Vec<String> {
+        vec![
+            claim.group.to_string(),
+            claim.file.to_string(),
+            session.protocol.name().to_owned(),
+            session.pass.to_string(),
+            format!("{}/{}", session.block, session.tally.blocks),
+            rate(session.pace.bytes_per_second(self.now())),
+            session.master.map_or("-".to_owned(), |master| master.to_string()),
+            session.openers.len().to_string(),
+            session.tally.openers.to_string(),
+            claim.expected.to_string(),
         ]
     }
 
@@ -116,7 +191,7 @@ impl Report<'_> {
             "address": member.control.ip(),
             "role": role_name(member.about.role),
             "server": member.server.to_string(),
-            "heard_ago_ms": u64::try_from(self.heard_ago(member).as_millis()).unwrap_or(u64::MAX),
+            "heard_ago_ms": millis(self.heard_ago(member)),
             "living": member.living,
             "loss_heard_per_mille": member.loss.per_mille(),
         })
@@ -138,8 +213,13 @@ impl Report<'_> {
             "boot_dir": self.boot_dir.display().to_string(),
             "started_ms": self.started.0,
             "now_ms": self.wall.0,
-            "uptime_ms": u64::try_from(self.uptime.as_millis()).unwrap_or(u64::MAX),
+            "uptime_ms": millis(self.uptime),
             "transfers": self.status.transfers,
+            "fall_backs": {
+                "total": self.status.fall_backs.total,
+                "recent": self.status.fall_backs.recent.iter().map(|one| self.fall_back_json(one)).collect::<Vec<_>>(),
+            },
+            "querier": self.querier_json(),
             "files_open": self.files_open,
             "claims": self.status.claims.iter().map(|claim| self.claim_json(claim)).collect::<Vec<_>>(),
             "rests": rests.collect::<Vec<_>>(),
@@ -176,7 +256,35 @@ impl Report<'_> {
             "file": claim.file.to_string(),
             "state": if claim.closing { "closing" } else { "held" },
             "references": references.collect::<Vec<_>>(),
-            "sessions": claim.sessions.iter().map(session_json).collect::<Vec<_>>(),
+            "expected": claim.expected,
+            "sessions": claim.sessions.iter().map(|session| self.session_json(claim, session)).collect::<Vec<_>>(),
+        })
+    }
+
+    fn session_json(&self, claim: &ClaimStatus, session: &SessionStatus) -> Value {
+        let tally = session.tally;
+        let openers = session.openers.iter().map(
+            |opener| json!({ "client": opener.client.to_string(), "lacks": opener.lacks, "acked": opener.acked }),
+        );
+        json!({
+            "protocol": session.protocol.name(),
+            "file": claim.file.to_string(),
+            "block_size": session.block_size,
+            "pass": session.pass,
+            "block": session.block,
+            "blocks": tally.blocks,
+            "bytes_per_second": session.pace.bytes_per_second(self.now()),
+            "multicast": tally.multicast,
+            "unicast": tally.unicast,
+            "spare": tally.spare,
+            "known": session.openers.len(),
+            "joined": tally.openers,
+            "expected": claim.expected,
+            "openers": tally.openers,
+            "complete": tally.complete,
+            "lost": tally.lost,
+            "master": session.master.map(|master| master.to_string()),
+            "waiting": openers.collect::<Vec<_>>(),
         })
     }
 }
@@ -194,22 +302,29 @@ fn claim_row(claim: &ClaimStatus) -> Vec<String> {
         format!("{}/{}", claim.ports.client, claim.ports.server),
         claim.file.to_string(),
         claim.references.len().to_string(),
+        claim.expected.to_string(),
         if claim.closing { "closing" } else { "held" }.to_owned(),
     ]
 }
 
-fn session_row((claim, session): (&ClaimStatus, &SessionStatus)) -> Vec<String> {
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// For people: in the unit that leaves few digits.
+fn rate(bytes_per_second: u64) -> String {
+    match bytes_per_second {
+        0..10_000 => format!("{bytes_per_second} B/s"),
+        10_000..10_000_000 => format!("{} kB/s", bytes_per_second / 1_000),
+        _ => format!("{} MB/s", bytes_per_second / 1_000_000),
+    }
+}
+
+fn packets_row((claim, session): (&ClaimStatus, &SessionStatus)) -> Vec<String> {
     let tally = session.tally;
-    let counts = [
-        tally.blocks,
-        tally.multicast,
-        tally.unicast,
-        tally.spare,
-        tally.openers,
-        tally.complete,
-        tally.lost,
-    ];
-    std::iter::once(claim.group.to_string()).chain(counts.map(|count| count.to_string())).collect()
+    let counts = [tally.multicast, tally.unicast, tally.spare, tally.complete, tally.lost];
+    let names = [claim.group.to_string(), session.protocol.name().to_owned()];
+    names.into_iter().chain(counts.map(|count| count.to_string())).collect()
 }
 
 fn opener_rows<'a>(
@@ -224,25 +339,5 @@ fn opener_rows<'a>(
             opener.acked.map_or("-".to_owned(), |acked| acked.to_string()),
             if master { "master" } else { "listener" }.to_owned(),
         ]
-    })
-}
-
-fn session_json(session: &SessionStatus) -> Value {
-    let tally = session.tally;
-    let openers = session.openers.iter().map(
-        |opener| json!({ "client": opener.client.to_string(), "lacks": opener.lacks, "acked": opener.acked }),
-    );
-    json!({
-        "protocol": session.protocol.name(),
-        "block_size": session.block_size,
-        "blocks": tally.blocks,
-        "multicast": tally.multicast,
-        "unicast": tally.unicast,
-        "spare": tally.spare,
-        "openers": tally.openers,
-        "complete": tally.complete,
-        "lost": tally.lost,
-        "master": session.master.map(|master| master.to_string()),
-        "waiting": openers.collect::<Vec<_>>(),
     })
 }

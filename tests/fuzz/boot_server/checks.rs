@@ -43,6 +43,9 @@ impl Lab {
             Role::Control => {
                 assert!(bytes.len() <= PACKET_LEN_MAX);
                 let envelope = Envelope::decode(bytes).expect("our own envelope");
+                if let Message::Told(told) = &envelope.message {
+                    assert!(world::SERVERS.contains(to.ip()) && self.replies_owed > 0, "{told:?} to {to}");
+                }
                 if let Message::Configure(_) | Message::Delete(_) = envelope.message {
                     assert!(world::SERVERS.contains(to.ip()), "{envelope:?} to {to}");
                     if self.prompt_servers {

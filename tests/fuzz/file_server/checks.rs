@@ -6,8 +6,9 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use driver::{Role, Transmit};
 use mtftp::engine::Blocks;
 use mtftp::limits::{
-    OPENERS_MAX, OPENERS_PER_SOURCE_MAX, QUESTIONS_PER_STEP, REFERENCES_MAX, REFERENCES_PER_SENDER_MAX,
-    SESSION_SILENCE, SESSIONS_MAX, STREAM_SILENCE, TRANSFERS_MAX, WINDOW_SIZE_MAX,
+    FALL_BACKS_SHOWN, OPENERS_MAX, OPENERS_PER_SOURCE_MAX, QUESTIONS_PER_STEP, REFERENCES_MAX,
+    REFERENCES_PER_SENDER_MAX, SESSION_SILENCE, SESSIONS_MAX, STREAM_SILENCE, TOLD_MAX, TRANSFERS_MAX,
+    WINDOW_SIZE_MAX,
 };
 use wire::clear::ClearVerdict;
 use wire::configure::{Ack, RequestRef};
@@ -192,6 +193,8 @@ impl Lab {
         let counts = status.claims.iter().map(|claim| claim.references.len());
         let references: usize = counts.sum();
         assert!(references <= REFERENCES_MAX && status.transfers <= TRANSFERS_MAX);
+        let expected = status.claims.iter().map(|claim| claim.expected).sum::<usize>();
+        assert!(expected <= TOLD_MAX && status.fall_backs.recent.len() <= FALL_BACKS_SHOWN);
         let mut tuples = BTreeSet::new();
         let mut sessions = 0;
         let mut of_sender = std::collections::BTreeMap::<ServerId, usize>::new();
@@ -243,6 +246,7 @@ impl Lab {
         assert!(status.claims.iter().all(|claim| claim.sessions.is_empty() && !claim.closing), "{status:?}");
         assert_eq!((status.transfers, self.open.len()), (0, 0), "leaked");
         assert!(status.rests.is_empty(), "{status:?}");
+        assert!(status.claims.iter().all(|claim| claim.expected == 0), "{status:?}");
         let next = self.engine.next_deadline().expect("a hello");
         assert!(next.at.since(self.now) < std::time::Duration::from_secs(3), "{next:?}");
     }

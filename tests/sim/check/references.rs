@@ -121,7 +121,8 @@ impl Ledger {
             | Message::ClearAsk(_)
             | Message::ClearAnswer(_)
             | Message::LoanAsk(_)
-            | Message::LoanAnswer(_) => return,
+            | Message::LoanAnswer(_)
+            | Message::Told(_) => return,
         };
         let table = self.tables.entry(node).or_default();
         let binld = envelope.sender;

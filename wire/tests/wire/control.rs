@@ -12,7 +12,10 @@ use wire::hello::{Hello, Loss};
 use wire::hold::{Hold, HoldState};
 use wire::loan::{LoanAnswer, LoanAsk, LoanVerdict};
 use wire::record::ServerRole;
-use wire::{BootEpoch, Content, DecodeErrorKind, DomainId, FileName, GroupAddr, Serial, ServerId, Stamp};
+use wire::told::Told;
+use wire::{
+    BootEpoch, Content, DecodeErrorKind, DomainId, FileName, GroupAddr, Mac, Serial, ServerId, Stamp,
+};
 
 use crate::any;
 use crate::golden::golden;
@@ -122,6 +125,13 @@ fn any_delete_for_dead() -> impl Strategy<Value = Envelope> {
     ))
 }
 
+fn any_told() -> impl Strategy<Value = Envelope> {
+    any_envelope(
+        (any::group(), any::unicast(), any::mac(), any::file())
+            .prop_map(|(group, client, mac, file)| Message::Told(Told { group, client, mac, file })),
+    )
+}
+
 fn any_superseded() -> impl Strategy<Value = Envelope> {
     any_envelope((any::request_ref(), any::<u32>(), any::<u32>()).prop_map(|(request, epoch, serial)| {
         Message::Superseded(Superseded {
@@ -161,7 +171,7 @@ const MAGIC: [crate::golden::Code; 4] = [
     (
         5,
         "message kind",
-        &[1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20],
+        &[1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21],
         Some(DecodeErrorKind::Code),
     ),
 ];
@@ -283,6 +293,19 @@ five_tests!(
     Envelope::decode, Envelope::encode,
     valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
     codes: header_and(&[]), any: any_delete_for_dead(),
+);
+
+five_tests!(
+    told,
+    from_binld(11, Message::Told(Told {
+        group: group(),
+        client: Ipv4Addr::new(10, 0, 0, 101),
+        mac: Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]),
+        file: file(),
+    })),
+    Envelope::decode, Envelope::encode,
+    valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
+    codes: header_and(&[]), any: any_told(),
 );
 
 five_tests!(
@@ -421,6 +444,7 @@ fn a_payload_fills_its_length() {
         "superseded",
         "hold",
         "delete_for_dead",
+        "told",
     ] {
         let mut packet = golden(name);
         packet.pop();
@@ -445,6 +469,14 @@ fn a_group_address_is_class_d() {
 fn a_holder_names_a_host() {
     for server in [[0, 0, 0, 0], [239, 255, 7, 42], [255, 255, 255, 255]] {
         assert_eq!(refusal("hold", 46, &server), ("MTFTP server", 46, DecodeErrorKind::Address));
+    }
+}
+
+#[test]
+fn who_was_told_is_a_host() {
+    assert_eq!(refusal("told", 42, &[0; 4]), ("group address", 42, DecodeErrorKind::Address));
+    for client in [[0, 0, 0, 0], [239, 255, 7, 42], [255, 255, 255, 255]] {
+        assert_eq!(refusal("told", 46, &client), ("client", 46, DecodeErrorKind::Address));
     }
 }
 

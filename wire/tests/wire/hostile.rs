@@ -59,7 +59,8 @@ fn kind(message: &Message) -> &'static str {
         | Message::ClearAsk(_)
         | Message::ClearAnswer(_)
         | Message::LoanAsk(_)
-        | Message::LoanAnswer(_) => "envelope",
+        | Message::LoanAnswer(_)
+        | Message::Told(_) => "envelope",
     }
 }
 

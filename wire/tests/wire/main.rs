@@ -11,6 +11,7 @@ mod dhcp_request;
 mod domain;
 mod hostile;
 mod ids;
+mod igmp;
 mod pxe;
 mod query;
 mod tftp;
