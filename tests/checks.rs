@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use binld::engine::claims::StateName;
 use driver::{Time, Wall};
-use mtftp::engine::{ClaimStatus, ReferenceStatus, Status};
+use mtftp::engine::{ClaimStatus, FallBacksStatus, Querier, ReferenceStatus, Status};
 use peers::limits::{LISTS_MAX, PUSHES_MAX};
 use sim::check::convergence::Convergence;
 use sim::check::local::DATAGRAMS_CAUSED_MAX;
@@ -168,7 +168,13 @@ fn ack(serial: u32) -> Vec<u8> {
     Envelope { sender: ServerId([2; 16]), boot_epoch: BootEpoch(1), sequence: 1, message }.encode()
 }
 
-const NOTHING: Status = Status { claims: Vec::new(), rests: Vec::new(), transfers: 0 };
+const NOTHING: Status = Status {
+    claims: Vec::new(),
+    rests: Vec::new(),
+    transfers: 0,
+    fall_backs: FallBacksStatus { total: 0, recent: Vec::new() },
+    querier: Querier::NotKnown,
+};
 
 fn table(file: &str, serial: u32) -> Status {
     let reference = ReferenceStatus {
@@ -188,6 +194,7 @@ fn table(file: &str, serial: u32) -> Status {
         ports: PORTS,
         closing: false,
         references: vec![reference],
+        expected: 0,
         sessions: Vec::new(),
     };
     Status { claims: vec![claim], ..NOTHING }

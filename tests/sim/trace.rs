@@ -100,6 +100,7 @@ fn message(message: &Message) -> String {
         Message::ClearAnswer(it) => format!("clear answer {} {:?}", it.group, it.verdict),
         Message::LoanAsk(it) => format!("loan ask {} {}", it.group, it.content),
         Message::LoanAnswer(it) => format!("loan answer {} {:?}", it.group, it.verdict),
+        Message::Told(it) => format!("told {} at {} {} {}", it.mac, it.client, it.group, it.file),
         Message::FloodAck(it) => format!("flood ack of {} records", it.acked.len()),
     }
 }

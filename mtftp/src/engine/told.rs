@@ -201,7 +201,9 @@ impl Told {
 
     /// We did not take its open, or ended what it had opened.
     pub(crate) fn declined(&mut self, client: Ipv4Addr, group: GroupAddr, why: Declined) {
-        if let Some(it) = self.clients.get_mut(&(client, group)) {
+        let Some(it) = self.clients.get_mut(&(client, group)) else { return };
+        // Who was listed loses nothing by a repeat too many.
+        if why != Declined::OverRate || it.state == State::Told {
             it.declined = Some(why);
         }
     }

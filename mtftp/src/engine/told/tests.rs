@@ -235,6 +235,18 @@ fn what_was_declined_once_is_no_cause_for_ever() {
     assert_eq!(the_one(&bench), Cause::NotHeard);
 }
 
+#[test]
+fn repeats_over_the_rate_are_not_held_against_who_was_listed() {
+    let mut bench = bench();
+    for _ in 0..=REQUESTS_BURST {
+        bench.open(PORT, client(1), "a");
+    }
+    assert!(bench.counter("session", "rate") > 0);
+    bench.ms(2_000);
+    plain(&mut bench, client(1));
+    assert_eq!(the_one(&bench), Cause::NotHeard);
+}
+
 /// Intel's client, EDK2 and others ask for the size first, and end that by an ERROR.
 #[test]
 fn a_size_probe_is_no_fall_back() {
