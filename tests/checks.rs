@@ -172,6 +172,7 @@ const NOTHING: Status = Status {
     claims: Vec::new(),
     rests: Vec::new(),
     transfers: 0,
+    plain: Vec::new(),
     fall_backs: FallBacksStatus { total: 0, recent: Vec::new() },
     querier: Querier::NotKnown,
 };

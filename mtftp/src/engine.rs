@@ -62,6 +62,7 @@ pub use pace::Pace;
 pub use protocol::Protocol;
 pub use status::{
     ClaimStatus, DomainStatus, OpenerStatus, ReferenceStatus, RestStatus, SessionStatus, Status,
+    TransferStatus,
 };
 pub use told::FallBack;
 

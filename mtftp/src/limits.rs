@@ -138,6 +138,8 @@ pub const QUERIER_KEEP: Duration = Duration::from_secs(260);
 
 /// Transfers at once (`reliability.md`).
 pub const TRANSFERS_MAX: usize = 16_384;
+/// Transfers that the status shows; it counts all.
+pub const TRANSFERS_SHOWN: usize = 64;
 /// Transfers of one address.
 pub const TRANSFERS_PER_SOURCE_MAX: usize = 8;
 /// Blocks for one ACK, if the client asks for so many (RFC 7440). 64 blocks of 1468 bytes stay below what a client's

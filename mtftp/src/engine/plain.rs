@@ -171,6 +171,19 @@ impl Plain {
         self.transfers.len()
     }
 
+    /// For the status: those that are offered a file or get it, in order of client, with the block that they ACKed, of
+    /// how many.
+    pub(crate) fn under_way(&self) -> impl Iterator<Item = (SocketAddrV4, &FileName, u64, u64)> {
+        self.transfers.iter().filter_map(|(client, transfer)| match transfer {
+            Transfer::Looking(_) => None,
+            Transfer::Offered(Offered { flow, .. }) => Some((*client, &flow.name, 0, flow.last_block())),
+            Transfer::Sending(Sending { out, flow, .. }) => {
+                let (acked, last) = out.progress();
+                Some((*client, &flow.name, acked, last))
+            }
+        })
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<Deadline> {
         self.deadlines.next()
     }

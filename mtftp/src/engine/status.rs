@@ -15,6 +15,7 @@ use super::pace::Pace;
 use super::protocol::Protocol;
 use super::references::Place;
 use super::running::Running;
+use crate::limits::TRANSFERS_SHOWN;
 
 /// A snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,10 +26,25 @@ pub struct Status {
     pub rests: Vec<RestStatus>,
     /// Plain transfers under way.
     pub transfers: usize,
+    /// Some of them, in order of client: at most [`TRANSFERS_SHOWN`].
+    pub plain: Vec<TransferStatus>,
     /// Who was told a group address and fetched by plain TFTP.
     pub fall_backs: FallBacksStatus,
     /// Whether a querier is on the segment.
     pub querier: Querier,
+}
+
+/// A plain transfer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransferStatus {
+    /// The client.
+    pub client: SocketAddrV4,
+    /// The file.
+    pub file: FileName,
+    /// The block up to which it has the file; 0 before the first.
+    pub block: u64,
+    /// Blocks in the file, of the size that the client takes.
+    pub blocks: u64,
 }
 
 /// What we are among the servers of our domain.
@@ -128,6 +144,10 @@ pub struct OpenerStatus {
     pub acked: Option<u16>,
 }
 
+fn transfer_status((client, file, block, blocks): (SocketAddrV4, &FileName, u64, u64)) -> TransferStatus {
+    TransferStatus { client, file: file.clone(), block, blocks }
+}
+
 impl Engine {
     /// What we are among the members of our domain, and what they tell each other.
     #[must_use]
@@ -153,6 +173,7 @@ impl Engine {
             claims: Vec::new(),
             rests: Vec::new(),
             transfers: self.plain.len(),
+            plain: self.plain.under_way().take(TRANSFERS_SHOWN).map(transfer_status).collect(),
             fall_backs: FallBacksStatus { total, recent: recent.cloned().collect() },
             querier: self.querier,
         };

@@ -100,14 +100,18 @@ fn write(event: &Event) {
             Outcome::Silent => tracing::info!(%client, %file, "plain TFTP ended: the client is silent"),
             Outcome::FileChanged => tracing::warn!(%client, %file, "plain TFTP ended: the file changed"),
         },
-        Event::FellBack(FallBack { mac, client, group, file, cause, .. }) => tracing::warn!(
-            %mac, %client, %group, %file, cause = cause.name(), likely = %cause,
-            "fall-back: a client that was told a multicast address fetches by plain TFTP"
-        ),
+        Event::FellBack(fall_back) => write_fall_back(fall_back),
         Event::NoFile { client, file } => tracing::info!(%client, %file, "no such file"),
         Event::OverRate { source, place } => {
             tracing::warn!(%source, place, "one source says more than is taken from one: the rest is dropped");
         }
         Event::StoreFailed => tracing::warn!("the store failed: requests that need it hear nothing"),
     }
+}
+
+fn write_fall_back(FallBack { at: _, mac, client, group, file, cause }: &FallBack) {
+    tracing::warn!(
+        %mac, %client, %group, %file, cause = cause.name(), likely = %cause,
+        "fall-back: a client that was told a multicast address fetches by plain TFTP"
+    );
 }

@@ -13,6 +13,7 @@ use wire::record::ServerRole;
 
 use crate::engine::{
     ClaimStatus, DomainStatus, FallBack, Identity, Querier, ReferenceStatus, SessionStatus, Status,
+    TransferStatus,
 };
 
 /// Everything an operator may see, at one instant.
@@ -90,6 +91,8 @@ impl Report<'_> {
         let fall_backs = self.status.fall_backs.recent.iter().map(|one| self.fall_back_row(one)).collect();
         let head = ["client", "MAC", "address", "file", "ago", "likely cause"];
         section(out, "fall-backs", &head, fall_backs);
+        let transfers = self.status.plain.iter().map(transfer_row).collect();
+        section(out, "plain transfers", &["client", "file", "block"], transfers);
         let openers = running().flat_map(opener_rows).collect();
         section(out, "openers", &["address", "client", "lacks", "acked", "role"], openers);
     }
@@ -215,6 +218,7 @@ impl Report<'_> {
             "now_ms": self.wall.0,
             "uptime_ms": millis(self.uptime),
             "transfers": self.status.transfers,
+            "plain": self.status.plain.iter().map(transfer_json).collect::<Vec<_>>(),
             "fall_backs": {
                 "total": self.status.fall_backs.total,
                 "recent": self.status.fall_backs.recent.iter().map(|one| self.fall_back_json(one)).collect::<Vec<_>>(),
@@ -318,6 +322,20 @@ fn rate(bytes_per_second: u64) -> String {
         10_000..10_000_000 => format!("{} kB/s", bytes_per_second / 1_000),
         _ => format!("{} MB/s", bytes_per_second / 1_000_000),
     }
+}
+
+fn transfer_row(transfer: &TransferStatus) -> Vec<String> {
+    let block = format!("{}/{}", transfer.block, transfer.blocks);
+    vec![transfer.client.to_string(), transfer.file.to_string(), block]
+}
+
+fn transfer_json(transfer: &TransferStatus) -> Value {
+    json!({
+        "client": transfer.client.to_string(),
+        "file": transfer.file.to_string(),
+        "block": transfer.block,
+        "blocks": transfer.blocks,
+    })
 }
 
 fn packets_row((claim, session): (&ClaimStatus, &SessionStatus)) -> Vec<String> {

@@ -83,6 +83,11 @@ impl Outstanding {
         }
     }
 
+    /// The client has all up to this block, of so many.
+    pub(super) fn progress(&self) -> (u64, u64) {
+        (self.acked, self.last)
+    }
+
     /// All that is out.
     pub(super) fn span(&self) -> Span {
         self.from(self.acked + 1)

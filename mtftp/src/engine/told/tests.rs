@@ -54,9 +54,9 @@ fn plain(bench: &mut Bench, from: SocketAddrV4) -> SocketAddrV4 {
 }
 
 fn fallen(bench: &Bench) -> Vec<FallBack> {
-    let events = bench.events.iter().filter_map(|event| match event {
-        Event::FellBack(fall_back) => Some(fall_back.clone()),
-        _ => None,
+    let events = bench.events.iter().filter_map(|event| {
+        let Event::FellBack(fall_back) = event else { return None };
+        Some(fall_back.clone())
     });
     events.collect()
 }
@@ -403,6 +403,17 @@ fn every_table_is_bounded() {
     assert_eq!(table.groups.values().map(|group| group.expected).sum::<usize>(), clients - 198);
     table.on_timeout(Time::ZERO + TOLD_KEEP * 2);
     assert!(table.clients.is_empty() && table.groups.is_empty() && table.next_deadline().is_none());
+}
+
+#[test]
+fn the_status_shows_plain_transfers() {
+    let mut bench = bench();
+    let from = plain(&mut bench, client(1));
+    asked(&mut bench, client(2), Options { block_size: Some(512), ..Options::default() });
+    let status = bench.engine.status();
+    let shown: Vec<_> = status.plain.iter().map(|it| (it.client, &it.file, it.block, it.blocks)).collect();
+    assert_eq!(shown, [(from, &name("a"), 1, 4), (client(2), &name("a"), 0, 11)]);
+    assert_eq!(status.transfers, 2);
 }
 
 /// Which pass, which block, how fast.
