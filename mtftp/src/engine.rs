@@ -22,7 +22,6 @@ mod fall_backs;
 mod master;
 mod members;
 mod noted;
-mod pace;
 mod pass;
 mod plain;
 mod protocol;
@@ -31,6 +30,7 @@ mod rtt;
 mod running;
 mod session;
 mod sessions;
+mod speed;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -58,8 +58,8 @@ pub use action::{
 };
 pub use cause::{Cause, Declined};
 pub use fall_backs::{FallBacksStatus, Querier};
-pub use pace::Pace;
 pub use protocol::Protocol;
+pub use speed::Speed;
 pub use status::{
     ClaimStatus, DomainStatus, OpenerStatus, ReferenceStatus, RestStatus, SessionStatus, Status,
     TransferStatus,

@@ -11,11 +11,11 @@ use wire::{FileName, GroupAddr};
 use super::action::{Event, FileError, FileFacts, FileId, FileTicket};
 use super::cause::Declined;
 use super::context::Context;
-use super::pace::Pace;
 use super::plain::refuse;
 use super::protocol::Protocol;
 use super::running::Running;
 use super::session::{Channel, Opened};
+use super::speed::Speed;
 use super::trace::Trace;
 use crate::limits::{OPENERS_MAX, SESSION_SILENCE, SESSIONS_MAX, TRACE_KEEP};
 
@@ -70,7 +70,7 @@ pub(crate) struct Sessions {
     ended: BTreeMap<GroupAddr, Ended>,
     deadlines: Deadlines<Key>,
     /// How fast those that run multicast.
-    paces: BTreeMap<Key, Pace>,
+    speeds: BTreeMap<Key, Speed>,
     /// Doors for streams of RFC 2090 that are free, the one that was left longest ago first: each transfer has a port of
     /// its own, by which its clients know it.
     streams: VecDeque<u16>,
@@ -103,8 +103,8 @@ impl Sessions {
     }
 
     /// How fast the session of that protocol on this address multicasts, if it runs.
-    pub(crate) fn pace(&self, group: GroupAddr, protocol: Protocol) -> Option<&Pace> {
-        self.paces.get(&(group, protocol))
+    pub(crate) fn speed(&self, group: GroupAddr, protocol: Protocol) -> Option<&Speed> {
+        self.speeds.get(&(group, protocol))
     }
 
     /// Whether a client of that address waits on this group address.
@@ -249,7 +249,7 @@ impl Sessions {
                     open(&mut session, now, &client, context);
                 }
                 self.entries.insert(key, Entry { file, state: State::Running(session) });
-                self.paces.insert(key, Pace::new(now));
+                self.speeds.insert(key, Speed::new(now));
                 self.after(now, key, context);
                 return Some(key.0);
             }
@@ -415,9 +415,9 @@ impl Sessions {
             return None;
         };
         if !session.is_over() {
-            if let Some(pace) = self.paces.get_mut(&key) {
+            if let Some(speed) = self.speeds.get_mut(&key) {
                 let block_size = u64::from(session.channel().block_size);
-                pace.note(now, session.tally().multicast.saturating_mul(block_size));
+                speed.note(now, session.tally().multicast.saturating_mul(block_size));
             }
             let next = session.next_deadline();
             self.deadlines.arm(key, next.at, next.why);
@@ -428,7 +428,7 @@ impl Sessions {
         };
         let (group, protocol) = key;
         self.release(*session.channel());
-        self.paces.remove(&key);
+        self.speeds.remove(&key);
         let tally = session.tally();
         context.close(session.file().id);
         context.count("session", "ended");

@@ -11,10 +11,10 @@ use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
 use super::Engine;
 use super::action::Tally;
 use super::fall_backs::{FallBacksStatus, Querier};
-use super::pace::Pace;
 use super::protocol::Protocol;
 use super::references::Place;
 use super::running::Running;
+use super::speed::Speed;
 use crate::limits::TRANSFERS_SHOWN;
 
 /// A snapshot.
@@ -124,7 +124,7 @@ pub struct SessionStatus {
     /// The block that went out last, from 1; 0 before the first.
     pub block: u16,
     /// How fast it multicasts.
-    pub pace: Pace,
+    pub speed: Speed,
     /// What it sent so far.
     pub tally: Tally,
     /// Whose ACKs pace it.
@@ -221,7 +221,7 @@ impl Engine {
             block_size: channel.block_size,
             pass: session.pass(),
             block: session.block(),
-            pace: self.sessions.pace(group, channel.protocol).cloned().unwrap_or(Pace::new(Time::ZERO)),
+            speed: self.sessions.speed(group, channel.protocol).cloned().unwrap_or(Speed::new(Time::ZERO)),
             tally: session.tally(),
             master: session.master(),
             openers: session

@@ -430,7 +430,7 @@ fn the_status_shows_a_session_as_it_runs() {
     let status = bench.engine.status();
     let [session] = status.claims[0].sessions.as_slice() else { panic!("{status:?}") };
     assert_eq!((session.pass, session.block, session.tally.blocks), (1, 301, 1_001));
-    let rate = session.pace.bytes_per_second(bench.now);
+    let rate = session.speed.bytes_per_second(bench.now);
     assert!((46_000..=56_000).contains(&rate), "100 blocks of 512 a second: {rate}");
     let known = (session.openers.len(), session.tally.openers, session.master);
     assert_eq!(known, (2, 2, Some(client(1))));

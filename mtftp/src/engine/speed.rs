@@ -12,14 +12,14 @@ const STEP: Duration = Duration::from_millis(100);
 
 /// A total and how it came about. It holds a dozen marks, however fast it grows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pace {
+pub struct Speed {
     began_at: Time,
     last: (Time, u64),
     /// The total at some instants, the oldest first: the first is as old as the span, or the start.
     marks: VecDeque<(Time, u64)>,
 }
 
-impl Pace {
+impl Speed {
     pub(crate) fn new(now: Time) -> Self {
         Self { began_at: now, last: (now, 0), marks: VecDeque::from([(now, 0)]) }
     }
@@ -59,40 +59,40 @@ mod tests {
     }
 
     /// So many bytes every so many milliseconds.
-    fn steady(pace: &mut Pace, from: u64, to: u64, step: u64, bytes: u64) {
+    fn steady(speed: &mut Speed, from: u64, to: u64, step: u64, bytes: u64) {
         for at in (from..to).step_by(usize::try_from(step).unwrap()) {
-            let total = pace.last.1 + bytes;
-            pace.note(ms(at), total);
+            let total = speed.last.1 + bytes;
+            speed.note(ms(at), total);
         }
     }
 
     #[test]
     fn a_steady_stream_has_its_rate_early_and_late() {
-        let mut pace = Pace::new(ms(0));
+        let mut speed = Speed::new(ms(0));
         for (from, to) in [(0, 200), (200, 500), (500, 1_000), (1_000, 10_000)] {
-            steady(&mut pace, from, to, 10, 1_000);
-            let rate = pace.bytes_per_second(ms(to));
+            steady(&mut speed, from, to, 10, 1_000);
+            let rate = speed.bytes_per_second(ms(to));
             assert!((90_000..=110_000).contains(&rate), "after {to} ms: {rate}");
-            assert!(pace.marks.len() <= 14, "{} marks", pace.marks.len());
+            assert!(speed.marks.len() <= 14, "{} marks", speed.marks.len());
         }
     }
 
     #[test]
     fn a_stream_that_stops_has_none_a_second_later() {
-        let mut pace = Pace::new(ms(0));
-        steady(&mut pace, 0, 3_000, 10, 1_000);
-        let half = pace.bytes_per_second(ms(3_490));
+        let mut speed = Speed::new(ms(0));
+        steady(&mut speed, 0, 3_000, 10, 1_000);
+        let half = speed.bytes_per_second(ms(3_490));
         assert!((40_000..=60_000).contains(&half), "{half}");
-        assert_eq!(pace.bytes_per_second(ms(4_000)), 0);
+        assert_eq!(speed.bytes_per_second(ms(4_000)), 0);
     }
 
     /// What came before a pause is not counted after it.
     #[test]
     fn a_pause_is_no_part_of_what_comes_after_it() {
-        let mut pace = Pace::new(ms(0));
-        steady(&mut pace, 0, 60, 10, 1_000);
-        pace.note(ms(5_000), 7_000);
-        assert_eq!(pace.bytes_per_second(ms(5_000)), 1_000);
-        assert_eq!(Pace::new(ms(0)).bytes_per_second(ms(1)), 0);
+        let mut speed = Speed::new(ms(0));
+        steady(&mut speed, 0, 60, 10, 1_000);
+        speed.note(ms(5_000), 7_000);
+        assert_eq!(speed.bytes_per_second(ms(5_000)), 1_000);
+        assert_eq!(Speed::new(ms(0)).bytes_per_second(ms(1)), 0);
     }
 }
