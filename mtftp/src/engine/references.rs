@@ -30,7 +30,7 @@ use wire::configure::{
     Ack, Configure, Delete, DeleteForDead, Nak, NakReason, Ports, RequestRef, Superseded, Target,
 };
 use wire::control::{Envelope, Message};
-use wire::tftp::{MTFTP_FILE_SIZE_MAX, MULTICAST_PORT};
+use wire::tftp::{MTFTP_FILE_SIZE_MAX, MULTICAST_PORT, multicast_file_size_max};
 use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
 
 use super::action::{

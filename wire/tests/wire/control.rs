@@ -12,6 +12,7 @@ use wire::hello::{Hello, Loss};
 use wire::hold::{Hold, HoldState};
 use wire::loan::{LoanAnswer, LoanAsk, LoanVerdict};
 use wire::record::ServerRole;
+use wire::tftp::MTFTP_FILE_SIZE_MAX;
 use wire::{BootEpoch, Content, DecodeErrorKind, DomainId, FileName, GroupAddr, Serial, ServerId, Stamp};
 
 use crate::any;
@@ -104,6 +105,16 @@ fn any_nak_no_such_file() -> impl Strategy<Value = Envelope> {
     )
 }
 
+fn any_nak_too_large() -> impl Strategy<Value = Envelope> {
+    any_envelope((any::request_ref(), any::group(), any::file(), 0..u64::MAX, 1..u64::MAX).prop_map(
+        |(request, group, file, size_max, more)| {
+            let request = RequestRef { group: Some(group), ..request };
+            let size = size_max.saturating_add(more);
+            Message::Nak(Nak { request, file, reason: NakReason::TooLarge { size, size_max } })
+        },
+    ))
+}
+
 fn any_delete() -> impl Strategy<Value = Envelope> {
     any_envelope(
         (any::<u32>(), any::group(), any::file()).prop_map(|(serial, group, file)| {
@@ -172,7 +183,7 @@ const ZERO: [crate::golden::Code; 4] = [
     (28, "key epoch", &[0], Some(DecodeErrorKind::Value)),
     (31, "key epoch", &[0], Some(DecodeErrorKind::Value)),
 ];
-const REASON: crate::golden::Code = (54, "reason", &[1, 2], Some(DecodeErrorKind::Code));
+const REASON: crate::golden::Code = (54, "reason", &[1, 2, 3], Some(DecodeErrorKind::Code));
 
 pub(crate) fn header_and(codes: &[crate::golden::Code]) -> Vec<crate::golden::Code> {
     [&MAGIC, &ZERO, codes].concat()
@@ -231,6 +242,13 @@ five_tests!(
     nak_no_such_file, nak(104, NakReason::NoSuchFile), Envelope::decode, Envelope::encode,
     valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
     codes: header_and(&[REASON]), any: any_nak_no_such_file(),
+);
+
+five_tests!(
+    nak_too_large, nak(130, NakReason::TooLarge { size: 33_554_432, size_max: MTFTP_FILE_SIZE_MAX }),
+    Envelope::decode, Envelope::encode,
+    valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
+    codes: header_and(&[REASON]), any: any_nak_too_large(),
 );
 
 five_tests!(
