@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! configure  0-3 serial | 4-7 group address, 0.0.0.0 = plain TFTP only | 8-9 client port | 10-11 server port
-//!            12-19 stamp, ms | 20-35 stamp, committer | 36 n | 37.. file, n bytes
+//!            12-19 stamp, ms | 20-35 stamp, committer | 36-45 policy | 46 n | 47.. file, n bytes
 //! ACK        0-3 boot epoch | 4-7 serial | 8-11 group address | 12-13 client port | 14-15 server port
 //!            16-23 file size, bytes | 24 n | 25.. file
 //! NAK        0-3 boot epoch | 4-7 serial | 8-11 group address | 12 reason (1 in use, 2 no such file, 3 too large)
@@ -16,7 +16,7 @@
 //! delete for a dead BINLD
 //!            0-3 group address | 4-19 BINLD | 20-23 boot epoch | 24-27 serial | 28 n | 29.. file
 //! ```
-//! For plain TFTP, ports and stamp of a configure are sent as zero and not looked at; no NAK says *in use* or *too large*
+//! For plain TFTP, ports, stamp and policy of a configure are sent as zero and not looked at; no NAK says *in use* or *too large*
 //! of it.
 //! Answers repeat boot epoch, serial, group address and file of the request they answer.
 
@@ -27,6 +27,7 @@ use bytes::BufMut;
 use crate::error::{DecodeError, DecodeErrorKind};
 use crate::ids::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
 use crate::octets::{Reader, put_name};
+use crate::policy::Policy;
 
 /// The two UDP ports of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +49,8 @@ pub enum Target {
         ports: Ports,
         /// When the claim was committed.
         stamp: Stamp,
+        /// How the clients are treated. Of several BINLDs the one decides whose claim is the oldest.
+        policy: Policy,
     },
     /// Only say whether the file can be had by plain TFTP; no reference is kept.
     PlainTftp,
@@ -231,14 +234,15 @@ impl Configure {
 
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         let nobody = Stamp { millis: 0, sender: ServerId([0; 16]) };
-        let (ports, stamp) = match self.target {
-            Target::Group { ports, stamp, .. } => (ports, stamp),
-            Target::PlainTftp => (Ports { client: 0, server: 0 }, nobody),
+        let (ports, stamp, policy) = match self.target {
+            Target::Group { ports, stamp, policy, .. } => (ports, stamp, policy),
+            Target::PlainTftp => (Ports { client: 0, server: 0 }, nobody, Policy::default()),
         };
         out.put_u32(self.serial.0);
         put_group(out, self.group());
         put_ports(out, ports);
         put_stamp(out, stamp);
+        policy.put(out);
         put_name(out, &self.file);
     }
 
@@ -252,8 +256,11 @@ impl Configure {
             Some(_) if ports.client == 0 || ports.server == 0 => {
                 return Err(DecodeError { what: "ports", offset, kind: DecodeErrorKind::Value });
             }
-            Some(group) => Target::Group { group, ports, stamp },
-            None => Target::PlainTftp,
+            Some(group) => Target::Group { group, ports, stamp, policy: Policy::read(reader)? },
+            None => {
+                reader.array::<{ Policy::LEN }>("policy")?;
+                Target::PlainTftp
+            }
         };
         Ok(Self { serial, target, file: reader.name("file")? })
     }

@@ -33,6 +33,7 @@ pub mod ids;
 pub mod loan;
 pub mod membership;
 mod octets;
+pub mod policy;
 pub mod pxe;
 pub mod query;
 pub mod record;

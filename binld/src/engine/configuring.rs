@@ -52,8 +52,9 @@ impl Engine {
             claim.referenced = Some(at.group);
         }
         let file = key.content.file.clone();
+        let policy = self.config.catalog.policy(&key.content, key.pinned);
         self.begin_request(now, &Subject::Configure(key.clone()), |serial| {
-            let target = Target::Group { group: at.group, ports: at.ports, stamp };
+            let target = Target::Group { group: at.group, ports: at.ports, stamp, policy };
             Message::Configure(Configure { serial, target, file })
         });
     }

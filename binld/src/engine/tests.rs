@@ -10,6 +10,7 @@ use dhcproto::v4::borrowed::Message as DhcpView;
 use peers::limits::JOIN_PATIENCE;
 use wire::configure::{Ack, Nak, NakReason, RequestRef, Target};
 use wire::hold::{Hold, HoldState};
+use wire::policy::Policy;
 use wire::query::{Opcode, Query};
 use wire::{FileName, Layer, Serial, ServerType};
 
@@ -49,6 +50,7 @@ fn ipxe_boot(pinned: bool, servers: &[u8]) -> Boot {
         multicast: Some(name("initrd.img")),
         pinned,
         also: vec![name("vmlinuz")],
+        policy: Policy::default(),
         servers: servers.iter().map(|last| server(*last)).collect(),
     }
 }

@@ -9,7 +9,7 @@ use wire::configure::Ports;
 use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
 
 use super::Engine;
-use super::action::Tally;
+use super::action::{AwaitedStart, Tally};
 use super::protocol::Protocol;
 use super::references::Place;
 use super::running::Running;
@@ -98,6 +98,8 @@ pub struct SessionStatus {
     pub tally: Tally,
     /// Whose ACKs pace it.
     pub master: Option<SocketAddrV4>,
+    /// What it waits for before it begins.
+    pub start: Option<AwaitedStart>,
     /// Who waits, in order of address.
     pub openers: Vec<OpenerStatus>,
 }
@@ -174,6 +176,7 @@ fn session_status(session: &Running) -> SessionStatus {
         block_size: channel.block_size,
         tally: session.tally(),
         master: session.master(),
+        start: session.awaited_start(),
         openers: session
             .lacking()
             .into_iter()

@@ -11,6 +11,7 @@ use wire::control::{Envelope, HEADER_LEN, Message, PACKET_LEN_MAX};
 use wire::hello::{Hello, Loss};
 use wire::hold::{Hold, HoldState};
 use wire::loan::{LoanAnswer, LoanAsk, LoanVerdict};
+use wire::policy::{Policy, SlowClients};
 use wire::record::ServerRole;
 use wire::tftp::MTFTP_FILE_SIZE_MAX;
 use wire::{BootEpoch, Content, DecodeErrorKind, DomainId, FileName, GroupAddr, Serial, ServerId, Stamp};
@@ -76,9 +77,14 @@ fn any_configure(target: impl Strategy<Value = Target>) -> impl Strategy<Value =
 }
 
 fn any_group_target() -> impl Strategy<Value = Target> {
-    (any::group(), 1..=u16::MAX, 1..=u16::MAX, any::stamp()).prop_map(|(group, client, server, stamp)| {
-        Target::Group { group, ports: Ports { client, server }, stamp }
-    })
+    (any::group(), 1..=u16::MAX, 1..=u16::MAX, any::stamp(), any::policy()).prop_map(
+        |(group, client, server, stamp, policy)| Target::Group {
+            group,
+            ports: Ports { client, server },
+            stamp,
+            policy,
+        },
+    )
 }
 
 fn any_ack() -> impl Strategy<Value = Envelope> {
@@ -189,16 +195,25 @@ pub(crate) fn header_and(codes: &[crate::golden::Code]) -> Vec<crate::golden::Co
     [&MAGIC, &ZERO, codes].concat()
 }
 
+const SLOW_CLIENTS: crate::golden::Code = (78, "slow clients", &[0, 1, 2], Some(DecodeErrorKind::Code));
+const POLICY: Policy = Policy {
+    slow: SlowClients::SecondStream,
+    silences: 5,
+    rate_min: 1_000_000,
+    start_clients: 12,
+    start_within_s: 30,
+};
+
 five_tests!(
     configure_group,
     from_binld(7, Message::Configure(Configure {
         serial: Serial(41),
-        target: Target::Group { group: group(), ports: PORTS, stamp: STAMP },
+        target: Target::Group { group: group(), ports: PORTS, stamp: STAMP, policy: POLICY },
         file: file(),
     })),
     Envelope::decode, Envelope::encode,
     valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
-    codes: header_and(&[]), any: any_configure(any_group_target()),
+    codes: header_and(&[SLOW_CLIENTS]), any: any_configure(any_group_target()),
 );
 
 five_tests!(

@@ -55,7 +55,7 @@ impl References {
                 self.probes.insert(ticket, asked);
                 return;
             }
-            Target::Group { group, ports, stamp } => (group, ports, stamp),
+            Target::Group { group, ports, stamp, .. } => (group, ports, stamp),
         };
         let key = (group, sender.binld);
         if !self.is_new(key, sender, asked.message.serial, context) {
@@ -336,12 +336,15 @@ impl References {
         // Whoever's removal made itself the last one meanwhile no longer is.
         claim.closing = false;
         claim.before = None;
-        if let Some(reference) = claim.references.get_mut(&binld)
-            && !std::mem::replace(&mut reference.stored, true)
-        {
-            let address = *asked.sender.from.ip();
-            self.changed.insert(group);
-            context.tell(Event::Configured { group, file: file.clone(), ports, binld, address });
+        if let Some(reference) = claim.references.get_mut(&binld) {
+            if let Target::Group { policy, .. } = asked.message.target {
+                reference.policy = policy;
+            }
+            if !std::mem::replace(&mut reference.stored, true) {
+                let address = *asked.sender.from.ip();
+                self.changed.insert(group);
+                context.tell(Event::Configured { group, file: file.clone(), ports, binld, address });
+            }
         }
         let request = request_ref(asked.sender.epoch, asked.message.serial, Some(group));
         let answer = Message::Ack(Ack { request, ports, file_size: size, file });

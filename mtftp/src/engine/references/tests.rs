@@ -306,6 +306,7 @@ fn a_configure_keeps_a_closing_address() {
             group: group(1),
             ports: Ports { client: 3001, server: PORT },
             stamp,
+            policy: wire::policy::Policy::default(),
         };
         let message = Message::Configure(wire::configure::Configure {
             serial: wire::Serial(3),
