@@ -19,6 +19,7 @@ use sim::scenario::{Scenario, Wants, group, host, name};
 use sim::{Fault, LinkFaults, Rules};
 use wire::configure::{Ack, Configure, Delete, DeleteForDead, Ports, RequestRef, Target};
 use wire::control::{Envelope, Message};
+use wire::policy::Policy;
 use wire::query::{Opcode, Query};
 use wire::{BootEpoch, Content, Layer, Serial, ServerId, ServerType, Stamp};
 
@@ -156,7 +157,11 @@ fn request(serial: u32, delete: bool) -> Vec<u8> {
     let message = if delete {
         Message::Delete(Delete { serial, group, file })
     } else {
-        Message::Configure(Configure { serial, target: Target::Group { group, ports: PORTS, stamp }, file })
+        Message::Configure(Configure {
+            serial,
+            target: Target::Group { group, ports: PORTS, stamp, policy: Policy::default() },
+            file,
+        })
     };
     Envelope { sender: BINLD, boot_epoch: BootEpoch(1), sequence: 1, message }.encode()
 }

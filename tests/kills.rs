@@ -20,6 +20,7 @@ use sim::lab::{Lab, eventually};
 use sim::pxe_client::receive;
 use wire::configure::{Configure, Delete, Ports, Target};
 use wire::control::{Envelope, Message};
+use wire::policy::Policy;
 use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
 
 /// Kills, unless the command line says otherwise.
@@ -68,7 +69,12 @@ fn file(group: GroupAddr) -> FileName {
 impl Script {
     fn configure(&mut self, group: GroupAddr) -> u32 {
         let ports = Ports { client: 3001, server: 1760 };
-        let target = Target::Group { group, ports, stamp: Stamp { millis: 1, sender: SENDER } };
+        let target = Target::Group {
+            group,
+            ports,
+            stamp: Stamp { millis: 1, sender: SENDER },
+            policy: Policy::default(),
+        };
         let serial = Serial(self.serial + 1);
         self.send(Message::Configure(Configure { serial, target, file: file(group) }))
     }

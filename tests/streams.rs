@@ -19,6 +19,7 @@ use sim::program::{Door, Effect, Program};
 use sim::{Fault, LinkFaults, Rules, World};
 use wire::configure::{Configure, Ports, Target};
 use wire::control::{Envelope, Message};
+use wire::policy::Policy;
 use wire::pxe::MulticastTags;
 use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
 
@@ -46,7 +47,12 @@ impl Program for Configurer {
         }
         let sender = ServerId([1; 16]);
         let group = GroupAddr::new(GROUP).unwrap();
-        let target = Target::Group { group, ports: PORTS, stamp: Stamp { millis: 1, sender } };
+        let target = Target::Group {
+            group,
+            ports: PORTS,
+            stamp: Stamp { millis: 1, sender },
+            policy: Policy::default(),
+        };
         let file = FileName::new(FILE.as_bytes()).unwrap();
         let message = Message::Configure(Configure { serial: Serial(1), target, file });
         let bytes = Envelope { sender, boot_epoch: BootEpoch(1), sequence: 1, message }.encode();

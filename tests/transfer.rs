@@ -17,6 +17,7 @@ use sim::program::{Door, Effect, Program};
 use sim::{Fault, LinkFaults, Rules, World};
 use wire::configure::{Configure, Ports, Target};
 use wire::control::{Envelope, Message};
+use wire::policy::Policy;
 use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
@@ -51,6 +52,7 @@ impl Program for Configurer {
             group: GroupAddr::new(*GROUP.ip()).unwrap(),
             ports: Ports { client: GROUP.port(), server: SERVER_PORT },
             stamp: Stamp { millis: 1, sender },
+            policy: Policy::default(),
         };
         let file = FileName::new(FILE.as_bytes()).unwrap();
         let message = Message::Configure(Configure { serial: Serial(1), target, file });

@@ -7,6 +7,7 @@
 mod build;
 mod check;
 mod names;
+mod transfer;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -17,6 +18,8 @@ use driver::host;
 use driver::udp::Interface;
 use serde::{Deserialize, Serialize};
 use wire::{FileName, GroupAddr};
+
+pub use transfer::Transfer;
 
 use crate::engine::catalog::{ClientName, Profile};
 
@@ -217,6 +220,14 @@ pub struct Boot {
     /// MTFTP servers that have the files, in order of preference; empty for all.
     #[serde(default)]
     pub servers: Vec<Text<Ipv4Addr>>,
+    /// How the clients of the multicast file are treated.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub transfer: Transfer,
+}
+
+/// Most boot items say nothing of it.
+fn is_default(transfer: &Transfer) -> bool {
+    *transfer == Transfer::default()
 }
 
 fn state_dir() -> PathBuf {

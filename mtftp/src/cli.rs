@@ -10,7 +10,7 @@ use driver::host;
 use wire::{GroupAddr, ServerId};
 
 use crate::config::{self, Loaded};
-use crate::shell::{self, Forget};
+use crate::shell::{self, Forget, Start};
 
 /// The program `mtftpd`.
 #[derive(Debug)]
@@ -58,14 +58,20 @@ impl Program for Mtftpd {
             .help("Even if the BINLD renewed lately, or mtftpd has just started");
         let about =
             "Deletes the stale reference of a dead BINLD on its behalf; the last one frees the address";
-        vec![Command::new(Forget::NAME).about(about).args([address, binld, force])]
+        let start = Command::new(Start::NAME)
+            .about("Begins the transfer that waits on an address for more clients")
+            .arg(address.clone());
+        vec![Command::new(Forget::NAME).about(about).args([address, binld, force]), start]
     }
 
     fn request_of(name: &str, arguments: &ArgMatches) -> Option<String> {
+        let group = *arguments.get_one::<GroupAddr>("address")?;
+        if name == Start::NAME {
+            return Some(Start { group }.to_string());
+        }
         if name != Forget::NAME {
             return None;
         }
-        let group = *arguments.get_one::<GroupAddr>("address")?;
         let binld = *arguments.get_one::<ServerId>("binld")?;
         Some(Forget { group, binld, force: arguments.get_flag("force") }.to_string())
     }

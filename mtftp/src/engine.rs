@@ -22,6 +22,7 @@ mod fall_backs;
 mod master;
 mod members;
 mod noted;
+mod pace;
 mod pass;
 mod plain;
 mod protocol;
@@ -53,8 +54,8 @@ use wire::tftp::{BLOCK_SIZE_UNFRAGMENTED, Rollover};
 use wire::{BootEpoch, DomainId, GroupAddr, ServerId};
 
 pub use action::{
-    Action, Blocks, Change, DeletedBy, Event, FileError, FileFacts, FileId, FileTicket, Forgotten, Journal,
-    Order, Outcome, ReferenceRecord, RestRecord, SerialRecord, Tally, Ticket,
+    Action, AwaitedStart, Blocks, Change, DeletedBy, Event, FileError, FileFacts, FileId, FileTicket,
+    Forgotten, Journal, Order, Outcome, ReferenceRecord, RestRecord, SerialRecord, Started, Tally, Ticket,
 };
 pub use cause::{Cause, Declined};
 pub use fall_backs::{FallBacksStatus, Querier};
@@ -70,7 +71,7 @@ use context::Context;
 use members::Published;
 use noted::Noted;
 use plain::Plain;
-use references::{References, Sender};
+use references::{Place, References, Sender};
 use sessions::Sessions;
 
 use crate::limits;
@@ -341,6 +342,21 @@ impl Engine {
         let what = ((group, binld), force);
         self.references.forget(now, wall, order, what, in_session, &mut self.context);
         self.share_news(now);
+    }
+
+    /// An operator orders what waits on an address for more clients to begin.
+    pub fn on_start(&mut self, now: Time, group: GroupAddr) -> Started {
+        if let Some(clients) = self.sessions.begin(now, group, &mut self.context) {
+            return Started::Begun(clients);
+        }
+        match self.references.place(group) {
+            Some(Place::Claimed(_)) => Started::NothingWaits,
+            Some(Place::Resting(_)) | None => {
+                let claimed =
+                    self.references.places().filter(|(_, place)| matches!(place, Place::Claimed(_)));
+                Started::NoSuchAddress(claimed.map(|(group, _)| group).collect())
+            }
+        }
     }
 
     /// The store's answer to [`Action::Persist`].

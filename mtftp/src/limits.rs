@@ -84,6 +84,13 @@ pub const SILENCE_MAX: Duration = Duration::from_millis(100);
 pub const RESEND_MIN: Duration = Duration::from_millis(20);
 /// A master silent for this long is passed over.
 pub const MASTER_SILENCE: Duration = Duration::from_secs(1);
+/// The rate of a client that sets the pace is taken over so long a time of waiting for it.
+pub const PACE_SPAN: Duration = Duration::from_millis(500);
+/// Bytes a second at which a pass goes on without a slow master, if its boot item names no rate: what boot items have by
+/// default.
+pub const OUTRUN_RATE: u32 = 500_000;
+/// A session waits no longer than this for more clients, whatever a boot server says.
+pub const START_WITHIN_MAX: Duration = Duration::from_secs(3600);
 /// A session that hears no ACK and no open for this long stops.
 pub const SESSION_SILENCE: Duration = Duration::from_secs(2);
 /// A session of RFC 2090 that hears nobody for this long stops: its clients repeat themselves after up to 5 s (atftp), so

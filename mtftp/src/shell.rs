@@ -26,7 +26,7 @@ use wire::tftp::{BLOCK_SIZE_UNFRAGMENTED, DATA_HEADER_LEN, data_header};
 use crate::config::{self, Config, Loaded};
 use crate::engine::{Action, Blocks, Engine, FileError, FileFacts, FileId, FileTicket, Identity, Order};
 use files::Files;
-pub use orders::Forget;
+pub use orders::{Forget, Start};
 use store::{Job, Stored};
 
 /// How often the log says what was suppressed.
@@ -232,11 +232,19 @@ impl Service for Shell {
         match request {
             STATUS => self.report(now).text(),
             STATUS_JSON => self.report(now).json(),
-            _ => format!("unknown request; known: {STATUS}, {STATUS_JSON}, {}\n", Forget::NAME),
+            _ => format!(
+                "unknown request; known: {STATUS}, {STATUS_JSON}, {}, {}\n",
+                Forget::NAME,
+                Start::NAME
+            ),
         }
     }
 
     fn on_asked(&mut self, now: Time, request: &str, operator: Operator) {
+        if let Some(start) = Start::parse(request) {
+            let answer = start.map(|start| start.answer(&self.engine.on_start(now, start.group)));
+            return operator.answer(answer.unwrap_or_else(|wrong| format!("{wrong}\n")));
+        }
         match Forget::parse(request) {
             None => operator.answer(self.on_request(now, request)),
             Some(Err(wrong)) => operator.answer(format!("{wrong}\n")),

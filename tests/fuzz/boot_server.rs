@@ -437,6 +437,10 @@ impl Lab {
                 let ports = if how & 8 == 0 { ports } else { script.pick(&world::PORTS) };
                 Message::Ack(Ack { request, ports, file_size: 4096, file })
             }
+            4 if how & 8 != 0 && request.group.is_some() => {
+                let reason = NakReason::TooLarge { size: 4097 + u64::from(how), size_max: 4096 };
+                Message::Nak(Nak { request, file, reason })
+            }
             4 => Message::Nak(Nak { request, file, reason: NakReason::NoSuchFile }),
             5 if request.group.is_some() => {
                 let there = if how & 8 == 0 { file.clone() } else { world::name("elsewhere") };

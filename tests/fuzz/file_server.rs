@@ -19,6 +19,7 @@ use mtftp::engine::{
 use mtftp::limits::{BLOCK_SENDS_MAX, BLOCKS_BEFORE_ACK, OACK_SENDS_MAX, QUESTIONS_MAX};
 use wire::configure::{Configure, Delete, DeleteForDead, Ports, Target};
 use wire::control::{Envelope, Message};
+use wire::policy::{Policy, SlowClients};
 use wire::query::{Opcode, Query};
 use wire::tftp::{ErrorCode, Mode, Options, Packet, Request, Rollover};
 use wire::told::Told;
@@ -385,6 +386,16 @@ impl Lab {
         }
     }
 
+    fn policy(script: &mut Script<'_>) -> Policy {
+        Policy {
+            slow: script.pick(&SlowClients::ALL),
+            silences: script.byte(),
+            rate_min: u32::from(script.byte()) << 12,
+            start_clients: u16::from(script.byte() % 4),
+            start_within_s: u16::from(script.byte()),
+        }
+    }
+
     fn configure(&mut self, script: &mut Script<'_>) {
         let serial = Self::serial(script);
         let file = pick_file(script);
@@ -394,7 +405,7 @@ impl Lab {
             let group = pick_group(script);
             let ports = Ports { client: 3001, server: script.pick(&[1760, 1759, 5]) };
             let stamp = Stamp { millis: u64::from(script.byte()), sender: ServerId([1; 16]) };
-            Target::Group { group, ports, stamp }
+            Target::Group { group, ports, stamp, policy: Self::policy(script) }
         };
         self.control(script, Message::Configure(Configure { serial, target, file }));
     }

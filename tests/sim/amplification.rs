@@ -9,6 +9,7 @@ use driver::{Arrival, Draw, Role, Time, Transmit, Wall};
 use mtftp::engine::EngineConfig;
 use wire::configure::{Configure, Ports, Target};
 use wire::control::{Envelope, Message};
+use wire::policy::Policy;
 use wire::{BootEpoch, FileName, Serial, ServerId, Stamp};
 
 use crate::mtftp_host::MtftpHost;
@@ -54,7 +55,12 @@ fn server() -> MtftpHost {
     let mut host = MtftpHost::new(SERVER, ServerId([9; 16]), config, files);
     host.start(Time::ZERO, Wall(0), Draw::from_seed(1));
     let sender = ServerId([1; 16]);
-    let target = Target::Group { group, ports: Ports { client, server }, stamp: Stamp { millis: 1, sender } };
+    let target = Target::Group {
+        group,
+        ports: Ports { client, server },
+        stamp: Stamp { millis: 1, sender },
+        policy: Policy::default(),
+    };
     let message = Message::Configure(Configure { serial: Serial(1), target, file });
     let bytes = Envelope { sender, boot_epoch: BootEpoch(1), sequence: 1, message }.encode();
     let binld = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 4016);

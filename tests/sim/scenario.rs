@@ -12,6 +12,7 @@ use binld::engine::{EngineConfig, Legacy as LegacyPeers};
 use driver::Time;
 use mtftp::engine::ReferencePolicy;
 use wire::configure::Ports;
+use wire::policy::Policy;
 use wire::pxe::BootItem;
 use wire::{Content, DomainId, FileName, GroupAddr, Layer, ServerId, ServerType};
 
@@ -68,6 +69,7 @@ impl Wants {
             multicast: Some(name(&self.file)),
             pinned: self.pinned,
             also: Vec::new(),
+            policy: Policy::default(),
             servers: self.servers.clone(),
         };
         // For everybody else the same loader by plain TFTP.

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use driver::{Arrival, Deadline, Role, Time, Transmit, Wall};
 use wire::configure::{Configure, Delete, Ports, Target};
 use wire::control::{Envelope, Message};
+use wire::policy::Policy;
 use wire::query::{Opcode, Query};
 use wire::{BootEpoch, Content, FileName, GroupAddr, Layer, Serial, ServerId, ServerType, Stamp};
 
@@ -52,7 +53,12 @@ impl Script {
     /// A configure for it to [`tell`](Self::tell).
     #[must_use]
     pub fn configure(&self, serial: u32, group: GroupAddr, ports: Ports, file: &FileName) -> Message {
-        let target = Target::Group { group, ports, stamp: Stamp { millis: 1, sender: self.binld } };
+        let target = Target::Group {
+            group,
+            ports,
+            stamp: Stamp { millis: 1, sender: self.binld },
+            policy: Policy::default(),
+        };
         Message::Configure(Configure { serial: Serial(serial), target, file: file.clone() })
     }
 

@@ -75,6 +75,7 @@ fn message(message: &Message) -> String {
             let why = match &it.reason {
                 NakReason::InUse { file, .. } => format!("in use by {file}"),
                 NakReason::NoSuchFile => "no such file".to_owned(),
+                NakReason::TooLarge { size, .. } => format!("{size} bytes are too large"),
             };
             format!("NAK {} {}: {why}", answered(&it.request), it.file)
         }

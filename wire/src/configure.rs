@@ -4,17 +4,20 @@
 //!
 //! ```text
 //! configure  0-3 serial | 4-7 group address, 0.0.0.0 = plain TFTP only | 8-9 client port | 10-11 server port
-//!            12-19 stamp, ms | 20-35 stamp, committer | 36 n | 37.. file, n bytes
+//!            12-19 stamp, ms | 20-35 stamp, committer | 36-45 policy | 46 n | 47.. file, n bytes
 //! ACK        0-3 boot epoch | 4-7 serial | 8-11 group address | 12-13 client port | 14-15 server port
 //!            16-23 file size, bytes | 24 n | 25.. file
-//! NAK        0-3 boot epoch | 4-7 serial | 8-11 group address | 12 reason (1 in use, 2 no such file) | 13 n | 14.. file
+//! NAK        0-3 boot epoch | 4-7 serial | 8-11 group address | 12 reason (1 in use, 2 no such file, 3 too large)
+//!            13 n | 14.. file
 //!            and for *in use*, what is there: +0-1 client port | +2-3 server port | +4 m | +5.. file, m bytes
+//!            and for *too large*: +0-7 its size, bytes | +8-15 the largest that can be multicast there, bytes
 //! delete     0-3 serial | 4-7 group address | 8 n | 9.. file
 //! superseded 0-3 boot epoch | 4-7 serial | 8-11 group address | 12-15 known boot epoch | 16-19 known serial
 //! delete for a dead BINLD
 //!            0-3 group address | 4-19 BINLD | 20-23 boot epoch | 24-27 serial | 28 n | 29.. file
 //! ```
-//! For plain TFTP, ports and stamp of a configure are sent as zero and not looked at; no NAK says *in use* of it.
+//! For plain TFTP, ports, stamp and policy of a configure are sent as zero and not looked at; no NAK says *in use* or *too large*
+//! of it.
 //! Answers repeat boot epoch, serial, group address and file of the request they answer.
 
 use std::net::Ipv4Addr;
@@ -24,6 +27,7 @@ use bytes::BufMut;
 use crate::error::{DecodeError, DecodeErrorKind};
 use crate::ids::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
 use crate::octets::{Reader, put_name};
+use crate::policy::Policy;
 
 /// The two UDP ports of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +49,8 @@ pub enum Target {
         ports: Ports,
         /// When the claim was committed.
         stamp: Stamp,
+        /// How the clients are treated. Of several BINLDs the one decides whose claim is the oldest.
+        policy: Policy,
     },
     /// Only say whether the file can be had by plain TFTP; no reference is kept.
     PlainTftp,
@@ -85,7 +91,8 @@ pub struct Ack {
     pub file: FileName,
 }
 
-/// Why an MTFTP server refuses: these two reasons and no other (R003.17).
+/// Why an MTFTP server refuses: these reasons and no other. R003.17 knows *in use* and *no such file*; *too large* is the
+/// second with what an operator must know, for such a file is there, but not for multicast.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NakReason {
     /// The address is in use for something else (or for the same file on other ports).
@@ -95,8 +102,15 @@ pub enum NakReason {
         /// The file that is there.
         file: FileName,
     },
-    /// The file does not exist, is not a regular readable file, or cannot be multicast for its size.
+    /// The file does not exist, or is not a regular readable file.
     NoSuchFile,
+    /// The file can be had by plain TFTP only: multicast has no number for its last block.
+    TooLarge {
+        /// Its size, bytes.
+        size: u64,
+        /// What that address can carry, bytes; less than `size`.
+        size_max: u64,
+    },
 }
 
 /// The MTFTP server refuses a configure. Its state did not change.
@@ -220,14 +234,15 @@ impl Configure {
 
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         let nobody = Stamp { millis: 0, sender: ServerId([0; 16]) };
-        let (ports, stamp) = match self.target {
-            Target::Group { ports, stamp, .. } => (ports, stamp),
-            Target::PlainTftp => (Ports { client: 0, server: 0 }, nobody),
+        let (ports, stamp, policy) = match self.target {
+            Target::Group { ports, stamp, policy, .. } => (ports, stamp, policy),
+            Target::PlainTftp => (Ports { client: 0, server: 0 }, nobody, Policy::default()),
         };
         out.put_u32(self.serial.0);
         put_group(out, self.group());
         put_ports(out, ports);
         put_stamp(out, stamp);
+        policy.put(out);
         put_name(out, &self.file);
     }
 
@@ -241,8 +256,11 @@ impl Configure {
             Some(_) if ports.client == 0 || ports.server == 0 => {
                 return Err(DecodeError { what: "ports", offset, kind: DecodeErrorKind::Value });
             }
-            Some(group) => Target::Group { group, ports, stamp },
-            None => Target::PlainTftp,
+            Some(group) => Target::Group { group, ports, stamp, policy: Policy::read(reader)? },
+            None => {
+                reader.array::<{ Policy::LEN }>("policy")?;
+                Target::PlainTftp
+            }
         };
         Ok(Self { serial, target, file: reader.name("file")? })
     }
@@ -280,6 +298,12 @@ impl Nak {
                 out.put_u8(2);
                 put_name(out, &self.file);
             }
+            NakReason::TooLarge { size, size_max } => {
+                out.put_u8(3);
+                put_name(out, &self.file);
+                out.put_u64(*size);
+                out.put_u64(*size_max);
+            }
         }
     }
 
@@ -289,11 +313,19 @@ impl Nak {
         let code = reader.u8("reason")?;
         let file = reader.name("file")?;
         let reason = match code {
-            1 if request.group.is_none() => {
+            1 | 3 if request.group.is_none() => {
                 return Err(DecodeError { what: "reason", offset, kind: DecodeErrorKind::Value });
             }
             1 => NakReason::InUse { ports: read_ports(reader)?, file: reader.name("file that is there")? },
             2 => NakReason::NoSuchFile,
+            3 => {
+                let offset = reader.offset();
+                let (size, size_max) = (reader.u64("file size")?, reader.u64("largest file size")?);
+                if size <= size_max {
+                    return Err(DecodeError { what: "file size", offset, kind: DecodeErrorKind::Value });
+                }
+                NakReason::TooLarge { size, size_max }
+            }
             _ => return Err(DecodeError { what: "reason", offset, kind: DecodeErrorKind::Code }),
         };
         Ok(Self { request, file, reason })

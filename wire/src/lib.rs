@@ -36,6 +36,7 @@ pub mod igmp;
 pub mod loan;
 pub mod membership;
 mod octets;
+pub mod policy;
 pub mod pxe;
 pub mod query;
 pub mod record;

@@ -115,6 +115,7 @@ impl Boot {
             multicast: self.multicast.as_ref().map(|Text(file)| file.clone()),
             pinned: self.pinned,
             also: self.also.iter().map(|Text(file)| file.clone()).collect(),
+            policy: self.transfer.policy(),
             servers: self.servers.iter().map(|Text(server)| *server).collect(),
         }
     }

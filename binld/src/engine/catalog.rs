@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use wire::dhcp::BootRequest;
+use wire::policy::Policy;
 use wire::pxe::{BootItem, Ours};
 use wire::{Content, FileName, Layer, Mac, Uuid};
 
@@ -68,6 +69,8 @@ pub struct Boot {
     pub pinned: bool,
     /// Further files that the boot file will fetch by plain TFTP: a server must have them too.
     pub also: Vec<FileName>,
+    /// How the server treats the clients of the multicast file.
+    pub policy: Policy,
     /// MTFTP servers that have the files, in order of preference.
     pub servers: Vec<Ipv4Addr>,
 }
@@ -143,6 +146,18 @@ pub struct Catalog {
 }
 
 impl Catalog {
+    /// How the clients of a multicast file are treated: the first boot item that has it decides.
+    #[must_use]
+    pub fn policy(&self, content: &Content, pinned: bool) -> Policy {
+        let mut boots = self.items.iter().flat_map(|item| &item.boots);
+        let has = |boot: &&Boot| {
+            boot.multicast.as_ref() == Some(&content.file)
+                && boot.pinned == pinned
+                && boot.servers.contains(&content.server)
+        };
+        boots.find(has).map(|boot| boot.policy).unwrap_or_default()
+    }
+
     /// What the client gets; `None` is silence. A layer that is not there falls to the next one above it that is
     /// (AIX binld, pxe.md F).
     #[must_use]

@@ -9,7 +9,7 @@ use wire::{BootEpoch, Content, GroupAddr};
 
 use super::claims::{ClaimKey, Commitment, State};
 use super::event::Event;
-use super::files::Knowledge;
+use super::files::{Knowledge, TooLarge};
 use super::requests::{Due, Subject};
 use super::{Engine, Timer};
 use crate::limits::{
@@ -52,8 +52,9 @@ impl Engine {
             claim.referenced = Some(at.group);
         }
         let file = key.content.file.clone();
+        let policy = self.config.catalog.policy(&key.content, key.pinned);
         self.begin_request(now, &Subject::Configure(key.clone()), |serial| {
-            let target = Target::Group { group: at.group, ports: at.ports, stamp };
+            let target = Target::Group { group: at.group, ports: at.ports, stamp, policy };
             Message::Configure(Configure { serial, target, file })
         });
     }
@@ -207,6 +208,10 @@ impl Engine {
                 self.on_server_heard(content);
                 self.on_no_such_file(now, content);
             }
+            (Subject::Configure(key), NakReason::TooLarge { size, size_max }) => {
+                self.on_server_heard(&key.content);
+                self.on_too_large(now, key, TooLarge { size: *size, size_max: *size_max });
+            }
             (Subject::Configure(key), NakReason::NoSuchFile) => {
                 self.on_server_heard(&key.content);
                 self.on_no_such_file(now, &key.content);
@@ -247,6 +252,14 @@ impl Engine {
         }
         self.files.on_answer(now, content, None);
         self.retry_file(now, content.clone());
+    }
+
+    /// Clients get it by plain TFTP; an address would be of no use.
+    fn on_too_large(&mut self, now: Time, key: &ClaimKey, facts: TooLarge) {
+        if self.files.on_too_large(now, key, facts) {
+            self.tell(Event::TooLarge { content: key.content.clone(), facts });
+        }
+        self.drain(now, key);
     }
 
     /// The server knows a higher number of ours: go above it.

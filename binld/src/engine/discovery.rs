@@ -19,6 +19,7 @@ use driver::{Arrival, Role, Time};
 use wire::control::Message;
 use wire::dhcp::{BootRequest, BootWait};
 use wire::pxe::BootItem;
+use wire::tftp::MTFTP_FILE_SIZE_MAX;
 use wire::told::Told;
 use wire::{Content, GroupAddr, Layer, Mac, ServerType, Uuid};
 
@@ -264,6 +265,7 @@ impl Engine {
             // Intel's client takes the sender of the answer for its file server (pxe.md A.8).
             (true, Profile::PxeRom) if server != self.config.address => Err(WhyPlain::FileElsewhere),
             (true, _) if !self.is_on_link(waiting) => Err(WhyPlain::OffLink),
+            (true, _) if self.is_too_large(boot, profile, server) => Err(WhyPlain::TooLarge),
             (true, _) => Ok(()),
         };
         if let Err(why) = usable {
@@ -300,6 +302,15 @@ impl Engine {
                 | State::Configuring { .. },
             ) => Multicast::Soon,
         }
+    }
+
+    /// Whether this client cannot be sent the multicast file for its size: firmware speaks PXE-MTFTP only, `mtftp-get`
+    /// takes larger files by RFC 2090.
+    fn is_too_large(&self, boot: &Boot, profile: Profile, server: Ipv4Addr) -> bool {
+        let Some(file) = boot.multicast.clone() else { return false };
+        let key = ClaimKey { content: Content { server, file }, pinned: boot.pinned };
+        let size = self.files.size(&key.content).unwrap_or(0);
+        self.files.too_large(&key).is_some() || (profile == Profile::PxeRom && size > MTFTP_FILE_SIZE_MAX)
     }
 
     /// The multicast file by plain TFTP, if the server has it.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use wire::{Content, GroupAddr, Mac, ServerId};
 
+use super::files::TooLarge;
+
 impl Event {
     /// Whether something is wrong on this host: nothing that a sound server ever sees.
     #[must_use]
@@ -37,6 +39,8 @@ pub enum WhyPlain {
     Disputed,
     /// No server that has the other files has acknowledged the multicast file.
     NoMulticastFile,
+    /// The file is too large for what the client speaks, or for multicast at all.
+    TooLarge,
     /// A boot ROM takes the sender of the answer for its file server, and the file lies elsewhere.
     FileElsewhere,
 }
@@ -133,6 +137,13 @@ pub enum Event {
     NoSuchFile {
         /// Which.
         content: Content,
+    },
+    /// The MTFTP server has a file that it cannot multicast.
+    TooLarge {
+        /// Which.
+        content: Content,
+        /// How large.
+        facts: TooLarge,
     },
     /// An address of ours was defended.
     Defended {

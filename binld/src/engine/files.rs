@@ -7,6 +7,7 @@ use driver::Time;
 use wire::{Content, FileName};
 
 use super::catalog::Boot;
+use super::claims::ClaimKey;
 use crate::limits::FILE_ACK_MAX;
 
 /// What is known of a file on a server.
@@ -25,10 +26,20 @@ pub enum Knowledge {
     Refused,
 }
 
+/// A file that cannot be multicast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLarge {
+    /// Its size in bytes.
+    pub size: u64,
+    /// The largest that the server can multicast there.
+    pub size_max: u64,
+}
+
 /// The files that boot items need, and the servers that did not answer lately.
 #[derive(Debug, Default)]
 pub struct Files {
     known: BTreeMap<Content, Knowledge>,
+    too_large: BTreeMap<ClaimKey, TooLarge>,
     silent: BTreeSet<Ipv4Addr>,
 }
 
@@ -36,6 +47,8 @@ impl Files {
     /// Keeps only these files; new ones are unknown.
     pub fn keep(&mut self, files: &BTreeSet<Content>) {
         self.known.retain(|content, _| files.contains(content));
+        // The server may be another one by now; it says so again.
+        self.too_large.clear();
         for content in files {
             self.known.entry(content.clone()).or_insert(Knowledge::Unknown);
         }
@@ -50,8 +63,38 @@ impl Files {
     /// The server answered: with the file's size, or `None` for *no such file*.
     pub fn on_answer(&mut self, now: Time, content: &Content, size: Option<u64>) {
         self.silent.remove(&content.server);
+        // It is not what it was.
+        self.too_large.retain(|key, facts| key.content != *content || Some(facts.size) == size);
         if let Some(known) = self.known.get_mut(content) {
             *known = size.map_or(Knowledge::Refused, |size| Knowledge::Acknowledged { at: now, size });
+        }
+    }
+
+    /// The server has the file, for plain TFTP only. True if that is new.
+    pub fn on_too_large(&mut self, now: Time, key: &ClaimKey, facts: TooLarge) -> bool {
+        self.on_answer(now, &key.content, Some(facts.size));
+        self.too_large.insert(key.clone(), facts) != Some(facts)
+    }
+
+    /// Whether the server said so of the file as it is now.
+    #[must_use]
+    pub fn too_large(&self, key: &ClaimKey) -> Option<TooLarge> {
+        self.too_large.get(key).copied()
+    }
+
+    /// The largest file that the server can multicast, in bytes, if this one is larger.
+    #[must_use]
+    pub fn multicast_max(&self, content: &Content) -> Option<u64> {
+        let keys = [false, true].map(|pinned| ClaimKey { content: content.clone(), pinned });
+        keys.iter().filter_map(|key| self.too_large(key)).map(|facts| facts.size_max).max()
+    }
+
+    /// The size of a file that the server acknowledged, in bytes.
+    #[must_use]
+    pub fn size(&self, content: &Content) -> Option<u64> {
+        match self.known.get(content)? {
+            Knowledge::Acknowledged { size, .. } => Some(*size),
+            Knowledge::Unknown | Knowledge::Refused => None,
         }
     }
 

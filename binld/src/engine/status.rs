@@ -57,6 +57,8 @@ pub struct FileStatus {
     pub usable: bool,
     /// What is known of it.
     pub known: Knowledge,
+    /// If it is too large to be multicast: the largest that could be, in bytes.
+    pub multicast_max: Option<u64>,
     /// Whether the server left the last request without an answer.
     pub server_silent: bool,
 }
@@ -145,6 +147,7 @@ impl Engine {
             content: content.clone(),
             usable: self.files.is_fresh(now, content),
             known,
+            multicast_max: self.files.multicast_max(content),
             server_silent: self.files.is_silent(content.server),
         });
         let rests = self.claims.rests();

@@ -10,11 +10,13 @@ use dhcproto::v4::borrowed::Message as DhcpView;
 use peers::limits::JOIN_PATIENCE;
 use wire::configure::{Ack, Nak, NakReason, RequestRef, Target};
 use wire::hold::{Hold, HoldState};
+use wire::policy::Policy;
 use wire::query::{Opcode, Query};
 use wire::{FileName, Layer, Serial, ServerType};
 
 mod behalf;
 mod conflicts;
+mod sizes;
 mod told;
 mod waiting;
 mod yields;
@@ -49,6 +51,7 @@ fn ipxe_boot(pinned: bool, servers: &[u8]) -> Boot {
         multicast: Some(name("initrd.img")),
         pinned,
         also: vec![name("vmlinuz")],
+        policy: Policy::default(),
         servers: servers.iter().map(|last| server(*last)).collect(),
     }
 }
@@ -88,11 +91,26 @@ fn config(items: Vec<Item>) -> EngineConfig {
     }
 }
 
+/// In bytes.
+#[derive(Clone, Copy)]
+struct Sizes {
+    file: u64,
+    multicast_max: u64,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { file: 5, multicast_max: u64::MAX }
+    }
+}
+
 /// What the scripted MTFTP servers do.
 #[derive(Default)]
 struct Script {
     /// (server, file) pairs that exist.
     files: BTreeSet<Content>,
+    /// The size of every file, and the largest that can be multicast.
+    sizes: Sizes,
     /// Servers that say nothing.
     silent: BTreeSet<Ipv4Addr>,
     /// Addresses that are in use there for another file.
@@ -195,8 +213,14 @@ impl Host {
                     nak(NakReason::NoSuchFile)
                 } else if request.group.is_some_and(|group| self.script.in_use.contains(&group)) {
                     nak(NakReason::InUse { ports, file: name("other") })
+                } else if let Sizes { file: size, multicast_max: size_max } = self.script.sizes
+                    && request.group.is_some()
+                    && size > size_max
+                {
+                    nak(NakReason::TooLarge { size, size_max })
                 } else {
-                    Message::Ack(Ack { request, ports, file_size: 5, file: configure.file.clone() })
+                    let file_size = self.script.sizes.file;
+                    Message::Ack(Ack { request, ports, file_size, file: configure.file.clone() })
                 }
             }
             Message::Delete(delete) => {

@@ -54,8 +54,10 @@ impl Engine {
             for server in boot.servers.iter().filter(|server| chosen.is_none_or(|chosen| chosen == **server))
             {
                 let content = Content { server: *server, file: file.clone() };
-                if self.files.of(&content) != Some(Knowledge::Refused) {
-                    stays.insert(ClaimKey { content, pinned: boot.pinned });
+                let refused = self.files.of(&content) == Some(Knowledge::Refused);
+                let key = ClaimKey { content, pinned: boot.pinned };
+                if !refused && self.files.too_large(&key).is_none() {
+                    stays.insert(key);
                 }
             }
         }
@@ -76,12 +78,13 @@ impl Engine {
         wanted
     }
 
-    /// The claim that the boot needs on that server, if the server has the file.
+    /// The claim that the boot needs on that server, if the server has the file and can multicast it.
     pub(super) fn wanted_of(&self, now: Time, item: &Item, boot: &Boot, server: Ipv4Addr) -> Option<Wanted> {
         let content = Content { server, file: boot.multicast.clone()? };
         let has = self.files.is_fresh(now, &content);
-        has.then(|| Wanted {
-            key: ClaimKey { content, pinned: boot.pinned },
+        let key = ClaimKey { content, pinned: boot.pinned };
+        (has && self.files.too_large(&key).is_none()).then(|| Wanted {
+            key,
             boot_item: item.boot_item,
             item: item.name.clone(),
         })

@@ -9,6 +9,7 @@ use driver::quiet::Quiet;
 use wire::{Content, GroupAddr, Mac, ServerId};
 
 use crate::engine::event::{Event, Offer, WhyPlain, WhySilent};
+use crate::engine::files::TooLarge;
 
 /// Who caused a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,6 +61,7 @@ fn source_of(event: &Event) -> Option<Source> {
         | Event::Committed { .. }
         | Event::Held { .. }
         | Event::NoSuchFile { .. }
+        | Event::TooLarge { .. }
         | Event::ManyConflicts { .. }
         | Event::TurnOver { .. }
         | Event::Draining { .. }
@@ -101,6 +103,7 @@ fn write(event: &Event) {
         Event::NoSuchFile { content } => {
             tracing::warn!(%content, "the MTFTP server does not have the file; put it there, or change the item");
         }
+        Event::TooLarge { content, facts } => write_too_large(content, *facts),
         Event::Defended { group, content, against } => {
             tracing::info!(%group, %content, %against, "defended");
         }
@@ -203,6 +206,11 @@ fn write_answered(mac: Mac, item: &str, file_server: Ipv4Addr, offer: Offer, wai
     }
 }
 
+fn write_too_large(content: &Content, TooLarge { size, size_max }: TooLarge) {
+    let todo = "clients get it by plain TFTP; make it smaller, or have a smaller one load the rest";
+    tracing::warn!(%content, size, size_max, todo, "the file is too large to be multicast");
+}
+
 fn why_plain(why: WhyPlain) -> &'static str {
     match why {
         WhyPlain::ByProfile => "nothing to multicast to this kind of client",
@@ -210,6 +218,7 @@ fn why_plain(why: WhyPlain) -> &'static str {
         WhyPlain::NotHeldInTime => "no address was ready in time",
         WhyPlain::Refused => "another server has the address",
         WhyPlain::Disputed => "another server says that it has the address, too",
+        WhyPlain::TooLarge => "the file is too large for it",
         WhyPlain::NoMulticastFile => "no server has acknowledged the multicast file",
         WhyPlain::FileElsewhere => "the file lies on another host than binld",
     }

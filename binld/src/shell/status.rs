@@ -338,6 +338,7 @@ fn file_json(file: &FileStatus) -> Value {
         "server": file.content.server,
         "file": file.content.file.to_string(),
         "known": known,
+        "multicast_max": file.multicast_max,
         "size": size,
         "usable": file.usable,
         "server_silent": file.server_silent,
@@ -346,6 +347,9 @@ fn file_json(file: &FileStatus) -> Value {
 
 fn file_row(file: &FileStatus) -> Vec<String> {
     let known = match knowledge(file.known) {
+        (known, Some(size)) if file.multicast_max.is_some() => {
+            format!("{known}, {size} bytes, too large to be multicast")
+        }
         (known, Some(size)) => format!("{known}, {size} bytes"),
         (known, None) => known.to_owned(),
     };
@@ -435,6 +439,16 @@ mod tests {
         vec![peer, file_server]
     }
 
+    fn known_file(content: &Content) -> FileStatus {
+        FileStatus {
+            content: content.clone(),
+            usable: true,
+            known: Knowledge::Acknowledged { at: Time::ZERO, size: 5 },
+            multicast_max: None,
+            server_silent: false,
+        }
+    }
+
     fn report(interface: &Interface) -> Report<'_> {
         let content = Content { server: [10, 0, 0, 9].into(), file: FileName::new(b"big \x1b[2J").unwrap() };
         let group: GroupAddr = "239.255.1.1".parse().unwrap();
@@ -453,7 +467,6 @@ mod tests {
             contested_by: vec![([10, 0, 0, 7].into(), true)],
         };
         let waiting = ClaimStatus { group: None, ports: None, state: StateName::Waiting, ..claim.clone() };
-        let known = Knowledge::Acknowledged { at: Time::ZERO, size: 5 };
         let replica = ReplicaStatus {
             owner: ServerId([7; 16]),
             group,
@@ -487,7 +500,7 @@ mod tests {
             legacy_peers: vec![[10, 0, 0, 8].into()],
             queries: 6,
             claims: vec![claim, waiting],
-            files: vec![FileStatus { content: content.clone(), usable: true, known, server_silent: false }],
+            files: vec![known_file(&content)],
             marks: vec![(group, Duration::from_secs(5))],
             rests: vec![(group, content, Duration::from_secs(300))],
             clients_waiting: 4,

@@ -4,7 +4,10 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use wire::policy::SlowClients;
 use wire::{FileName, GroupAddr};
+
+use super::suggest;
 
 /// A type that is written as text.
 pub trait Written: Sized {
@@ -75,6 +78,22 @@ impl Written for GroupAddr {
 
     fn write(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Written for SlowClients {
+    fn read(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|slow| slow.name() == text);
+        known.ok_or_else(|| {
+            format!(
+                "`{text}` is nothing to do with slow clients; {}",
+                suggest(text, &Self::ALL.map(Self::name))
+            )
+        })
+    }
+
+    fn write(&self) -> String {
+        self.name().to_owned()
     }
 }
 

@@ -3,9 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use driver::{Role, Transmit, Wall};
+use driver::{Role, Time, Transmit, Wall};
 use peers::notes::{Former, NoteChange};
 use wire::configure::Ports;
+use wire::policy::SlowClients;
 use wire::tftp::Rollover;
 use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
 
@@ -302,6 +303,15 @@ pub enum Event {
         /// For what.
         file: FileName,
     },
+    /// A client kept the others of a session waiting.
+    SlowClient {
+        /// Which.
+        client: SocketAddrV4,
+        /// The address and the clients' port.
+        group: SocketAddrV4,
+        /// What becomes of it.
+        what: SlowClients,
+    },
     /// A server says hello, for the first time or again.
     MemberAppeared {
         /// Where.
@@ -379,6 +389,26 @@ pub enum Forgotten {
     NotStored,
 }
 
+/// What became of an order to begin what waits on an address for more clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Started {
+    /// It has begun, for so many clients.
+    Begun(usize),
+    /// Nothing waits on that address: nobody asked for its file yet, or it has begun.
+    NothingWaits,
+    /// Nobody relies on that address; these are relied on.
+    NoSuchAddress(Vec<GroupAddr>),
+}
+
+/// A start that is awaited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AwaitedStart {
+    /// So many clients begin it.
+    pub clients: u16,
+    /// When it begins without them.
+    pub at: Time,
+}
+
 /// What a multicast session sent, and to whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tally {
@@ -396,6 +426,8 @@ pub struct Tally {
     pub complete: u64,
     /// Openers that left or fell silent before.
     pub lost: u64,
+    /// Openers that were too slow for the others.
+    pub slow: u64,
 }
 
 /// What the core wants done.

@@ -8,6 +8,7 @@ use driver::{Arrival, Draw, Role, Time, Transmit, Wall};
 use wire::configure::{Configure, Delete, DeleteForDead, Ports, Target};
 use wire::control::{Envelope, Message};
 use wire::hello::{Hello, Loss};
+use wire::policy::Policy;
 use wire::record::{Age, Body, Holder, ServerRole};
 use wire::tftp::{Mode, Options, Packet, Request};
 use wire::{BootEpoch, DomainId, FileName, GroupAddr, Serial, ServerId, Stamp};
@@ -58,6 +59,8 @@ pub(crate) struct Bench {
     /// What operators were told.
     pub(crate) answers: Vec<(Order, Forgotten)>,
     pub(crate) slow_store: bool,
+    /// What configures say of slow clients and of the start.
+    pub(crate) policy: Policy,
     files_opened: u64,
 }
 
@@ -85,6 +88,7 @@ impl Bench {
             unstored: VecDeque::new(),
             answers: Vec::new(),
             slow_store: false,
+            policy: Policy::default(),
             files_opened: 0,
         };
         bench.drain();
@@ -212,7 +216,7 @@ impl Bench {
         ports: Ports,
     ) -> Option<Message> {
         let stamp = Stamp { millis: 5, sender: binld(n).0 };
-        let target = Target::Group { group, ports, stamp };
+        let target = Target::Group { group, ports, stamp, policy: self.policy };
         let message = Message::Configure(Configure { serial: Serial(serial), target, file: name(file) });
         self.control(n, epoch, message)
     }

@@ -14,6 +14,8 @@ pub enum Declined {
     NoRoom,
     /// RFC 2090: it takes only smaller blocks than the stream of this file has.
     BlockSize,
+    /// Others waited for it, and the policy of its boot item sends such a client to plain TFTP.
+    Slow,
     /// The file cannot be multicast with blocks of that size.
     TooLarge,
     /// The file was not there, or not readable, when it was opened.
@@ -66,6 +68,7 @@ impl Declined {
             Self::NoSession => "no_session",
             Self::NoRoom => "no_room",
             Self::BlockSize => "block_size",
+            Self::Slow => "slow",
             Self::TooLarge => "too_large",
             Self::NoFile => "no_file",
             Self::Closing => "closing",
@@ -83,6 +86,7 @@ impl Declined {
             Self::NoSession => "as many sessions ran as there may be",
             Self::NoRoom => "the session had all the openers that it may have",
             Self::BlockSize => "it takes only smaller blocks than the stream of this file has",
+            Self::Slow => "others waited for it, and its boot item drops slow clients to unicast",
             Self::TooLarge => "the file is too large for multicast with blocks of that size",
             Self::NoFile => "the file was not there, or not readable, when it opened the transfer",
             Self::Closing => "its boot server had given the address up",

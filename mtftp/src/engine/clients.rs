@@ -3,6 +3,7 @@
 use std::net::SocketAddrV4;
 
 use driver::{Arrival, Role, Time};
+use wire::policy::Policy;
 use wire::tftp::{ErrorCode, Mode, Packet, Request};
 
 use super::cause::Declined;
@@ -43,11 +44,16 @@ impl Engine {
                 self.context.count("session", "open_while_closing");
             }
             Some((group, claim)) => {
-                let ports = claim.ports;
+                let (ports, policy) = (claim.ports, claim.policy());
                 self.references.note_open(now, group);
                 let is_pinned = group == self.config.pinned_group;
-                let protocol = if is_pinned { Protocol::Ipxe } else { Protocol::PxeMtftp };
-                self.sessions.on_open(now, from, (group, file, ports), protocol, &mut self.context);
+                // An iPXE machine that is left behind may boot an image with holes.
+                let how = if is_pinned {
+                    (Protocol::Ipxe, Policy::default())
+                } else {
+                    (Protocol::PxeMtftp, policy)
+                };
+                self.sessions.on_open(now, from, (group, file, ports), how, &mut self.context);
             }
             None if port == self.config.pinned_server_port && self.pinned_is_sent(now) => {
                 // iPXE would lock on to the other file's stream and boot it (P5).
@@ -113,13 +119,13 @@ impl Engine {
             return false;
         }
         let Some(file) = plain::name_of(request) else { return false };
-        let Some((group, _)) = self.references.find_for_stream(&file) else {
+        let Some((group, claim)) = self.references.find_for_stream(&file) else {
             self.context.told.declined_file(*from.ip(), &file, Declined::Gone);
             self.context.count("tftp", "multicast_of_nothing");
             return false;
         };
-        let wanted = (request, self.config.block_size_max);
-        if !self.sessions.on_multicast_request(now, from, (group, file), wanted, &mut self.context) {
+        let (content, wanted) = ((group, file, claim.policy()), (request, self.config.block_size_max));
+        if !self.sessions.on_multicast_request(now, from, content, wanted, &mut self.context) {
             return false;
         }
         self.references.note_open(now, group);

@@ -13,19 +13,21 @@
 //! answered: it hears that a pass runs, listens to its end, and opens again if it lacks something, the sooner the more it
 //! lacks. That open begins the next pass at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use driver::{Deadline, Time};
+use wire::policy::SlowClients;
 use wire::tftp::Rollover;
 
-use super::action::{Blocks, FileFacts, Tally};
+use super::action::{Blocks, Event, FileFacts, Tally};
 use super::context::Context;
+use super::pace::Pace;
 use super::rtt::RoundTrip;
 use super::session::{Channel, Opened};
 use crate::limits::{
-    BLOCKS_BEFORE_ACK, MASTER_SILENCE, OPENERS_MAX, OPENERS_PER_SOURCE_MAX, PASS_RESEND_FIRST,
+    BLOCKS_BEFORE_ACK, MASTER_SILENCE, OPENERS_MAX, OPENERS_PER_SOURCE_MAX, OUTRUN_RATE, PASS_RESEND_FIRST,
     PASS_RESEND_MIN, PASS_RESENDS_MAX, SESSION_SILENCE, SILENCE_MAX,
 };
 
@@ -75,6 +77,12 @@ pub(crate) struct Pass {
     pub(crate) channel: Channel,
     last: u16,
     master: Option<Master>,
+    /// How fast the master goes.
+    pace: Pace,
+    /// The master is too slow for the others: blocks go out by the clock, whatever it ACKs.
+    outrun: bool,
+    /// Who was too slow.
+    slow: BTreeSet<SocketAddrV4>,
     listeners: BTreeMap<SocketAddrV4, Listener>,
     /// How often it began at block 1, for the status.
     pub(crate) number: u64,
@@ -98,6 +106,9 @@ impl Pass {
             channel,
             last: u16::try_from(blocks).unwrap_or(u16::MAX),
             master: None,
+            pace: Pace::default(),
+            outrun: false,
+            slow: BTreeSet::new(),
             listeners: BTreeMap::new(),
             number: 0,
             block: 1,
@@ -157,6 +168,11 @@ impl Pass {
         let Some(master) = self.master else {
             return Deadline { at: self.sent_at, why: "a pass is over" };
         };
+        if self.outrun {
+            let next = Deadline { at: self.sent_at + self.outrun_after(), why: "a slow master is outrun" };
+            let stop = Deadline { at: self.heard_at + SESSION_SILENCE, why: "a pass hears nobody" };
+            return if stop.at < next.at { stop } else { next };
+        }
         let passed_over =
             Deadline { at: master.heard_at + master.patience(), why: "the master of a pass is silent" };
         if self.resends >= master.resends_max() {
@@ -168,10 +184,17 @@ impl Pass {
 
     pub(crate) fn on_timeout(&mut self, now: Time, context: &mut Context) {
         let Some(master) = self.master else { return };
+        if self.outrun {
+            return self.run_ahead(now, context);
+        }
         if now.since(master.heard_at) >= master.patience() {
             return self.pass_over(now, master, context);
         }
         if self.resends < master.resends_max() && now >= self.sent_at + self.resend_after() {
+            self.pace.silent(now.since(self.sent_at));
+            if self.outpace(master.client, context) {
+                return self.run_ahead(now, context);
+            }
             context.count("session", "resend");
             self.resends += 1;
             self.tally.spare += 1;
@@ -197,13 +220,70 @@ impl Pass {
         if let Some(listener) = self.listeners.get_mut(&client) {
             listener.asked = true;
         }
+        self.pace = Pace::default();
         self.master = Some(Master { client, heard_at: now, has_acked: false, asked: true });
         self.unicast(now, client, context);
+    }
+
+    // --- slow masters ---------------------------------------------------------------------------------------
+
+    /// Whether the master is too slow for the others by the policy. Nobody can be made to take over: Intel's client ACKs
+    /// nothing that it is not master of. So the pass goes on by the clock; the master misses blocks, and opens again.
+    fn outpace(&mut self, client: SocketAddrV4, context: &mut Context) -> bool {
+        let is_slow = self.pace.is_slow(self.channel.policy, self.channel.block_size);
+        let others = self.listeners.keys().any(|other| *other != client && !self.slow.contains(other));
+        if !is_slow || !others {
+            return false;
+        }
+        context.count("session", "slow_client");
+        let what = self.channel.policy.slow;
+        context.tell(Event::SlowClient { client, group: self.channel.group, what });
+        self.tally.slow += 1;
+        self.slow.insert(client);
+        self.outrun = true;
+        true
+    }
+
+    /// How long a block may be out then: as long as at the least rate that counts as not slow.
+    fn outrun_after(&self) -> Duration {
+        let rate = if self.channel.policy.rate_min == 0 { OUTRUN_RATE } else { self.channel.policy.rate_min };
+        (Duration::from_secs(1) * u32::from(self.channel.block_size) / rate).min(MASTER_SILENCE)
+    }
+
+    /// The next block by the clock, as long as anybody is heard. One listener is asked to take over, which some do.
+    fn run_ahead(&mut self, now: Time, context: &mut Context) {
+        if now.since(self.heard_at) >= SESSION_SILENCE {
+            return self.cut();
+        }
+        if now < self.sent_at + self.outrun_after() {
+            return;
+        }
+        if self.block == self.last {
+            self.tally.lost += 1;
+            return self.finish(now, context);
+        }
+        self.block += 1;
+        self.resends = 0;
+        let free = self
+            .listeners
+            .iter_mut()
+            .filter(|(client, listener)| !listener.asked && !self.slow.contains(client));
+        if let Some((client, listener)) = free.min_by_key(|(_, listener)| listener.opened_at) {
+            listener.asked = true;
+            let client = *client;
+            self.unicast(now, client, context);
+        }
+        self.multicast(now, context);
     }
 
     // --- what the clients say -------------------------------------------------------------------------------
 
     pub(crate) fn on_open(&mut self, now: Time, client: SocketAddrV4, context: &mut Context) -> Opened {
+        if self.outrun && self.slow.contains(&client) {
+            // It is there, it hears the group, and at the end of the pass it opens again.
+            self.heard_at = now;
+            return Opened::Repeated;
+        }
         if let Some(master) = self.master.filter(|master| master.client == client) {
             self.heard_at = now;
             if !master.has_acked {
@@ -214,6 +294,13 @@ impl Pass {
                 self.begin(now, client, context);
             }
             return Opened::Repeated;
+        }
+        if self.channel.policy.slow == SlowClients::DropToUnicast
+            && self.master.is_some()
+            && self.slow.contains(&client)
+        {
+            // Silence: it goes on by plain TFTP.
+            return Opened::Dropped;
         }
         if let Some(listener) = self.listeners.get_mut(&client) {
             listener.opened_at = now;
@@ -239,6 +326,8 @@ impl Pass {
         self.listeners.remove(&client);
         self.master = Some(Master { client, heard_at: now, has_acked: false, asked: false });
         self.number += 1;
+        self.pace = Pace::default();
+        self.outrun = false;
         self.block = 1;
         self.resends = 0;
         self.unicast(now, client, context);
@@ -254,6 +343,9 @@ impl Pass {
         };
         (master.heard_at, master.has_acked) = (now, true);
         self.heard_at = now;
+        if self.outrun && block < self.last {
+            return context.count("session", "ack_outrun");
+        }
         if block < self.block {
             // It starts nothing: else two copies beget two copies for ever.
             return context.count("session", "ack_again");
@@ -262,7 +354,12 @@ impl Pass {
             self.round_trip.measured(now.since(self.sent_at));
         }
         if block == self.last {
-            return self.complete(now, context);
+            self.tally.complete += 1;
+            return self.finish(now, context);
+        }
+        self.pace.acked(now.since(self.sent_at));
+        if self.outpace(client, context) {
+            return self.run_ahead(now, context);
         }
         self.block = block + 1;
         self.resends = 0;
@@ -272,19 +369,24 @@ impl Pass {
     /// A listener ACKs: one that was asked to pace the pass, and was slow to answer.
     fn take_over(&mut self, now: Time, client: SocketAddrV4, block: u16, context: &mut Context) {
         let was_asked = self.listeners.get(&client).is_some_and(|listener| listener.asked);
-        let is_free = self.master.is_some_and(|master| !master.has_acked);
+        let is_free = self.outrun || self.master.is_some_and(|master| !master.has_acked);
         if !was_asked || !is_free {
             return context.count("session", "ack_from_nobody");
         }
         self.master = Some(Master { client, heard_at: now, has_acked: true, asked: true });
+        self.pace = Pace::default();
+        self.outrun = false;
         self.on_ack(now, client, block, context);
     }
 
-    /// The master has it all. Who opened after the last block had gone out has heard nothing of this pass, and waits.
-    fn complete(&mut self, now: Time, context: &mut Context) {
-        self.tally.complete += 1;
+    /// The last block is out, and the master has it all or counts no more. Who opened after that block had gone out has
+    /// heard nothing of this pass, and waits; of those the slow ones come last.
+    fn finish(&mut self, now: Time, context: &mut Context) {
         let waiting = self.listeners.iter().filter(|(_, listener)| listener.opened_at >= self.sent_at);
-        let next = waiting.min_by_key(|(_, listener)| listener.opened_at).map(|(client, _)| *client);
+        let turn = |(client, listener): &(&SocketAddrV4, &Listener)| {
+            (self.slow.contains(client), listener.opened_at)
+        };
+        let next = waiting.min_by_key(turn).map(|(client, _)| *client);
         self.master = None;
         let sent_at = self.sent_at;
         self.listeners.retain(|_, listener| listener.opened_at >= sent_at);

@@ -30,7 +30,8 @@ use wire::configure::{
     Ack, Configure, Delete, DeleteForDead, Nak, NakReason, Ports, RequestRef, Superseded, Target,
 };
 use wire::control::{Envelope, Message};
-use wire::tftp::{MTFTP_FILE_SIZE_MAX, MULTICAST_PORT};
+use wire::policy::Policy;
+use wire::tftp::{MTFTP_FILE_SIZE_MAX, MULTICAST_PORT, multicast_file_size_max};
 use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
 
 use super::action::{
@@ -67,6 +68,8 @@ pub(crate) struct Reference {
     pub(crate) stale_at: Option<Time>,
     /// It was not.
     pub(crate) stale: bool,
+    /// How its boot item wants the clients treated; the default after a restart, until it is renewed.
+    pub(crate) policy: Policy,
 }
 
 /// An address with at least one reference.
@@ -110,6 +113,12 @@ impl Claim {
     /// When it was first committed, as far as those who rely on it say.
     pub(crate) fn stamp(&self) -> Option<Stamp> {
         self.references.values().map(|reference| reference.stamp).min()
+    }
+
+    /// How its clients are treated: as the oldest claim has it, so that all sessions agree whoever configures last.
+    pub(crate) fn policy(&self) -> Policy {
+        let oldest = self.references.values().min_by_key(|reference| reference.stamp);
+        oldest.map(|reference| reference.policy).unwrap_or_default()
     }
 
     /// Whether somebody opened a session here lately (Y4).
@@ -303,6 +312,7 @@ impl References {
             // The lease goes on as it was until the store has the renewal.
             stale_at: old.and_then(|old| old.stale_at),
             stale: old.is_some_and(|old| old.stale),
+            policy: old.map(|old| old.policy).unwrap_or_default(),
         };
         let fresh = Claim {
             file: record.file.clone(),

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use driver::{Deadline, Time};
 use wire::tftp::Options;
 
-use super::action::{FileFacts, Tally};
+use super::action::{AwaitedStart, FileFacts, Tally};
 use super::context::Context;
 use super::pass::Pass;
 use super::protocol::Protocol;
@@ -84,6 +84,22 @@ impl Running {
     /// For the status: who is there, how many blocks each lacks as far as is known, and its highest ACK.
     pub(crate) fn lacking(&self) -> Vec<(SocketAddrV4, u32, Option<u16>)> {
         either!(self, it => it.lacking().collect())
+    }
+
+    /// Begins what waits for more clients. False if it does not.
+    pub(crate) fn begin(&mut self, now: Time, context: &mut Context) -> bool {
+        match self {
+            Self::Session(session) => session.begin(now, context),
+            Self::Pass(_) => false,
+        }
+    }
+
+    /// For what clients it waits before it begins.
+    pub(crate) fn awaited_start(&self) -> Option<AwaitedStart> {
+        match self {
+            Self::Session(session) => session.start,
+            Self::Pass(_) => None,
+        }
     }
 
     /// What the rule of port 69 asks, of a session for iPXE.

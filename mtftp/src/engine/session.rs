@@ -26,11 +26,13 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use driver::{Deadline, Role, Time};
+use wire::policy::Policy;
 use wire::tftp::{MulticastAnswer, Options, Packet};
 
-use super::action::{FileFacts, Tally};
+use super::action::{AwaitedStart, FileFacts, Tally};
 use super::context::Context;
 use super::master::{Clock, MasterClient};
+use super::pace::Pace;
 use super::protocol::Protocol;
 use super::rtt::RoundTrip;
 use super::trace::Trace;
@@ -40,11 +42,18 @@ use crate::limits::{
     RESEND_MIN, SILENCE_MAX, STRIKES_MAX, TOLD_OFF_AGAIN, TRANSFER_RESEND_MAX,
 };
 
+mod lanes;
+#[cfg(test)]
+mod policy_tests;
 #[cfg(test)]
 mod rfc2090_tests;
+mod slow;
+mod start;
 mod step;
 #[cfg(test)]
 mod tests;
+
+use lanes::Lane;
 
 /// Blocks whose time of sending is remembered: more than can be on the way in lock-step.
 const RECENT_MAX: usize = 32;
@@ -70,6 +79,10 @@ struct Opener {
     granted: Options,
     /// RFC 2090: when it was last told that it is not the master.
     told_off_at: Option<Time>,
+    /// How fast it went as master.
+    pace: Pace,
+    /// It was too slow, and has its turn when nobody else wants one.
+    slow: bool,
 }
 
 /// What became of an open.
@@ -81,6 +94,8 @@ pub(crate) enum Opened {
     Repeated,
     /// There is no room.
     Refused,
+    /// It was too slow: it gets no answer, and goes on by plain TFTP.
+    Dropped,
 }
 
 /// Where and how a session sends.
@@ -93,6 +108,8 @@ pub(crate) struct Channel {
     pub(crate) group: SocketAddrV4,
     /// Bytes.
     pub(crate) block_size: u16,
+    /// How the boot item wants the clients treated.
+    pub(crate) policy: Policy,
 }
 
 /// A running session. It has ended when [`Session::is_over`].
@@ -102,7 +119,11 @@ pub(crate) struct Session {
     pub(crate) channel: Channel,
     /// The number of the last block: the count of blocks.
     last: u16,
+    /// Until then only opens are taken.
+    pub(crate) start: Option<AwaitedStart>,
     openers: BTreeMap<SocketAddrV4, Opener>,
+    /// Who was too slow, and goes at its own pace.
+    lanes: BTreeMap<SocketAddrV4, Lane>,
     turns: u64,
     clock: Clock,
     round_trip: RoundTrip,
@@ -124,11 +145,13 @@ impl Session {
     /// A session of a file that fits: at most 65,535 blocks.
     pub(crate) fn new(now: Time, facts: FileFacts, channel: Channel) -> Self {
         let blocks = facts.size / u64::from(channel.block_size) + 1;
-        Self {
+        let mut session = Self {
             file: facts,
             channel,
             last: u16::try_from(blocks).unwrap_or(u16::MAX),
+            start: None,
             openers: BTreeMap::new(),
+            lanes: BTreeMap::new(),
             turns: 0,
             clock: Clock::Idle,
             round_trip: RoundTrip::default(),
@@ -141,11 +164,13 @@ impl Session {
             credit: 0,
             traces: BTreeMap::new(),
             tally: Tally { blocks, ..Tally::default() },
-        }
+        };
+        session.start = session.awaited_start(now);
+        session
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.openers.is_empty()
+        self.openers.is_empty() && self.lanes.is_empty()
     }
 
     fn is_rfc2090(&self) -> bool {
@@ -153,11 +178,11 @@ impl Session {
     }
 
     pub(crate) fn has(&self, client: SocketAddrV4) -> bool {
-        self.openers.contains_key(&client)
+        self.openers.contains_key(&client) || self.lanes.contains_key(&client)
     }
 
     pub(crate) fn openers(&self) -> impl Iterator<Item = SocketAddrV4> + '_ {
-        self.openers.keys().copied()
+        self.openers.keys().chain(self.lanes.keys()).copied()
     }
 
     pub(crate) fn master(&self) -> Option<SocketAddrV4> {
@@ -169,8 +194,9 @@ impl Session {
 
     /// Everybody who was there and did not finish counts as lost.
     pub(crate) fn cut(&mut self) {
-        self.tally.lost += u64::try_from(self.openers.len()).unwrap_or(u64::MAX);
+        self.tally.lost += u64::try_from(self.openers().count()).unwrap_or(u64::MAX);
         self.openers.clear();
+        self.lanes.clear();
     }
 
     // --- when -----------------------------------------------------------------------------------------------
@@ -215,6 +241,9 @@ impl Session {
     }
 
     pub(crate) fn next_deadline(&self) -> Deadline {
+        if let Some(start) = self.start {
+            return Deadline { at: start.at, why: "clients are awaited" };
+        }
         let patience = self.channel.protocol.patience();
         let stop = Deadline { at: self.heard_at + patience, why: "a session hears nobody" };
         let mut next = Deadline { at: self.sent_at + self.answer_within(), why: "a client is silent" };
@@ -223,15 +252,23 @@ impl Session {
             next = if quiet.at < next.at { quiet } else { next };
         }
         // With nothing left to send on anybody's account, only an ACK or an open goes on.
-        if self.may_send(next.at) { Deadline::earliest(Some(stop), Some(next)).unwrap_or(stop) } else { stop }
+        let next = (self.may_send(next.at) && !self.openers.is_empty()).then_some(next);
+        Deadline::earliest(Deadline::earliest(Some(stop), self.lanes_deadline()), next).unwrap_or(stop)
     }
 
     pub(crate) fn on_timeout(&mut self, now: Time, context: &mut Context) {
+        if let Some(start) = self.start {
+            if now >= start.at {
+                self.begin(now, context);
+            }
+            return;
+        }
         if now.since(self.heard_at) >= self.channel.protocol.patience() {
             self.cut();
             return;
         }
-        if !self.may_send(now) {
+        self.on_lanes_timeout(now, context);
+        if !self.may_send(now) || self.openers.is_empty() {
             return;
         }
         if now >= self.sent_at + self.answer_within() {
@@ -261,6 +298,12 @@ impl Session {
     /// The master did not ACK in time: the block goes out again, or another opener gets its turn.
     fn on_master_silent(&mut self, now: Time, mut master: MasterClient, context: &mut Context) {
         let (alone, is_rfc2090) = (self.openers.len() == 1, self.is_rfc2090());
+        if let Some(opener) = self.openers.get_mut(&master.client) {
+            opener.pace.silent(now.since(self.sent_at));
+        }
+        if self.outpace(now, master.client, context) {
+            return;
+        }
         let Some(opener) = self.openers.get_mut(&master.client) else {
             self.clock = Clock::Idle;
             return self.step(now, context);
@@ -339,6 +382,9 @@ impl Session {
         granted: Options,
         context: &mut Context,
     ) -> Opened {
+        if self.reopen_lane(now, client, context) {
+            return Opened::Repeated;
+        }
         if let Some(opener) = self.openers.get_mut(&client) {
             if self.channel.protocol == Protocol::Rfc2090 {
                 // Its OACK was lost, or it has begun anew.
@@ -357,7 +403,8 @@ impl Session {
         }
         let range = SocketAddrV4::new(*client.ip(), 0)..=SocketAddrV4::new(*client.ip(), u16::MAX);
         let room = self.openers.len() < OPENERS_MAX
-            && self.openers.range(range).count() < OPENERS_PER_SOURCE_MAX
+            && self.openers.range(range.clone()).count() + self.lanes.range(range).count()
+                < OPENERS_PER_SOURCE_MAX
             && (self.traces.len() < OPENERS_MAX || self.traces.contains_key(client.ip()));
         if !room {
             return Opened::Refused;
@@ -374,6 +421,8 @@ impl Session {
             strikes: 0,
             granted,
             told_off_at: None,
+            pace: Pace::default(),
+            slow: false,
         };
         self.openers.insert(client, opener);
         self.traces.insert(*client.ip(), Trace::default());
@@ -401,6 +450,9 @@ impl Session {
         if block > self.last {
             return context.count("session", "ack_beyond_end");
         }
+        if self.on_lane_ack(now, client, block, context) {
+            return;
+        }
         let is_rfc2090 = self.is_rfc2090();
         // The only one that ACKs says what it lacks of all that went out before what it ACKs.
         let is_only = is_rfc2090 && self.master() == Some(client);
@@ -409,6 +461,7 @@ impl Session {
             return context.count("session", "ack_from_nobody");
         };
         let progress = opener.acked.is_none_or(|acked| block > acked);
+        let waited = now.since(self.sent_at);
         opener.heard_at = Some(now);
         if opener.acked.is_some_and(|acked| block < acked) {
             return context.count("session", "ack_old");
@@ -439,7 +492,8 @@ impl Session {
         match &mut self.clock {
             Clock::Master(master) if master.client == client => {
                 master.heard_at = now;
-                if !progress {
+                let answers_oack = is_rfc2090 && master.block == 0;
+                if !progress && !answers_oack {
                     // It starts nothing, and the timer runs on: else two copies beget two copies for ever.
                     return context.count("session", "ack_again");
                 }
@@ -449,10 +503,15 @@ impl Session {
                     return context.count("session", "master_behind");
                 }
                 if master.tries == 0 {
-                    self.round_trip.measured(now.since(self.sent_at));
+                    self.round_trip.measured(waited);
                 }
                 master.tries = 0;
-                self.step(now, context);
+                if let Some(opener) = self.openers.get_mut(&client) {
+                    opener.pace.acked(waited);
+                }
+                if !self.outpace(now, client, context) {
+                    self.step(now, context);
+                }
             }
             Clock::Answers if is_rfc2090 || self.openers.values().all(|opener| opener.asked_at.is_none()) => {
                 self.step(now, context);
@@ -464,10 +523,14 @@ impl Session {
 
     /// The client gave up.
     pub(crate) fn on_error(&mut self, now: Time, client: SocketAddrV4, context: &mut Context) {
-        if !self.openers.contains_key(&client) {
+        if !self.has(client) {
             return context.count("session", "error_from_nobody");
         }
         context.count("session", "client_error");
+        if self.lanes.remove(&client).is_some() {
+            self.tally.lost += 1;
+            return;
+        }
         self.lose(client);
         let was_master = self.master() == Some(client);
         if was_master {
@@ -482,6 +545,9 @@ impl Session {
 
     /// A newcomer is master if nobody is; else it listens.
     fn begin_or_listen(&mut self, now: Time, client: SocketAddrV4, context: &mut Context) {
+        if self.awaits_more() {
+            return self.tell_role(client, false, context);
+        }
         if self.master().is_none() {
             self.step(now, context);
         }
@@ -492,9 +558,10 @@ impl Session {
 
     /// An OACK: whether the client is master. Where the data goes it hears again until it has ACKed once.
     fn tell_role(&mut self, client: SocketAddrV4, is_master: bool, context: &mut Context) {
-        let Some(opener) = self.openers.get(&client) else { return };
-        let (group, others) = match opener.acked {
-            None => (Some(self.channel.group), opener.granted.clone()),
+        let known = self.openers.get(&client).map(|opener| (&opener.granted, opener.acked));
+        let Some((granted, acked)) = known.or_else(|| self.lane_options(client)) else { return };
+        let (group, others) = match acked {
+            None => (Some(self.channel.group), granted.clone()),
             Some(_) => (None, Options::default()),
         };
         let multicast = Some(MulticastAnswer { group, is_master }.to_string());
@@ -524,6 +591,7 @@ impl Session {
 
     /// For the status: who is there, and how many blocks each lacks as far as is known.
     pub(crate) fn lacking(&self) -> impl Iterator<Item = (SocketAddrV4, u32, Option<u16>)> + '_ {
-        self.openers.iter().map(|(client, opener)| (*client, opener.lacks.len(), opener.acked))
+        let openers = self.openers.iter().map(|(client, opener)| (*client, opener.lacks.len(), opener.acked));
+        openers.chain(self.lanes_lacking())
     }
 }

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use driver::{Deadline, Deadlines, Role, Time};
 use wire::configure::Ports;
+use wire::policy::Policy;
 use wire::tftp::{BLOCK_SIZE_DEFAULT, ErrorCode, MULTICAST_PORT, Options, Request, multicast_file_size_max};
 use wire::{FileName, GroupAddr};
 
@@ -128,7 +129,7 @@ impl Sessions {
         now: Time,
         client: SocketAddrV4,
         (group, file, ports): (GroupAddr, FileName, Ports),
-        protocol: Protocol,
+        (protocol, policy): (Protocol, Policy),
         context: &mut Context,
     ) {
         let channel = Channel {
@@ -136,6 +137,7 @@ impl Sessions {
             role: Role::Mtftp(ports.server),
             group: SocketAddrV4::new(group.ip(), ports.client),
             block_size: BLOCK_SIZE_DEFAULT,
+            policy,
         };
         let key = (group, protocol);
         if self.entries.contains_key(&key) {
@@ -153,7 +155,7 @@ impl Sessions {
         &mut self,
         now: Time,
         client: SocketAddrV4,
-        (group, file): (GroupAddr, FileName),
+        (group, file, policy): (GroupAddr, FileName, Policy),
         (request, block_size_max): (&Request, u16),
         context: &mut Context,
     ) -> bool {
@@ -184,6 +186,7 @@ impl Sessions {
                     role: Role::Stream(stream),
                     group: SocketAddrV4::new(group.ip(), MULTICAST_PORT),
                     block_size,
+                    policy,
                 };
                 self.look_up(group, file, channel, (client, Some(request.clone())), context);
             }
@@ -330,6 +333,20 @@ impl Sessions {
         self.after(now, key, context)
     }
 
+    /// Begins what waits on an address for more clients. Gives how many clients there were, `None` if nothing waited.
+    pub(crate) fn begin(&mut self, now: Time, group: GroupAddr, context: &mut Context) -> Option<usize> {
+        let mut began = None;
+        for key in self.keys(group).collect::<Vec<_>>() {
+            if let Some(Entry { state: State::Running(session), .. }) = self.entries.get_mut(&key)
+                && session.begin(now, context)
+            {
+                began = Some(session.openers().len());
+                self.after(now, key, context);
+            }
+        }
+        began
+    }
+
     /// Ends the sessions on an address before their openers are done. Gives it if none is left.
     pub(crate) fn cut(&mut self, now: Time, group: GroupAddr, context: &mut Context) -> Option<GroupAddr> {
         let mut over = None;
@@ -465,14 +482,21 @@ fn open(session: &mut Running, now: Time, (client, request): &Waiting, context: 
         // First: what goes out on its account counts.
         context.told.on_open(now, *client.ip(), group);
     }
+    let decline = |why, context: &mut Context| {
+        if let Some(group) = group {
+            context.told.declined(*client.ip(), group, why);
+        }
+    };
     match session.on_open(now, *client, granted, context) {
         Opened::Listed => context.count("session", "open"),
         Opened::Repeated => context.count("session", "open_repeated"),
         Opened::Refused => {
             context.count("session", "too_many_openers");
-            if let Some(group) = group {
-                context.told.declined(*client.ip(), group, Declined::NoRoom);
-            }
+            decline(Declined::NoRoom, context);
+        }
+        Opened::Dropped => {
+            context.count("session", "dropped_to_unicast");
+            decline(Declined::Slow, context);
         }
     }
 }

@@ -9,7 +9,7 @@ use wire::configure::Ports;
 use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
 
 use super::Engine;
-use super::action::Tally;
+use super::action::{AwaitedStart, Tally};
 use super::fall_backs::{FallBacksStatus, Querier};
 use super::protocol::Protocol;
 use super::references::Place;
@@ -129,6 +129,8 @@ pub struct SessionStatus {
     pub tally: Tally,
     /// Whose ACKs pace it.
     pub master: Option<SocketAddrV4>,
+    /// What it waits for before it begins.
+    pub start: Option<AwaitedStart>,
     /// Who waits, in order of address.
     pub openers: Vec<OpenerStatus>,
 }
@@ -224,6 +226,7 @@ impl Engine {
             speed: self.sessions.speed(group, channel.protocol).cloned().unwrap_or(Speed::new(Time::ZERO)),
             tally: session.tally(),
             master: session.master(),
+            start: session.awaited_start(),
             openers: session
                 .lacking()
                 .into_iter()

@@ -1,9 +1,10 @@
 //! The engine's news as lines of the log: how loud, and how often from one source.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use driver::Time;
 use driver::quiet::Quiet;
+use wire::policy::SlowClients;
 
 use crate::engine::{DeletedBy, Event, FallBack, Outcome};
 
@@ -20,7 +21,9 @@ fn source_of(event: &Event) -> Option<Ipv4Addr> {
         Event::Configured { address, .. } | Event::Refused { address, .. } => Some(*address),
         Event::Defended { from, .. } | Event::SessionBegan { from, .. } => Some(*from.ip()),
         Event::FellBack(fall_back) => Some(fall_back.client),
-        Event::TransferEnded { client, .. } | Event::NoFile { client, .. } => Some(*client.ip()),
+        Event::TransferEnded { client, .. }
+        | Event::NoFile { client, .. }
+        | Event::SlowClient { client, .. } => Some(*client.ip()),
         Event::OverRate { source, .. } => Some(*source),
         Event::MemberAppeared { address }
         | Event::MemberLeft { address }
@@ -59,6 +62,7 @@ fn write(event: &Event) {
             %group, %file, %binld, released, by = %member,
             "reference deleted by a living BINLD, on behalf of its dead one"
         ),
+        Event::SlowClient { client, group, what } => write_slow(*client, *group, *what),
         Event::MemberAppeared { address } => tracing::info!(server = %address, "another server says hello"),
         Event::MemberLeft { address } => tracing::info!(server = %address, "another server leaves"),
         Event::Twin { address } => {
@@ -89,7 +93,7 @@ fn write(event: &Event) {
         }
         Event::SessionEnded { group, protocol, file, tally } => tracing::info!(
             %group, protocol = protocol.name(), %file, blocks = tally.blocks, multicast = tally.multicast, unicast = tally.unicast,
-            spare = tally.spare, openers = tally.openers, complete = tally.complete, lost = tally.lost,
+            spare = tally.spare, openers = tally.openers, complete = tally.complete, lost = tally.lost, slow = tally.slow,
             "multicast session ended"
         ),
         Event::TransferEnded { client, file, outcome } => match outcome {
@@ -114,4 +118,8 @@ fn write_fall_back(FallBack { at: _, mac, client, group, file, cause }: &FallBac
         %mac, %client, %group, %file, cause = cause.name(), likely = %cause,
         "fall-back: a client that was told a multicast address fetches by plain TFTP"
     );
+}
+
+fn write_slow(client: SocketAddrV4, group: SocketAddrV4, what: SlowClients) {
+    tracing::info!(%client, %group, what = what.name(), "slow: others waited for this client");
 }

@@ -6,7 +6,7 @@ use driver::cli::DONE;
 use driver::table::ago;
 use wire::{GroupAddr, ServerId};
 
-use crate::engine::Forgotten;
+use crate::engine::{Forgotten, Started};
 use crate::limits::{CLOSING_MAX, REST, REST_PINNED};
 
 /// To delete a reference on behalf of its BINLD.
@@ -85,6 +85,52 @@ impl Display for Forget {
     }
 }
 
+/// To begin what waits on an address for more clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// The address.
+    pub group: GroupAddr,
+}
+
+impl Start {
+    /// The name of the order.
+    pub const NAME: &'static str = "start";
+
+    /// Reads what [`Display`] writes; `None` if it is another request.
+    pub(super) fn parse(request: &str) -> Option<Result<Self, String>> {
+        let words: Vec<&str> = request.split_ascii_whitespace().collect();
+        match words.as_slice() {
+            [Self::NAME, group] => Some(group.parse().map(|group| Self { group })),
+            [Self::NAME, ..] => Some(Err(format!("write `{} ADDRESS`", Self::NAME))),
+            _ => None,
+        }
+    }
+
+    /// What the operator reads.
+    pub(super) fn answer(self, outcome: &Started) -> String {
+        let Self { group } = self;
+        match outcome {
+            Started::Begun(clients) => {
+                format!("{DONE}the transfer on {group} begins, for {clients} clients\n")
+            }
+            Started::NothingWaits => {
+                format!(
+                    "nothing waits on {group}: nobody has asked for its file yet, or it has begun; see `status`\n"
+                )
+            }
+            Started::NoSuchAddress(there) => {
+                format!("nobody relies on {group}; {}\n", list("addresses with references", there))
+            }
+        }
+    }
+}
+
+impl Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", Self::NAME, self.group)
+    }
+}
+
 fn list<T: Display>(what: &str, there: &[T]) -> String {
     if there.is_empty() {
         return format!("{what}: none");
@@ -116,6 +162,25 @@ mod tests {
         assert_eq!(Forget::parse("status"), None);
         for wrong in ["forget", "forget 239.255.7.1", "forget 10.0.0.1 ab", "forget 239.255.7.1 ab"] {
             assert!(matches!(Forget::parse(wrong), Some(Err(_))), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_order_to_start_is_read_and_answered() {
+        let start = Start { group: order(false).group };
+        assert_eq!(Start::parse(&start.to_string()), Some(Ok(start)));
+        assert_eq!(Start::parse("forget"), None);
+        for wrong in ["start", "start 10.0.0.1", "start 239.255.7.1 now"] {
+            assert!(matches!(Start::parse(wrong), Some(Err(_))), "{wrong}");
+        }
+        let table = [
+            (Started::Begun(3), true, "for 3 clients"),
+            (Started::NothingWaits, false, "nothing waits"),
+            (Started::NoSuchAddress(vec![start.group]), false, "references: 239.255.7.1"),
+        ];
+        for (outcome, done, part) in table {
+            let answer = start.answer(&outcome);
+            assert_eq!((answer.starts_with(DONE), answer.contains(part)), (done, true), "{answer}");
         }
     }
 

@@ -158,13 +158,29 @@ impl Report<'_> {
         })
     }
 
+    /// The block that went out last, or what is waited for before the first.
+    fn block(&self, session: &SessionStatus) -> String {
+        match session.start {
+            Some(start) => {
+                let left = start.at.since(self.now());
+                format!(
+                    "0/{}, waits for {} clients, {} at most",
+                    session.tally.blocks,
+                    start.clients,
+                    ago(left)
+                )
+            }
+            None => format!("{}/{}", session.block, session.tally.blocks),
+        }
+    }
+
     fn session_row(&self, (claim, session): (&ClaimStatus, &SessionStatus)) -> Vec<String> {
         vec![
             claim.group.to_string(),
             claim.file.to_string(),
             session.protocol.name().to_owned(),
             session.pass.to_string(),
-            format!("{}/{}", session.block, session.tally.blocks),
+            self.block(session),
             rate(session.speed.bytes_per_second(self.now())),
             session.master.map_or("-".to_owned(), |master| master.to_string()),
             session.openers.len().to_string(),
@@ -281,6 +297,8 @@ impl Report<'_> {
             "multicast": tally.multicast,
             "unicast": tally.unicast,
             "spare": tally.spare,
+            "awaits": session.start.map(|start| start.clients),
+            "starts_in_ms": session.start.map(|start| millis(start.at.since(self.now()))),
             "known": session.openers.len(),
             "joined": tally.openers,
             "expected": claim.expected,

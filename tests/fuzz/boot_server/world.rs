@@ -9,6 +9,7 @@ use binld::engine::claims::Placement;
 use driver::Role;
 use wire::configure::{Ports, RequestRef};
 use wire::control::{Envelope, Message};
+use wire::policy::Policy;
 use wire::pxe::{BootItem, VendorOptions};
 use wire::{Content, DomainId, FileName, GroupAddr, Layer, Serial, ServerType};
 
@@ -79,6 +80,7 @@ pub(super) fn catalog(number: usize) -> Catalog {
         multicast: Some(name(multicast)),
         pinned,
         also: Vec::new(),
+        policy: Policy::default(),
         servers: servers.to_vec(),
     };
     let ipxe = item(0, true, boot(Profile::Ipxe, "boot.ipxe", "initrd.img", true, &[first, second]));

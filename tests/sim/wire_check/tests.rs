@@ -3,6 +3,7 @@
 use std::net::SocketAddrV4;
 
 use wire::configure::{Ack, Ports};
+use wire::policy::Policy;
 use wire::{Content, FileName, GroupAddr, Layer, ServerType, Stamp};
 
 use super::*;
@@ -59,7 +60,12 @@ impl Tape {
     fn configure(&mut self, who: usize, content: (usize, &str), serial: u32) {
         let group = GroupAddr::new(PINNED).unwrap();
         let stamp = Stamp { millis: 1, sender: ServerId([0; 16]) };
-        let target = Target::Group { group, ports: Ports { client: 3001, server: PORT }, stamp };
+        let target = Target::Group {
+            group,
+            ports: Ports { client: 3001, server: PORT },
+            stamp,
+            policy: Policy::default(),
+        };
         let message = Message::Configure(Configure { serial: Serial(serial), target, file: file(content.1) });
         self.envelope((BINLD[who], 4016), (MTFTPD[content.0], 4017), self.epoch, message);
     }

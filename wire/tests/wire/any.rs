@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use wire::configure::{Ports, RequestRef};
 use wire::hold::HoldState;
 use wire::membership::Neighbour;
+use wire::policy::{Policy, SlowClients};
 use wire::pxe::BootItem;
 use wire::record::{
     Age, Body, Claim, HOLDERS_MAX, Holder, Member, ROLL_MAX, Record, RecordKind, Reference, Roll, ServerRole,
@@ -42,6 +43,19 @@ pub(crate) fn server_id() -> impl Strategy<Value = ServerId> {
 
 pub(crate) fn stamp() -> impl Strategy<Value = Stamp> {
     (any::<u64>(), server_id()).prop_map(|(millis, sender)| Stamp { millis, sender })
+}
+
+pub(crate) fn policy() -> impl Strategy<Value = Policy> {
+    let slow = prop::sample::select(SlowClients::ALL.as_slice());
+    (slow, any::<u8>(), any::<u32>(), any::<u16>(), any::<u16>()).prop_map(
+        |(slow, silences, rate_min, start_clients, start_within_s)| Policy {
+            slow,
+            silences,
+            rate_min,
+            start_clients,
+            start_within_s,
+        },
+    )
 }
 
 /// Any two ports, zero among them.

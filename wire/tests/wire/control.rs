@@ -11,7 +11,9 @@ use wire::control::{Envelope, HEADER_LEN, Message, PACKET_LEN_MAX};
 use wire::hello::{Hello, Loss};
 use wire::hold::{Hold, HoldState};
 use wire::loan::{LoanAnswer, LoanAsk, LoanVerdict};
+use wire::policy::{Policy, SlowClients};
 use wire::record::ServerRole;
+use wire::tftp::MTFTP_FILE_SIZE_MAX;
 use wire::told::Told;
 use wire::{
     BootEpoch, Content, DecodeErrorKind, DomainId, FileName, GroupAddr, Mac, Serial, ServerId, Stamp,
@@ -78,9 +80,14 @@ fn any_configure(target: impl Strategy<Value = Target>) -> impl Strategy<Value =
 }
 
 fn any_group_target() -> impl Strategy<Value = Target> {
-    (any::group(), 1..=u16::MAX, 1..=u16::MAX, any::stamp()).prop_map(|(group, client, server, stamp)| {
-        Target::Group { group, ports: Ports { client, server }, stamp }
-    })
+    (any::group(), 1..=u16::MAX, 1..=u16::MAX, any::stamp(), any::policy()).prop_map(
+        |(group, client, server, stamp, policy)| Target::Group {
+            group,
+            ports: Ports { client, server },
+            stamp,
+            policy,
+        },
+    )
 }
 
 fn any_ack() -> impl Strategy<Value = Envelope> {
@@ -105,6 +112,16 @@ fn any_nak_no_such_file() -> impl Strategy<Value = Envelope> {
         (any::request_ref(), any::file())
             .prop_map(|(request, file)| Message::Nak(Nak { request, file, reason: NakReason::NoSuchFile })),
     )
+}
+
+fn any_nak_too_large() -> impl Strategy<Value = Envelope> {
+    any_envelope((any::request_ref(), any::group(), any::file(), 0..u64::MAX, 1..u64::MAX).prop_map(
+        |(request, group, file, size_max, more)| {
+            let request = RequestRef { group: Some(group), ..request };
+            let size = size_max.saturating_add(more);
+            Message::Nak(Nak { request, file, reason: NakReason::TooLarge { size, size_max } })
+        },
+    ))
 }
 
 fn any_delete() -> impl Strategy<Value = Envelope> {
@@ -182,22 +199,31 @@ const ZERO: [crate::golden::Code; 4] = [
     (28, "key epoch", &[0], Some(DecodeErrorKind::Value)),
     (31, "key epoch", &[0], Some(DecodeErrorKind::Value)),
 ];
-const REASON: crate::golden::Code = (54, "reason", &[1, 2], Some(DecodeErrorKind::Code));
+const REASON: crate::golden::Code = (54, "reason", &[1, 2, 3], Some(DecodeErrorKind::Code));
 
 pub(crate) fn header_and(codes: &[crate::golden::Code]) -> Vec<crate::golden::Code> {
     [&MAGIC, &ZERO, codes].concat()
 }
 
+const SLOW_CLIENTS: crate::golden::Code = (78, "slow clients", &[0, 1, 2], Some(DecodeErrorKind::Code));
+const POLICY: Policy = Policy {
+    slow: SlowClients::SecondStream,
+    silences: 5,
+    rate_min: 1_000_000,
+    start_clients: 12,
+    start_within_s: 30,
+};
+
 five_tests!(
     configure_group,
     from_binld(7, Message::Configure(Configure {
         serial: Serial(41),
-        target: Target::Group { group: group(), ports: PORTS, stamp: STAMP },
+        target: Target::Group { group: group(), ports: PORTS, stamp: STAMP, policy: POLICY },
         file: file(),
     })),
     Envelope::decode, Envelope::encode,
     valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
-    codes: header_and(&[]), any: any_configure(any_group_target()),
+    codes: header_and(&[SLOW_CLIENTS]), any: any_configure(any_group_target()),
 );
 
 five_tests!(
@@ -241,6 +267,13 @@ five_tests!(
     nak_no_such_file, nak(104, NakReason::NoSuchFile), Envelope::decode, Envelope::encode,
     valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
     codes: header_and(&[REASON]), any: any_nak_no_such_file(),
+);
+
+five_tests!(
+    nak_too_large, nak(130, NakReason::TooLarge { size: 33_554_432, size_max: MTFTP_FILE_SIZE_MAX }),
+    Envelope::decode, Envelope::encode,
+    valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
+    codes: header_and(&[REASON]), any: any_nak_too_large(),
 );
 
 five_tests!(

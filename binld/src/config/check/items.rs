@@ -5,6 +5,9 @@ use std::net::Ipv4Addr;
 
 use driver::config::{ConfigError, Document, Text, Written};
 
+use wire::policy::SlowClients;
+
+use super::super::transfer::{START_WITHIN_MAX, Transfer};
 use super::super::{Boot, Config, Item};
 use super::Checked;
 use crate::engine::catalog::{ClientName, Profile};
@@ -30,6 +33,7 @@ pub(super) fn check(config: &Config, document: &Document, warnings: &mut Vec<Con
         for (number, boot) in item.boot.iter().enumerate() {
             let at = Place { document, path: format!("item.{index}.boot.{number}") };
             of_boot(item, boot, &at, warnings)?;
+            of_transfer(boot, &at)?;
             of_servers(config, item, boot, &at)?;
             unreachable(config, (index, number), &at)?;
         }
@@ -130,6 +134,34 @@ fn of_boot(item: &Item, boot: &Boot, at: &Place<'_>, warnings: &mut Vec<ConfigEr
             let what = format!("file \"{:?}\" stands there twice", file);
             return at.error(&format!("also.{index}"), what, "write it once");
         }
+    }
+    Ok(())
+}
+
+/// How clients are treated, where that can be chosen at all.
+fn of_transfer(boot: &Boot, at: &Place<'_>) -> Checked {
+    let transfer = &boot.transfer;
+    let (is_kept, starts_at_once) = (transfer.slow.0 == SlowClients::Keep, transfer.start_clients <= 1);
+    if boot.multicast.is_none() && *transfer != Transfer::default() {
+        let right = "name the file with `multicast`, or leave `transfer` out";
+        return at.error("transfer", "`transfer` without a file to multicast", right);
+    }
+    if boot.pinned && !(is_kept && starts_at_once) {
+        let what =
+            "on the pinned tuple iPXE must be kept, and be sent to at once: it would boot a file with holes";
+        return at.error("transfer", what, "leave `slow` and `start_clients` out");
+    }
+    if boot.profile.0 == Profile::PxeRom && !starts_at_once {
+        let what = "a PXE ROM waits for nobody: it falls back to plain TFTP";
+        return at.error("transfer.start_clients", what, "leave it out, or write profile \"mtftp-get\"");
+    }
+    if !is_kept && transfer.slow_below == 0 && transfer.slow_silences == 0 {
+        let what = "with `slow_below` and `slow_silences` 0 nobody is ever slow";
+        return at.error("transfer.slow", what, "give one of them a value, or leave `slow` out");
+    }
+    if !starts_at_once && !(1..=START_WITHIN_MAX).contains(&transfer.start_within_s) {
+        let what = format!("clients wait for each other for {} s", transfer.start_within_s);
+        return at.error("transfer.start_within_s", what, "write 1–3600 seconds");
     }
     Ok(())
 }

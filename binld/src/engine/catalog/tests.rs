@@ -1,6 +1,7 @@
 use super::*;
 use wire::ServerType;
 use wire::dhcp::RequestKind;
+use wire::policy::Policy;
 
 fn name(text: &str) -> FileName {
     FileName::new(text.as_bytes()).unwrap()
@@ -14,6 +15,7 @@ fn boot(profile: Profile, architectures: &[u16], file: &str) -> Boot {
         multicast: None,
         pinned: false,
         also: Vec::new(),
+        policy: Policy::default(),
         servers: vec![Ipv4Addr::new(10, 0, 0, 9)],
     }
 }

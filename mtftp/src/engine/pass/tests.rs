@@ -1,5 +1,6 @@
 //! PXE-MTFTP on a dynamic address, packet by packet.
 
+use wire::policy::{Policy, SlowClients};
 use wire::tftp::{ErrorCode, Packet};
 
 use super::super::bench::*;
@@ -195,4 +196,89 @@ fn openers_are_bounded() {
     let status = bench.engine.status();
     assert_eq!(status.claims[0].sessions[0].openers.len(), 1 + OPENERS_PER_SOURCE_MAX);
     assert_eq!(bench.counter("session", "too_many_openers"), 30 - OPENERS_PER_SOURCE_MAX as u64);
+}
+
+/// A server with a file of a hundred blocks, and that policy.
+fn slow_bench(slow: SlowClients) -> Bench {
+    let mut bench = Bench::new();
+    bench.policy = Policy { slow, silences: 0, rate_min: 100_000, ..Policy::default() };
+    bench.files.insert("file".to_owned(), 100 * 512 - 1);
+    bench.configure(1, 1, group(1), "file").unwrap();
+    bench.sent.clear();
+    bench
+}
+
+/// The master ACKs every 15 ms, 34 kB/s, for so many blocks.
+fn crawl(bench: &mut Bench, n: u8, blocks: std::ops::RangeInclusive<u16>) {
+    for block in blocks {
+        bench.ms(15);
+        bench.ack(ROLE, rom(n), block);
+    }
+}
+
+#[test]
+fn a_slow_master_is_outrun_at_the_least_rate_while_anybody_is_heard() {
+    let mut bench = slow_bench(SlowClients::SecondStream);
+    bench.open(PORT, rom(1), "file");
+    bench.open(PORT, rom(2), "file");
+    crawl(&mut bench, 1, 1..=40);
+    assert!(bench.events.iter().any(
+        |it| matches!(it, Event::SlowClient { client, what: SlowClients::SecondStream, .. } if *client == rom(1))
+    ));
+    bench.take_blocks();
+    // 512 bytes at 100,000 bytes/s: one every 5.12 ms.
+    bench.ms(103);
+    let blocks = bench.take_blocks();
+    assert!((19..=21).contains(&blocks.len()), "{blocks:?}");
+    let numbers: Vec<u64> = blocks.iter().map(|(block, _)| *block).collect();
+    assert!(numbers.windows(2).all(|two| two[1] == two[0] + 1), "in order, once: {numbers:?}");
+    // It misses blocks, and opens again: that starts nothing, and keeps the pass alive to its end.
+    while bench.engine.status().claims[0].sessions.len() == 1 {
+        bench.open(PORT, rom(1), "file");
+        bench.ms(20);
+    }
+    let rest = bench.take_blocks();
+    assert_eq!(rest.iter().map(|(block, _)| *block).max(), Some(100));
+    let tally = tally(&bench).expect("the pass is over");
+    assert_eq!((tally.slow, tally.lost), (1, 1));
+    assert_eq!(tally.multicast, 100);
+    // What it lacks it gets in the next pass, in which nobody waits for it.
+    bench.open(PORT, rom(1), "file");
+    assert_eq!(bench.take_blocks(), [(1, rom(1)), (1, to_group())]);
+    crawl(&mut bench, 1, 1..=99);
+    assert_eq!(bench.take_blocks().len(), 99);
+}
+
+#[test]
+fn a_listener_that_answers_takes_the_pace_from_a_slow_master() {
+    let mut bench = slow_bench(SlowClients::DropToUnicast);
+    bench.open(PORT, rom(1), "file");
+    bench.open(PORT, rom(2), "file");
+    crawl(&mut bench, 1, 1..=33);
+    bench.take_blocks();
+    while !bench.take_blocks().iter().any(|(_, to)| *to == rom(2)) {
+        crawl(&mut bench, 1, 34..=34);
+    }
+    let out = bench.engine.status().claims[0].sessions[0].tally.multicast;
+    bench.ack(ROLE, rom(2), u16::try_from(out).unwrap());
+    assert_eq!(bench.engine.status().claims[0].sessions[0].master, Some(rom(2)));
+    // The slow one is dropped: its opens are not answered while others wait, so that it falls back.
+    bench.take_blocks();
+    bench.open(PORT, rom(1), "file");
+    assert_eq!(bench.counter("session", "dropped_to_unicast"), 1);
+    assert_eq!(bench.take_blocks(), []);
+}
+
+#[test]
+fn an_outrun_pass_that_hears_nobody_stops() {
+    let mut bench = slow_bench(SlowClients::DropToUnicast);
+    bench.files.insert("file".to_owned(), 10_000 * 512);
+    bench.open(PORT, rom(1), "file");
+    bench.open(PORT, rom(2), "file");
+    crawl(&mut bench, 1, 1..=40);
+    bench.take_blocks();
+    bench.ms(10_000);
+    let blocks = bench.take_blocks().len();
+    assert!((380..=400).contains(&blocks), "two seconds' worth: {blocks}");
+    assert!(tally(&bench).is_some());
 }

@@ -55,7 +55,7 @@ impl References {
                 self.probes.insert(ticket, asked);
                 return;
             }
-            Target::Group { group, ports, stamp } => (group, ports, stamp),
+            Target::Group { group, ports, stamp, .. } => (group, ports, stamp),
         };
         let key = (group, sender.binld);
         if !self.is_new(key, sender, asked.message.serial, context) {
@@ -130,12 +130,22 @@ impl References {
         let why = match reason {
             NakReason::InUse { .. } => "in use",
             NakReason::NoSuchFile => "no such file",
+            NakReason::TooLarge { .. } => "too large to be multicast",
         };
         let file = asked.message.file.clone();
         context.count("control", "nak");
         context.tell(Event::Refused { group, file: file.clone(), why, address: *asked.sender.from.ip() });
         let request = request_ref(asked.sender.epoch, asked.message.serial, group);
         self.say(asked.sender.from, Message::Nak(Nak { request, file, reason }), context);
+    }
+
+    /// The largest file that an address can carry. On a dynamic one, a file that is too large for PXE-MTFTP has RFC 2090.
+    fn size_max(&self, group: GroupAddr) -> u64 {
+        if group == self.config.pinned_group {
+            MTFTP_FILE_SIZE_MAX
+        } else {
+            multicast_file_size_max(self.config.block_size_max)
+        }
     }
 
     /// The ports an address gets: what was asked for where we have it and it is free, else the first of ours that
@@ -180,10 +190,12 @@ impl References {
             context.close(facts.id);
         }
         match result {
-            Ok(facts) if facts.size <= MTFTP_FILE_SIZE_MAX => {
-                self.store_reference(group, (ports, stamp), asked, facts.size, context);
+            Ok(FileFacts { size, .. }) if size > self.size_max(group) => {
+                let reason = NakReason::TooLarge { size, size_max: self.size_max(group) };
+                self.refuse(Some(group), &asked, reason, context);
             }
-            Ok(_) | Err(FileError::NotFound | FileError::Denied) => {
+            Ok(facts) => self.store_reference(group, (ports, stamp), asked, facts.size, context),
+            Err(FileError::NotFound | FileError::Denied) => {
                 self.refuse(Some(group), &asked, NakReason::NoSuchFile, context);
             }
             Err(FileError::Busy) => context.count("control", "file_busy"),
@@ -324,12 +336,15 @@ impl References {
         // Whoever's removal made itself the last one meanwhile no longer is.
         claim.closing = false;
         claim.before = None;
-        if let Some(reference) = claim.references.get_mut(&binld)
-            && !std::mem::replace(&mut reference.stored, true)
-        {
-            let address = *asked.sender.from.ip();
-            self.changed.insert(group);
-            context.tell(Event::Configured { group, file: file.clone(), ports, binld, address });
+        if let Some(reference) = claim.references.get_mut(&binld) {
+            if let Target::Group { policy, .. } = asked.message.target {
+                reference.policy = policy;
+            }
+            if !std::mem::replace(&mut reference.stored, true) {
+                let address = *asked.sender.from.ip();
+                self.changed.insert(group);
+                context.tell(Event::Configured { group, file: file.clone(), ports, binld, address });
+            }
         }
         let request = request_ref(asked.sender.epoch, asked.message.serial, Some(group));
         let answer = Message::Ack(Ack { request, ports, file_size: size, file });

@@ -157,14 +157,18 @@ impl References {
         self.reopen(group);
     }
 
-    /// Opens are taken again, unless every reference that is left is on its way out.
+    /// Opens are taken again, unless every reference that is left is on its way out, or not in the store yet: if it never
+    /// gets there, the address is free as soon as the others are gone.
     pub(super) fn reopen(&mut self, group: GroupAddr) {
-        let going = |binld: &ServerId| {
+        let going = |(binld, reference): (&ServerId, &Reference)| {
+            if !reference.stored {
+                return true;
+            }
             let step = self.steps.get(&(group, *binld));
             matches!(step, Some(Step::Closing { .. } | Step::Removing { reference: true, .. }))
         };
         let closing = match self.places.get(&group) {
-            Some(Place::Claimed(claim)) => claim.references.keys().all(going),
+            Some(Place::Claimed(claim)) => claim.references.iter().all(going),
             Some(Place::Resting(_)) | None => return,
         };
         if let Some(Place::Claimed(claim)) = self.places.get_mut(&group) {

@@ -84,7 +84,6 @@ fn naks_another_file_and_a_missing_one_and_changes_nothing() {
     let before = bench.engine.status();
     assert_eq!(in_use(bench.configure(2, 1, group(1), "b")), Some("a".to_owned()));
     assert!(no_such_file(&bench.configure(2, 2, group(2), "absent")));
-    assert!(no_such_file(&bench.configure(2, 3, group(2), "huge")), "too large for 16-bit block numbers");
     assert_eq!(bench.engine.status(), before);
     assert!(is_ack(&bench.configure(2, 4, group(2), "most")));
 }
@@ -307,6 +306,7 @@ fn a_configure_keeps_a_closing_address() {
             group: group(1),
             ports: Ports { client: 3001, server: PORT },
             stamp,
+            policy: wire::policy::Policy::default(),
         };
         let message = Message::Configure(wire::configure::Configure {
             serial: wire::Serial(3),
@@ -337,6 +337,26 @@ fn a_probe_keeps_nothing() {
     assert_eq!((ack.request.group, ack.file_size), (None, 33_553_920));
     assert!(no_such_file(&bench.probe(1, "absent")));
     assert!(bench.changes.is_empty() && bench.open.is_empty());
+}
+
+#[test]
+fn a_file_that_is_too_large_to_be_multicast_is_refused_with_its_size_and_the_limit() {
+    let mut bench = Bench::new();
+    let reason = |answer: Option<Message>| match answer {
+        Some(Message::Nak(nak)) => nak.reason,
+        other => panic!("no NAK: {other:?}"),
+    };
+    // PXE-MTFTP is all there is on the pinned address.
+    let refused = reason(bench.configure(1, 1, pinned(), "huge"));
+    assert_eq!(refused, NakReason::TooLarge { size: 33_553_920, size_max: 33_553_919 });
+    assert!(bench.changes.is_empty() && bench.open.is_empty());
+    // On others there is RFC 2090 as well.
+    assert!(is_ack(&bench.configure(1, 2, group(2), "huge")));
+    bench.files.insert("huger".to_owned(), 96_205_380);
+    let refused = reason(bench.configure(1, 3, group(3), "huger"));
+    assert_eq!(refused, NakReason::TooLarge { size: 96_205_380, size_max: 96_205_379 });
+    bench.files.insert("huger".to_owned(), 96_205_379);
+    assert!(is_ack(&bench.configure(1, 4, group(3), "huger")));
 }
 
 #[test]

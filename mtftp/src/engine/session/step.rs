@@ -40,7 +40,7 @@ impl Session {
     /// Sends what is next. Called when the clock says so: the master ACKed, all who were asked answered, or the
     /// timer.
     pub(super) fn step(&mut self, now: Time, context: &mut Context) {
-        if self.openers.is_empty() || !self.may_send(now) {
+        if self.openers.is_empty() || !self.may_send(now) || self.start.is_some() {
             self.clock = Clock::Idle;
             return;
         }
@@ -54,7 +54,7 @@ impl Session {
         if !self.is_rfc2090() && self.release_last(now, hold, context) {
             return;
         }
-        if let Some(client) = self.master()
+        if let Some(client) = self.master().filter(|client| !self.yields(*client))
             && let Some(opener) = self.openers.get(&client)
             && let Some(block) = self.want(opener, hold)
         {
@@ -72,7 +72,7 @@ impl Session {
             .iter()
             .filter_map(|(client, opener)| Some((client, opener, self.want(opener, hold)?)))
             .filter(|(_, opener, block)| *block < self.last || opener.acked.is_none())
-            .min_by_key(|(_, opener, block)| (*block == self.last, opener.turn))
+            .min_by_key(|(_, opener, block)| (opener.slow, *block == self.last, opener.turn))
             .map(|(client, _, block)| (*client, block));
         if let Some((client, _)) = next
             && self.is_rfc2090()
@@ -108,7 +108,7 @@ impl Session {
             self.lose(client);
         }
         let due = self.openers.iter().filter(|(_, o)| o.questions < QUESTIONS_MAX && waited(o));
-        match due.min_by_key(|(_, opener)| opener.turn).map(|(client, _)| *client) {
+        match due.min_by_key(|(_, opener)| (opener.slow, opener.turn)).map(|(client, _)| *client) {
             Some(client) => self.name(now, client, 0, context),
             // The timer runs from here.
             None => self.sent_at = now,

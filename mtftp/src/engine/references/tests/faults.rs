@@ -246,3 +246,23 @@ proptest! {
         world.settle();
     }
 }
+
+/// While the last reference goes, a new one that the store does not take must not let opens in.
+#[test]
+fn an_address_takes_no_opens_for_a_reference_that_is_never_stored() {
+    let mut world = World::new();
+    for step in [
+        Step::Configure(3, 1, false, false),
+        Step::Configure(1, 1, false, false),
+        Step::Configure(2, 1, false, false),
+        Step::Store(true),
+        Step::Delete(3, 1, false),
+        Step::Store(false),
+        Step::Open(false),
+        Step::Store(false),
+        Step::Store(true),
+    ] {
+        world.step(&step);
+    }
+    world.settle();
+}
