@@ -157,6 +157,11 @@ pub const FIRST_BLOCK_SENDS_MAX: u32 = 3;
 /// Sends of any later block: about 11 s, longer than EDK2's 4 s timer and twice it.
 pub const BLOCK_SENDS_MAX: u32 = 10;
 
+// --- mtftp-get ----------------------------------------------------------------------------------------------
+
+/// Clients of one `mtftp-get --clients`: as many as a session takes. Each has two sockets.
+pub const LOAD_CLIENTS_MAX: u16 = 4096;
+
 const _: () = assert!(GRACE.as_nanos() < LEASE.as_nanos());
 const _: () = assert!(KNOWN_MAX >= REFERENCES_MAX);
 const _: () = assert!(RESEND_MIN.as_nanos() < SILENCE_MAX.as_nanos());
