@@ -88,6 +88,9 @@ pub fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let interface = match &arguments.interface {
+        Some(name) if arguments.load().is_some_and(|load| load.from.is_some()) => {
+            Interface::find(name, arguments.own_address()).context(load::ADVICE)?
+        }
         Some(name) => Interface::find(name, arguments.own_address())?,
         None => Interface::only().context("which network interface? say it with --interface")?,
     };

@@ -26,6 +26,10 @@ use crate::client::discovery::Found;
 use crate::client::{Counts, Failure, Method, Source, Wanted};
 use report::Report;
 
+/// Where an address of `--from` is missing.
+pub(super) const ADVICE: &str =
+    "--from: all of them must be on the interface; `ip address add ADDRESS/LENGTH dev NAME` gives it one";
+
 /// Files that the process has open besides its clients' sockets.
 const OTHER_FILES: u64 = 64;
 
@@ -114,10 +118,7 @@ fn addresses(load: &Load, interface: &Interface) -> anyhow::Result<Vec<Ipv4Addr>
     let bits = from.start().to_bits()..=from.end().to_bits();
     let addresses: Vec<Ipv4Addr> = bits.take(load.clients.into()).map(Ipv4Addr::from_bits).collect();
     for address in &addresses {
-        Interface::find(&interface.name, Some(*address)).with_context(|| {
-            let (name, len) = (&interface.name, interface.prefix_len);
-            format!("--from: `ip address add {address}/{len} dev {name}` gives it to the interface")
-        })?;
+        Interface::find(&interface.name, Some(*address)).context(ADVICE)?;
     }
     Ok(addresses)
 }
