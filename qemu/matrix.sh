@@ -408,7 +408,7 @@ got() { jq -r "$2 // empty" <<<"${shown[$1 GET]:-null}" 2>/dev/null || printf 'N
 
 # plain_gets: requests for the payload without the option `multicast`.
 plain_gets() {
-    captured talk 'udp dst port 69 and udp[8:2] = 1' -A |
+    captured talk 'udp dst port 69 and udp[8:2] = 1' |
         awk '/payload\.img/ && !/multicast/ { count++ } END { print count + 0 }'
 }
 
