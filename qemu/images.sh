@@ -9,12 +9,30 @@ image_cache() {
     printf '%s\n' "$cache"
 }
 
+# What Linux needs for a virtio network card, each after what it needs itself.
+readonly NET_MODULES=(
+    virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net
+)
+
 # kernel_image FILE: puts Debian's cloud kernel at FILE. The package is unpacked in the cache, never installed on this
 # machine.
 kernel_image() {
-    local cache package work
+    kernel_unpacked
+    cp "$(image_cache)/vmlinuz" "$1"
+}
+
+# kernel_modules FOLDER: puts that kernel's NET_MODULES there.
+kernel_modules() {
+    local name cache
+    kernel_unpacked
     cache=$(image_cache)
-    if [ ! -s "$cache/vmlinuz" ]; then
+    for name in "${NET_MODULES[@]}"; do cp "$cache/modules/$name.ko" "$1"; done
+}
+
+kernel_unpacked() {
+    local cache package work name
+    cache=$(image_cache)
+    if [ ! -s "$cache/vmlinuz" ] || [ ! -d "$cache/modules" ]; then
         [ "$(dpkg --print-architecture)" = amd64 ] || die "the lab boots amd64 machines and takes their kernel from this machine's package source, which is not amd64."
         package=$(kernel_package)
         if [ -z "$package" ]; then
@@ -23,11 +41,17 @@ kernel_image() {
         fi
         [ -n "$package" ] || die "apt knows no linux-image-cloud-amd64: is a Debian package source configured?"
         work=$(unpack "$package")
-        # A rename, so that another run never sees half a file.
+        mkdir "$work/modules"
+        for name in "${NET_MODULES[@]}"; do
+            find "$work/tree/lib/modules" -name "$name.ko" -exec cp {} "$work/modules/" ';'
+            [ -s "$work/modules/$name.ko" ] || die "the package $package has no module $name.ko (see $work)."
+        done
+        # Renames, so that another run never sees half a file. Modules fit one kernel only: both are of this package.
+        rm -rf "$cache/modules"
+        mv -T "$work/modules" "$cache/modules"
         mv "$work"/tree/boot/vmlinuz-* "$cache/vmlinuz"
         rm -rf "$work"
     fi
-    cp "$cache/vmlinuz" "$1"
 }
 
 kernel_package() {
@@ -101,19 +125,53 @@ unified_image() {
     rm "$1.cmdline"
 }
 
-# initramfs_image FILE KIB: makes an initramfs with a random payload of KIB KiB at FILE and prints the
-# SHA-256 of the payload. The payload is random so that no block of the file is like another.
-initramfs_image() {
-    local tree=$LAB_DIR/initramfs sum
-    mkdir -p "$tree"/{bin,proc,dev}
+# random_payload FILE KIB: writes so many KiB at random there, so that no block of the file is like another, and prints
+# their SHA-256.
+random_payload() {
+    local sum
+    head -c "$(($2 * 1024))" /dev/urandom >"$1"
+    sum=$(sha256sum <"$1")
+    printf '%s\n' "${sum%% *}"
+}
+
+# initramfs_tree INIT: begins an initramfs in a folder, with busybox and files/INIT, and prints the folder.
+initramfs_tree() {
+    local tree=$LAB_DIR/initramfs
+    mkdir -p "$tree"/{bin,proc,sys,dev}
     cp "$(command -v busybox)" "$tree/bin/busybox"
-    cp "$QEMU_DIR/files/init" "$tree/init"
+    cp "$QEMU_DIR/files/$1" "$tree/init"
     chmod 755 "$tree/init" "$tree/bin/busybox"
-    head -c "$(($2 * 1024))" /dev/urandom >"$tree/payload"
-    sum=$(sha256sum <"$tree/payload")
-    sum=${sum%% *}
+    printf '%s\n' "$tree"
+}
+
+# initramfs_pack TREE FILE: packs it, and removes the folder.
+initramfs_pack() {
+    (cd "$1" && find . -print | sort | cpio --quiet -o -H newc -R 0:0) >"$2"
+    rm -rf "$1"
+}
+
+# initramfs_image FILE KIB: makes an initramfs with a random payload of KIB KiB at FILE and prints the
+# SHA-256 of the payload.
+initramfs_image() {
+    local tree sum
+    tree=$(initramfs_tree init)
+    sum=$(random_payload "$tree/payload" "$2")
     printf '%s  payload\n' "$sum" >"$tree/payload.sha256"
-    (cd "$tree" && find . -print | sort | cpio --quiet -o -H newc -R 0:0) >"$1"
-    rm -rf "$tree"
+    initramfs_pack "$tree" "$1"
     printf '%s\n' "$sum"
+}
+
+# get_initramfs_image FILE TYPE SHA-256: makes an initramfs at FILE that waits until mtftp1 has a file `go`, fetches the
+# boot item of that type by `mtftp-get`, and proves that it has this sum.
+get_initramfs_image() {
+    local tree
+    tree=$(initramfs_tree init-get)
+    mkdir "$tree/modules"
+    kernel_modules "$tree/modules"
+    printf '%s\n' "${NET_MODULES[@]}" >"$tree/modules/order"
+    cp "$PXEMC_GET" "$tree/bin/mtftp-get"
+    printf '%s %s %s\n' "${HOST_ADDRESS[mtftp1]}" "$2" "$3" >"$tree/wanted"
+    initramfs_pack "$tree" "$1"
+    # iPXE has less to fetch.
+    gzip -n "$1" && mv "$1.gz" "$1"
 }

@@ -386,6 +386,8 @@ follow() {
                 INITRD) step "machine $n: has the initramfs" ;;
                 KERNEL) step "machine $n: has the kernel" ;;
                 LINUX) step "machine $n: Linux $text is up" ;;
+                WAITS) step "machine $n: has an address, waits $text" ;;
+                GET) step "machine $n: mtftp-get is done" ;;
                 OK) step "machine $n: payload right, SHA-256 $text..." ;;
                 BAD) step "machine $n: PAYLOAD WRONG, SHA-256 $text..." ;;
                 FAILED) step "machine $n: BOOT SCRIPT FAILED" ;;

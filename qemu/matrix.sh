@@ -99,7 +99,7 @@ count_stream() {
     read -r packets different senders < <(stream_counts)
     per_block=$(awk -v a="$packets" -v b="${blocks[$1]}" 'BEGIN { printf "%.3f", a / b }')
     plain=$(plain_requests "$1")
-    expect "the captures are complete" "$(capture_lost) packets lost" test "$(capture_lost)" = 0
+    expect "the captures are complete" "$(capture_lost data) packets lost" test "$(capture_lost data)" = 0
 }
 
 # expect_one_stream FILE: everything by one multicast stream, sent less than twice over, and nothing by plain TFTP.
@@ -359,3 +359,92 @@ row_two_files() {
 
 one_holds() { holds binld1 initrd.img || holds binld2 other.img; }
 both_fetch() { has 1 URI && has 2 URI && ! has 1 INITRD && ! has 2 INITRD; }
+
+# --- Linux machines that fetch by mtftp-get ---------------------------------------------------------
+
+# The boot item of the payload, and its address.
+readonly GET_TYPE=0x8003
+get_group=
+
+# linux_get: lays out a network for machines that load a small initramfs, and in Linux ask for the payload by `mtftp-get`:
+# a file of MATRIX_PAYLOAD_KIB with an address of the pool, by RFC 2090. Their blocks have 1468 bytes.
+linux_get() {
+    step "making what the machines boot, and a payload of $MATRIX_PAYLOAD_KIB KiB"
+    kernel_image "$LAB_DIR/boot/vmlinuz"
+    fill_in boot.ipxe "$LAB_DIR/boot/boot.ipxe"
+    payload_sum[payload.img]=$(random_payload "$LAB_DIR/boot/payload.img" "$MATRIX_PAYLOAD_KIB")
+    blocks[payload.img]=$((MATRIX_PAYLOAD_KIB * 1024 / 1468 + 1))
+    get_initramfs_image "$LAB_DIR/boot/initrd.img" "$GET_TYPE" "${payload_sum[payload.img]}"
+    network binld1
+    filled_in item-get.toml "TYPE=$GET_TYPE" FILE=payload.img >"$LAB_DIR/conf/binld1.items"
+    servers binld1
+    wait_held binld1 payload.img
+    get_group=$(group_of binld1 payload.img)
+    capture stream mtftp1 64 "udp and dst host $get_group and dst port 1758"
+    # The payload, and what Linux needs to unpack its initramfs.
+    MACHINE_MEMORY=$((256 + 2 * MATRIX_PAYLOAD_KIB / 1024))
+}
+
+# boot_and_get N...: boots them, has them fetch the payload at once when the last one is ready, and waits for the end.
+boot_and_get() {
+    machines_on "$@"
+    follow_until "${NETBOOT_TIMEOUT:-400}" all_wait "$@" || warn "not all machines came up within ${NETBOOT_TIMEOUT:-400} s"
+    printf 'go\n' >"$LAB_DIR/boot/go"
+    step "go: all fetch the payload"
+    NETBOOT_TIMEOUT=${NETBOOT_TIMEOUT:-400} finish
+}
+
+all_wait() {
+    local n
+    for n in "$@"; do has "$n" WAITS || return 1; done
+}
+
+# expect_got N...: they have the payload by RFC 2090, sent once for all of them.
+expect_got() {
+    local n packets different senders
+    expect_right payload.img "$@"
+    for n in "$@"; do
+        expect "machine $n has it by RFC 2090" "$(got "$n" '"\(.source // .error), \(.seconds | floor) s, asked again \(.asked_again)"')" \
+            test "$(got "$n" .source)" = rfc2090
+    done
+    read -r packets different senders < <(stream_before 1e12 stream)
+    per_block=$(awk -v a="$packets" -v b="${blocks[payload.img]}" 'BEGIN { printf "%.3f", a / b }')
+    expect "the capture is complete" "$(capture_lost stream) packets lost" test "$(capture_lost stream)" = 0
+    expect "one sender on $get_group:1758" "$senders" test "$senders" -eq 1
+    expect "all of the payload was multicast" "$different different blocks of ${blocks[payload.img]}" \
+        test "$different" -eq "${blocks[payload.img]}"
+    expect "fewer than 1.2 packets per block" "$packets packets, $per_block" \
+        test $((10 * packets)) -lt $((12 * ${blocks[payload.img]}))
+    plain=$(plain_gets)
+    expect "nobody asked for it by plain TFTP" "$plain requests" test "$plain" -eq 0
+}
+
+# got N FILTER: what a jq filter makes of what `mtftp-get` told on machine N.
+got() { jq -r "$2 // empty" <<<"${shown[$1 GET]:-null}" 2>/dev/null || printf 'NOTHING\n'; }
+
+# plain_gets: requests for the payload without the option `multicast`.
+plain_gets() {
+    captured talk 'udp dst port 69 and udp[8:2] = 1' |
+        awk '/payload\.img/ && !/multicast/ { count++ } END { print count + 0 }'
+}
+
+row_linux_mtftp_get() {
+    linux_get
+    boot_and_get 1 2 3
+    expect_got 1 2 3
+}
+
+# Linux says by IGMP what it wants to hear, other than iPXE: it stays on multicast where the switch prunes.
+row_linux_mtftp_get_querier() {
+    local n heard
+    # As in row_snooping_querier.
+    BRIDGE_OPTIONS=(mcast_snooping 1 mcast_query_response_interval 100)
+    linux_get
+    ip -n "$(namespace bridge)" link set br0 type bridge mcast_querier 1
+    # Nobody there wants it.
+    capture bystander dhcp 64 "udp and dst host $get_group"
+    boot_and_get 1 2 3
+    expect_got 1 2 3
+    heard=$(captured bystander udp | wc -l)
+    expect "the bridge prunes it where nobody asked" "$heard packets at dhcp" test "$heard" -eq 0
+}

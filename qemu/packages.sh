@@ -68,3 +68,20 @@ need_lab() {
         [ -x "$PXEMC_BIN/$program" ] || die "$PXEMC_BIN holds no program '$program'."
     done
 }
+
+# need_static_get: in PXEMC_GET a `mtftp-get` that needs no library: one file for an initramfs.
+need_static_get() {
+    local target=x86_64-unknown-linux-gnu
+    if [ -z "${PXEMC_GET:-}" ]; then
+        need_packages build-essential
+        need_cargo
+        step "building a static mtftp-get"
+        (cd "$REPO" && RUSTFLAGS="-C target-feature=+crt-static" CARGO_PROFILE_RELEASE_STRIP=true \
+            timeout 3000 cargo build --release --locked -p mtftp --bin mtftp-get --target "$target") ||
+            die "the static mtftp-get does not build."
+        PXEMC_GET=${CARGO_TARGET_DIR:-$REPO/target}/$target/release/mtftp-get
+    fi
+    [ -x "$PXEMC_GET" ] || die "PXEMC_GET: '$PXEMC_GET' is no program."
+    ! ldd "$PXEMC_GET" 2>/dev/null | grep -q '=>' ||
+        die "PXEMC_GET: '$PXEMC_GET' needs libraries, which the initramfs does not have; the README says how a static one is built."
+}

@@ -25,8 +25,8 @@ capture_down() {
     for name in "${CAPTURES[@]}"; do stop "capture-$name"; done
 }
 
-# capture_lost: packets of the stream that the kernel could not hand to tcpdump; a count is only right if this is 0.
-capture_lost() { sed -n 's/^\([0-9]*\) packets dropped by kernel.*/\1/p' "$LAB_DIR/log/capture-data.log"; }
+# capture_lost NAME: packets of that capture that the kernel could not hand to tcpdump; a count is only right if this is 0.
+capture_lost() { sed -n 's/^\([0-9]*\) packets dropped by kernel.*/\1/p' "$LAB_DIR/log/capture-$1.log"; }
 
 # captured NAME FILTER [OPTION...]: the packets of NAME.pcap that match, as tcpdump prints them.
 captured() { tcpdump -r "$LAB_DIR/$1.pcap" -n "${@:3}" "$2" 2>/dev/null; }
@@ -35,9 +35,9 @@ captured() { tcpdump -r "$LAB_DIR/$1.pcap" -n "${@:3}" "$2" 2>/dev/null; }
 # numbers, different senders (address and port).
 stream_counts() { stream_before 1e12; }
 
-# stream_before INSTANT: the same of those before then, in seconds since 1970.
+# stream_before INSTANT [NAME]: the same of those before then, in seconds since 1970; of that capture.
 stream_before() {
-    captured data 'udp[8:2] = 3' -tt -x | awk -v end="$1" '
+    captured "${2:-data}" 'udp[8:2] = 3' -tt -x | awk -v end="$1" '
         / > / {
             counts = $1 + 0 < end + 0
             if (counts) for (i = 1; i < NF; i++) if ($(i + 1) == ">") sources[$i] = 1

@@ -19,7 +19,7 @@ use sim::program::{Door, Effect, Program};
 use sim::{Fault, LinkFaults, Rules, World};
 use wire::configure::{Configure, Ports, Target};
 use wire::control::{Envelope, Message};
-use wire::policy::Policy;
+use wire::policy::{Policy, SlowClients};
 use wire::pxe::MulticastTags;
 use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
 
@@ -30,7 +30,10 @@ const FILE: &str = "payload";
 
 /// Asks the server for the address.
 #[derive(Debug, Default)]
-struct Configurer(bool);
+struct Configurer {
+    has_asked: bool,
+    policy: Policy,
+}
 
 impl Program for Configurer {
     fn doors(&self) -> Vec<Door> {
@@ -42,17 +45,13 @@ impl Program for Configurer {
     fn on_timeout(&mut self, _now: Time) {}
 
     fn drain(&mut self, _tells: bool) -> Vec<Effect> {
-        if std::mem::replace(&mut self.0, true) {
+        if std::mem::replace(&mut self.has_asked, true) {
             return Vec::new();
         }
         let sender = ServerId([1; 16]);
         let group = GroupAddr::new(GROUP).unwrap();
-        let target = Target::Group {
-            group,
-            ports: PORTS,
-            stamp: Stamp { millis: 1, sender },
-            policy: Policy::default(),
-        };
+        let target =
+            Target::Group { group, ports: PORTS, stamp: Stamp { millis: 1, sender }, policy: self.policy };
         let file = FileName::new(FILE.as_bytes()).unwrap();
         let message = Message::Configure(Configure { serial: Serial(1), target, file });
         let bytes = Envelope { sender, boot_epoch: BootEpoch(1), sequence: 1, message }.encode();
@@ -86,6 +85,27 @@ impl Run {
         begins: &[u64],
         change: impl Fn(usize, &mut Wanted),
     ) -> Self {
+        Self::with(
+            seed,
+            faults,
+            size,
+            begins,
+            (Policy::default(), &|index, wanted| {
+                let mut wanted = wanted;
+                change(index, &mut wanted);
+                Getter::new(wanted)
+            }),
+        )
+    }
+
+    /// The same with that policy, and clients made by hand.
+    fn with(
+        seed: u64,
+        faults: LinkFaults,
+        size: usize,
+        begins: &[u64],
+        (policy, make): (Policy, &dyn Fn(usize, Wanted) -> Getter),
+    ) -> Self {
         let mut draw = Draw::from_seed(seed);
         let image: Vec<u8> = (0..size).map(|_| draw.bits().to_le_bytes()[0]).collect();
         let mut world = World::new(seed, LinkFaults::NONE, Rules::Ours);
@@ -94,20 +114,13 @@ impl Run {
         let host = MtftpHost::new(SERVER, ServerId([9; 16]), EngineConfig::default(), files);
         world.add("mtftp", SERVER, Clock::new(0, 0), Box::new(host), Time::ZERO);
         let binld = Ipv4Addr::new(10, 0, 0, 1);
-        world.add("binld", binld, Clock::new(0, 0), Box::new(Configurer::default()), ms(1));
+        world.add("binld", binld, Clock::new(0, 0), Box::new(Configurer { has_asked: false, policy }), ms(1));
         let mut clients = Vec::new();
         for (index, (number, begin)) in (100_u8..).zip(begins).enumerate() {
-            let mut wanted = Wanted::new(SERVER, file.clone(), Method::Rfc2090);
-            change(index, &mut wanted);
+            let getter = make(index, Wanted::new(SERVER, file.clone(), Method::Rfc2090));
             let address = Ipv4Addr::new(10, 0, 0, number);
             let name = format!("client{number}");
-            clients.push(world.add(
-                &name,
-                address,
-                Clock::new(0, 0),
-                Box::new(Getter::new(wanted)),
-                ms(*begin),
-            ));
+            clients.push(world.add(&name, address, Clock::new(0, 0), Box::new(getter), ms(*begin)));
         }
         let multicast = Rc::new(Cell::new(0));
         let (seen, first) = (Rc::clone(&multicast), clients[0]);
@@ -338,5 +351,72 @@ fn by_pxe_mtftp_the_largest_file_and_the_smallest() {
         run.run(120);
         run.all_by(Source::PxeMtftp);
         run.nothing_left();
+    }
+}
+
+// --- Slow clients ---------------------------------------------------------------------------------------------
+
+/// The rate below which a client is slow: far below what a fast one does here, far above what a slow one does.
+const RATE_MIN: u32 = 500_000;
+
+/// When each of a room of four was done; the first two work 10 ms at each datagram, if `slow`.
+fn room(seed: u64, slow: bool, policy: SlowClients, method: Method) -> (Run, Vec<Duration>) {
+    let policy = Policy { slow: policy, silences: 0, rate_min: RATE_MIN, ..Policy::default() };
+    let make = |index: usize, wanted: Wanted| {
+        let works = if slow && index < 2 { Duration::from_millis(10) } else { Duration::ZERO };
+        Getter::new(Wanted { method, ..wanted }).slow(works)
+    };
+    let mut run = Run::with(seed, LinkFaults::NONE, 1_000_000, &[100, 101, 102, 103], (policy, &make));
+    run.run(120);
+    let ended = (0..4).map(|index| {
+        run.source(index);
+        run.client(index).ended.as_ref().unwrap().0.since(ms(100))
+    });
+    let ended = ended.collect();
+    run.nothing_left();
+    (run, ended)
+}
+
+/// Whatever the policy, everybody has the file; and under each but *keep* the fast ones do not wait for the slow.
+#[test]
+fn a_slow_client_does_not_drag_the_room() {
+    for seed in 50..54 {
+        let (_, clean) = room(seed, false, SlowClients::Keep, Method::Rfc2090);
+        let (_, kept) = room(seed, true, SlowClients::Keep, Method::Rfc2090);
+        assert!(kept[3] > clean[3] * 5, "they wait: {kept:?}, clean {clean:?}");
+        for policy in [SlowClients::DropToUnicast, SlowClients::SecondStream] {
+            let (run, ended) = room(seed, true, policy, Method::Rfc2090);
+            println!("{policy:?}: clean {clean:?}, kept {kept:?}, then {ended:?}");
+            // Each of the two slow ones is found out in its turn as master.
+            let found_out = Duration::from_millis(1200);
+            assert!(
+                ended[2].max(ended[3]) < clean[3] * 3 / 2 + found_out,
+                "{policy:?}: {ended:?}, clean {clean:?}"
+            );
+            assert!(run.multicast.get() < 2 * run.blocks, "{policy:?}: {}", run.multicast.get());
+            run.all_by_multicast();
+        }
+    }
+}
+
+/// The same for PXE-MTFTP, where a slow client may end by plain TFTP.
+#[test]
+fn a_slow_client_does_not_drag_a_pass() {
+    let tags = MulticastTags {
+        group: GroupAddr::new(GROUP).unwrap(),
+        client_port: PORTS.client,
+        server_port: PORTS.server,
+        delay_seconds: 1,
+    };
+    for seed in 60..64 {
+        let (_, kept) = room(seed, true, SlowClients::Keep, Method::PxeMtftp(tags));
+        for policy in [SlowClients::DropToUnicast, SlowClients::SecondStream] {
+            let (_, ended) = room(seed, true, policy, Method::PxeMtftp(tags));
+            println!("{policy:?}: kept {kept:?}, then {ended:?}");
+            assert!(
+                ended[2].max(ended[3]) < kept[2].min(kept[3]) / 2,
+                "{policy:?}: {ended:?}, kept {kept:?}"
+            );
+        }
     }
 }

@@ -22,7 +22,7 @@ use std::time::Duration;
 use driver::{Deadline, Outbox, Time};
 use wire::FileName;
 use wire::pxe::MulticastTags;
-use wire::tftp::{BLOCK_SIZE_UNFRAGMENTED, Packet, Rollover};
+use wire::tftp::{BLOCK_SIZE_UNFRAGMENTED, Mode, Options, Packet, Request, Rollover};
 
 use self::mtftp::Mtftp;
 use self::tftp::Tftp;
@@ -160,8 +160,10 @@ impl fmt::Display for Cause {
 /// Why there is no file. What was stored of it is worth nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// Nobody answers.
-    Silence,
+    /// Nobody answers, or no longer.
+    Silence(Standing),
+    /// [`Fetch::stop`]: the driver's time was over.
+    TimeOver(Standing),
     /// The server said ERROR: code and text.
     Error(u16, String),
     /// What came broke the protocol.
@@ -173,11 +175,52 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Silence => f.write_str("nobody answers"),
+            Self::Silence(Standing { heard: None, .. }) => f.write_str("nobody answers"),
+            Self::Silence(standing) => write!(f, "the server fell silent {standing}"),
+            Self::TimeOver(standing) => write!(f, "the time was over {standing}"),
             Self::Error(code, text) => write!(f, "the server says ERROR {code}: {text}"),
             Self::Protocol(what) => write!(f, "the server broke the protocol: {what}"),
             Self::NoMulticast(cause) => write!(f, "no multicast: {cause}"),
         }
+    }
+}
+
+/// How far an attempt had come when it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// Blocks of the file that were there.
+    pub blocks: u64,
+    /// Of how many, if that is known.
+    pub of: Option<u64>,
+    /// What was heard of the server last.
+    pub heard: Option<Heard>,
+}
+
+/// The last packet of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// From where it came.
+    pub from: SocketAddrV4,
+    /// Through which socket.
+    pub door: Door,
+    /// How long before.
+    pub ago: Duration,
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(Heard { from, door, ago }) = self.heard else {
+            return f.write_str("before anybody answered");
+        };
+        write!(f, "after {}", self.blocks)?;
+        if let Some(of) = self.of {
+            write!(f, " of {of}")?;
+        }
+        let by = match door {
+            Door::Own => "unicast",
+            Door::Group => "multicast",
+        };
+        write!(f, " blocks; {from} was heard last, by {by}, {:.1} s before", ago.as_secs_f64())
     }
 }
 
@@ -202,11 +245,20 @@ pub struct Counts {
     pub master: u64,
 }
 
+/// A request for the file.
+fn request(file: &FileName, options: Options) -> Request {
+    Request { name: file.as_bytes().to_vec(), mode: Mode::Octet, options }
+}
+
 /// What the attempts share.
 #[derive(Debug, Default)]
 struct Context {
     actions: Outbox<Action>,
     counts: Counts,
+    /// Blocks of the file that are there.
+    blocks: u64,
+    /// Their size, once that is settled, in bytes.
+    block_size: Option<u16>,
 }
 
 impl Context {
@@ -220,6 +272,7 @@ impl Context {
     }
 
     fn store(&mut self, offset: u64, bytes: &[u8]) {
+        self.blocks += 1;
         self.counts.bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         self.actions.push(Action::Store(offset, bytes.to_vec()));
     }
@@ -241,6 +294,8 @@ enum Step {
     Whole(Source),
     /// Multicast does not work.
     NoMulticast(Cause),
+    /// Nobody answers, however often it is asked.
+    Silence,
     /// There is no file.
     Failed(Failure),
 }
@@ -260,6 +315,8 @@ pub struct Fetch {
     context: Context,
     /// Why this attempt is not by multicast.
     fell_back: Option<Cause>,
+    /// What the server said last: from where, through which socket, and when.
+    heard: Option<(SocketAddrV4, Door, Time)>,
 }
 
 impl Fetch {
@@ -274,7 +331,7 @@ impl Fetch {
                 Attempt::Tftp(Box::new(Tftp::new(&wanted, multicast, now, &mut context)))
             }
         };
-        Self { wanted, attempt, context, fell_back: None }
+        Self { wanted, attempt, context, fell_back: None, heard: None }
     }
 
     /// Takes the oldest action. The driver takes all of them after each input.
@@ -310,6 +367,7 @@ impl Fetch {
             return;
         }
         let Ok(packet) = Packet::decode(bytes) else { return };
+        self.heard = Some((from, door, now));
         let step = match &mut self.attempt {
             Attempt::Mtftp(mtftp) => mtftp.on_packet(now, door, from, &packet, &mut self.context),
             Attempt::Tftp(tftp) => tftp.on_packet(now, door, from, &packet, &mut self.context),
@@ -328,6 +386,24 @@ impl Fetch {
         self.after(now, step);
     }
 
+    /// It must not take longer: ends it, and tells the server where that waits for us. Harmless when it is over.
+    pub fn stop(&mut self, now: Time) {
+        match &self.attempt {
+            Attempt::Mtftp(mtftp) => mtftp.stop(&mut self.context),
+            Attempt::Tftp(tftp) => tftp.stop(&mut self.context),
+            Attempt::Over => return,
+        }
+        let standing = self.standing(now);
+        self.end(Err(Failure::TimeOver(standing)));
+    }
+
+    fn standing(&self, now: Time) -> Standing {
+        let Context { counts, blocks, block_size, .. } = &self.context;
+        let of = counts.size.zip(*block_size).map(|(size, block)| size / u64::from(block) + 1);
+        let heard = self.heard.map(|(from, door, at)| Heard { from, door, ago: now.since(at) });
+        Standing { blocks: *blocks, of, heard }
+    }
+
     fn after(&mut self, now: Time, step: Step) {
         match step {
             Step::Going => {}
@@ -335,6 +411,10 @@ impl Fetch {
                 self.end(Ok(self.fell_back.map_or(Source::Plain, Source::FallBack)));
             }
             Step::Whole(source) => self.end(Ok(source)),
+            Step::Silence => {
+                let standing = self.standing(now);
+                self.end(Err(Failure::Silence(standing)));
+            }
             Step::Failed(failure) => self.end(Err(failure)),
             Step::NoMulticast(cause) if self.wanted.may_fall_back => self.fall_back(now, cause),
             Step::NoMulticast(cause) => self.end(Err(Failure::NoMulticast(cause))),
@@ -346,11 +426,101 @@ impl Fetch {
         self.context.actions.push(Action::Leave);
         self.context.actions.push(Action::Restart);
         self.context.counts.bytes = 0;
+        self.context.blocks = 0;
         self.attempt = Attempt::Tftp(Box::new(Tftp::new(&self.wanted, false, now, &mut self.context)));
     }
 
     fn end(&mut self, result: Result<Source, Failure>) {
         self.attempt = Attempt::Over;
         self.context.actions.push(Action::End(result));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::tftp::MulticastAnswer;
+
+    use super::*;
+
+    const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+    const STREAM: SocketAddrV4 = SocketAddrV4::new(SERVER, 50_000);
+
+    fn at(millis: u64) -> Time {
+        Time::ZERO + Duration::from_millis(millis)
+    }
+
+    fn begin(method: Method) -> Fetch {
+        let wanted =
+            Wanted { may_fall_back: false, ..Wanted::new(SERVER, FileName::new(b"f").unwrap(), method) };
+        Fetch::new(wanted, at(0))
+    }
+
+    fn actions(fetch: &mut Fetch) -> Vec<Action> {
+        std::iter::from_fn(|| fetch.poll_action()).collect()
+    }
+
+    /// The OACK and two blocks of 8 bytes; the file has 100.
+    fn hear(fetch: &mut Fetch) {
+        let group = SocketAddrV4::new(Ipv4Addr::new(239, 255, 7, 1), 1758);
+        let multicast = MulticastAnswer { group: Some(group), is_master: false };
+        let is_multicast = matches!(fetch.wanted.method, Method::Rfc2090);
+        let options = Options {
+            block_size: Some(8),
+            transfer_size: Some(100),
+            multicast: is_multicast.then(|| multicast.to_string()),
+            ..Options::default()
+        };
+        let door = if is_multicast { Door::Group } else { Door::Own };
+        fetch.on_datagram(at(100), Door::Own, STREAM, &Packet::OptionAck(options).encode());
+        for block in 1..=2 {
+            fetch.on_datagram(at(200), door, STREAM, &Packet::Data { block, bytes: &[0; 8] }.encode());
+        }
+    }
+
+    #[test]
+    fn who_is_stopped_says_how_far_it_was_and_leaves() {
+        for (method, by) in [(Method::Rfc2090, "multicast"), (Method::Plain, "unicast")] {
+            let mut fetch = begin(method);
+            hear(&mut fetch);
+            actions(&mut fetch);
+            fetch.stop(at(2700));
+            let said = actions(&mut fetch);
+            let [Action::Send(STREAM, bytes), Action::End(Err(failure))] = said.as_slice() else {
+                unreachable!("{said:?}")
+            };
+            assert!(matches!(Packet::decode(bytes), Ok(Packet::Error { .. })));
+            let said = format!(
+                "the time was over after 2 of 13 blocks; 10.0.0.9:50000 was heard last, by {by}, 2.5 s before"
+            );
+            assert_eq!(failure.to_string(), said);
+            fetch.stop(at(2800));
+            assert_eq!((actions(&mut fetch), fetch.is_over()), (vec![], true), "once is enough");
+        }
+        let mut fetch = begin(Method::Rfc2090);
+        actions(&mut fetch);
+        fetch.stop(at(5));
+        let said = actions(&mut fetch);
+        let [Action::End(Err(failure))] = said.as_slice() else { unreachable!("{said:?}") };
+        assert_eq!(failure.to_string(), "the time was over before anybody answered");
+    }
+
+    #[test]
+    fn a_server_that_falls_silent_is_not_one_that_never_was() {
+        let silence = |heard: bool| {
+            let mut fetch = begin(Method::Plain);
+            if heard {
+                hear(&mut fetch);
+            }
+            while let Some(due) = fetch.next_deadline() {
+                fetch.on_timeout(due.at);
+            }
+            match actions(&mut fetch).pop() {
+                Some(Action::End(Err(failure))) => failure.to_string(),
+                other => unreachable!("{other:?}"),
+            }
+        };
+        assert_eq!(silence(false), "nobody answers");
+        let said = "the server fell silent after 2 of 13 blocks; 10.0.0.9:50000 was heard last, by unicast, 6.0 s before";
+        assert_eq!(silence(true), said);
     }
 }

@@ -3,6 +3,8 @@
 //! The machines are in [`crate::client`]; here are their sockets, clock, file and terminal.
 
 mod cli;
+mod common;
+mod load;
 mod machine;
 mod net;
 mod progress;
@@ -43,6 +45,8 @@ enum Exit {
     Protocol = 5,
     /// No multicast, and plain TFTP was not allowed.
     NoMulticast = 6,
+    /// Of many clients not all have the right file.
+    NotAll = 7,
 }
 
 impl From<Exit> for ExitCode {
@@ -54,7 +58,7 @@ impl From<Exit> for ExitCode {
 impl Exit {
     fn of(failure: &Failure) -> Self {
         match failure {
-            Failure::Silence => Self::Silence,
+            Failure::Silence(_) | Failure::TimeOver(_) => Self::Silence,
             Failure::Error(..) => Self::Refused,
             Failure::Protocol(_) => Self::Protocol,
             Failure::NoMulticast(_) => Self::NoMulticast,
@@ -84,7 +88,10 @@ pub fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let interface = match &arguments.interface {
-        Some(name) => Interface::find(name, arguments.address)?,
+        Some(name) if arguments.load().is_some_and(|load| load.from.is_some()) => {
+            Interface::find(name, arguments.own_address()).context(load::ADVICE)?
+        }
+        Some(name) => Interface::find(name, arguments.own_address())?,
         None => Interface::only().context("which network interface? say it with --interface")?,
     };
     let clock = Clock::start();
@@ -93,16 +100,20 @@ fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         let _ = writeln!(std::io::stderr(), "mtftp-get: no boot server answers");
         return Ok(Exit::Silence);
     };
+    if let Some(load) = arguments.load() {
+        return load::run(arguments, load, &interface, &clock, end, (&found, waits));
+    }
     let sink = Sink::new(arguments.output(&found.file))?;
     let mut progress = Progress::new(arguments.quiet);
     let mut running = Running::start(&interface, arguments.wanted(&found), sink, clock.now())?;
     let result = loop {
         if let Some(result) = running.take_result() {
-            break Some(result);
+            break result;
         }
         let now = clock.now();
         if now >= end {
-            break None;
+            running.stop(now)?;
+            continue;
         }
         net::wait(std::slice::from_ref(&running), now, end)?;
         running.turn(&clock)?;
@@ -112,17 +123,13 @@ fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let time = clock.now().since(Time::ZERO);
     let counts = running.counts();
     let outcome = match result {
-        Some(Ok(source)) => {
+        Ok(source) => {
             let hash = running.into_sink().finish().context("the file is there, but cannot be kept")?;
             Ok((source, hash))
         }
-        Some(Err(failure)) => {
+        Err(failure) => {
             running.into_sink().discard();
             Err(failure)
-        }
-        None => {
-            running.into_sink().discard();
-            Err(Failure::Silence)
         }
     };
     let outcome = Outcome { arguments, found: &found, waits, time, counts, outcome };

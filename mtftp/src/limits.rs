@@ -121,6 +121,8 @@ pub const HEARD_LATELY: Duration = Duration::from_millis(500);
 pub const MASTER_TRIES: u32 = 2;
 /// How many turns as master an opener may leave unanswered.
 pub const STRIKES_MAX: u8 = 2;
+/// How long it is remembered who was too slow for a pass: several opens of a client, each a few seconds after the other.
+pub const SLOW_KEEP: Duration = Duration::from_secs(30);
 /// How long it is remembered who opened a session that ended (port 69 rule), and one ERROR repeated.
 pub const TRACE_KEEP: Duration = Duration::from_secs(3);
 /// How long a foreign query for the pinned address counts as a sign of a sender (P5): three announcements.
@@ -171,6 +173,11 @@ pub const OACK_SENDS_MAX: u32 = 5;
 pub const FIRST_BLOCK_SENDS_MAX: u32 = 3;
 /// Sends of any later block: about 11 s, longer than EDK2's 4 s timer and twice it.
 pub const BLOCK_SENDS_MAX: u32 = 10;
+
+// --- mtftp-get ----------------------------------------------------------------------------------------------
+
+/// Clients of one `mtftp-get --clients`: as many as a session takes. Each has two sockets.
+pub const LOAD_CLIENTS_MAX: u16 = 4096;
 
 const _: () = assert!(GRACE.as_nanos() < LEASE.as_nanos());
 const _: () = assert!(FALL_BACKS_SHOWN > 0 && TOLD_PER_CLIENT_MAX > 0);

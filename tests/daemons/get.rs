@@ -1,10 +1,13 @@
 //! The program `mtftp-get`, and Debian's `atftp`, against the real file server.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
-use sim::boot_net::{DYNAMIC_ITEM, boot_files, counter, pattern, start_binld, start_mtftpd, until_held};
+use sim::boot_net::{
+    DYNAMIC_ITEM, Place, boot_files, counter, pattern, start_binld, start_mtftpd, until_held,
+};
 use sim::daemon::{Daemon, program};
 use sim::lab::{Host, Lab};
 
@@ -18,6 +21,8 @@ struct Net {
     lab: Lab,
     mtftpd: Daemon,
     _binld: Daemon,
+    /// Where the file is multicast.
+    place: Place,
     file: Vec<u8>,
 }
 
@@ -29,8 +34,8 @@ impl Net {
         lab.boot_file(FILE, &file);
         let mtftpd = start_mtftpd(&mut lab);
         let binld = start_binld(&mut lab, 1, DYNAMIC_ITEM);
-        until_held(&binld, FILE);
-        Self { lab, mtftpd, _binld: binld, file }
+        let place = until_held(&binld, FILE);
+        Self { lab, mtftpd, _binld: binld, place, file }
     }
 
     fn machines(&mut self, count: u8) -> Vec<Host> {
@@ -78,6 +83,88 @@ fn three_machines_share_one_stream_of_rfc_2090() {
     let blocks = LEN as u64 / 1468 + 1;
     assert!(multicast_blocks(&net.mtftpd) < 3 * blocks, "{} packets", multicast_blocks(&net.mtftpd));
     assert_eq!(counter(&net.mtftpd, "session.began"), 1, "{}", net.mtftpd.log());
+}
+
+/// Gives a host so many addresses for clients in one process; the option that names them.
+fn addresses(host: &Host, count: u8) -> String {
+    const FIRST: u8 = 150;
+    for number in FIRST..FIRST + count {
+        host.add_address(Ipv4Addr::new(10, 77, 0, number));
+    }
+    format!("--from=10.77.0.{FIRST}-10.77.0.{}", FIRST + count - 1)
+}
+
+/// Runs many clients in one process: the exit code, and what it tells.
+#[track_caller]
+fn load(host: &Host, clients: u16, more: &[&str]) -> (i32, Value) {
+    let mut command = host.command(&program("mtftp-get"));
+    command.args(["--server", SERVER, "--json", "--quiet", "--interface", "eth0"]);
+    command.args(["--clients", &clients.to_string()]).args(more).arg(FILE);
+    let output = command.output().unwrap();
+    (output.status.code().unwrap(), told(&output))
+}
+
+/// The SHA-256 of the file as somebody else computes it.
+fn sha256(lab: &Lab) -> String {
+    let output = Command::new("sha256sum").arg(lab.boot_dir().join(FILE)).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap().to_owned()
+}
+
+#[test]
+fn sixty_four_clients_in_one_process_share_one_stream() {
+    let mut net = Net::new(LEN);
+    let machine = net.machines(1).remove(0);
+    let (from, hash) = (addresses(&machine, 16), sha256(&net.lab));
+    let (code, told) = load(&machine, 64, &[&from, "--no-fall-back", "--sha256", &hash]);
+    assert_eq!((code, told["by"]["rfc2090"].as_u64()), (0, Some(64)), "{told}");
+    assert_eq!((told["completed"].as_u64(), told["failed"].as_u64()), (Some(64), Some(0)));
+    assert_eq!((told["bytes"].as_u64(), told["sha256"].as_str()), (Some(64 * LEN as u64), Some(&*hash)));
+    assert_eq!((told["addresses"].as_u64(), &told["hint"]), (Some(16), &Value::Null));
+    let blocks = LEN as u64 / 1468 + 1;
+    assert!(multicast_blocks(&net.mtftpd) < 2 * blocks, "{} packets", multicast_blocks(&net.mtftpd));
+    assert_eq!(counter(&net.mtftpd, "session.began"), 1, "{}", net.mtftpd.log());
+    assert_eq!(counter(&net.mtftpd, "tftp.complete"), 0, "nobody got it by plain TFTP");
+}
+
+#[test]
+fn many_clients_by_plain_tftp_and_in_passes() {
+    let mut net = Net::new(100_000);
+    let machine = net.machines(1).remove(0);
+    let (from, hash) = (addresses(&machine, 4), sha256(&net.lab));
+    let (code, told) = load(&machine, 12, &[&from, "--method", "tftp", "--over", "1"]);
+    assert_eq!((code, told["by"]["tftp"].as_u64()), (0, Some(12)), "{told}");
+    assert_eq!((told["unicast_blocks"].as_u64(), told["sha256"].as_str()), (Some(12 * 69), Some(&*hash)));
+    let group = format!("{}:{}", net.place.group, net.place.client_port);
+    let passes = [&from, "--method", "mtftp", "--delay-s", "0", "--group", &group];
+    let (code, told) = load(&machine, 4, &passes);
+    assert_eq!((code, told["by"]["pxe-mtftp"].as_u64()), (0, Some(4)), "{told}");
+    // One port of an address is for one client.
+    let mut command = machine.command(&program("mtftp-get"));
+    command.args(["--server", SERVER, "--interface", "eth0", "--clients", "5"]).args(passes);
+    assert_eq!(command.arg(FILE).output().unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn a_load_says_what_went_wrong() {
+    let mut net = Net::new(100_000);
+    let machine = net.machines(1).remove(0);
+    let zeros = "0".repeat(64);
+    let (code, told) = load(&machine, 2, &["--sha256", &zeros]);
+    assert_eq!((code, told["failed"].as_u64()), (7, Some(2)), "{told}");
+    assert_eq!(told["errors"]["the file is not that of --sha256"].as_u64(), Some(2), "{told}");
+    // The server's limit for one address.
+    let (code, told) = load(&machine, 20, &["--tries", "1", "--method", "tftp", "--windowsize", "1"]);
+    assert_eq!((code, told["clients"].as_u64()), (7, Some(20)), "{told}");
+    assert!(told["hint"].as_str().is_some_and(|hint| hint.contains("--from")), "{told}");
+    assert!(told["errors"]["nobody answers"].as_u64() > Some(0), "{told}");
+    let mut command = machine.command(&program("mtftp-get"));
+    command.args(["--server", SERVER, "--interface", "eth0", "--clients", "2", "--from", "10.77.0.99", FILE]);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.code() == Some(1) && said.contains("10.77.0.99") && said.contains("`ip address add"),
+        "{said}"
+    );
 }
 
 /// `atftp` says nothing when it has all of the file, until it is made master.

@@ -13,6 +13,7 @@ mod lab;
 mod lifecycle;
 mod references;
 mod refusals;
+mod rooms;
 mod slices;
 mod store_faults;
 mod transfer;

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use wire::FileName;
 use wire::configure::Target;
 use wire::control::{self, Envelope, Message};
-use wire::dhcp::{BootReply, BootRequest, REPLY_LEN_MAX};
+use wire::dhcp::{BootAnswer, BootReply, BootRequest, REPLY_LEN_MAX};
 use wire::flood::FLOOD_LEN_MAX;
 use wire::pxe::VendorOptions;
 use wire::query::{self, Opcode, Query};
@@ -102,6 +102,29 @@ fn reply(request: &BootRequest, text: &[u8]) {
     let read = read_reply(&encoded).expect("an answer can be read");
     assert_eq!((read.file_server, &read.file), (reply.file_server, &reply.file.as_bytes().to_vec()));
     assert_eq!((&read.vendor, &read.uri), (&vendor, &reply.multicast_uri));
+}
+
+/// An answer says what its header says, padding behind it says nothing, and where [`read_reply`] takes it, both find the
+/// same in an option that is there once.
+pub fn answer(bytes: &[u8]) -> bool {
+    let Ok(answer) = BootAnswer::decode(bytes) else { return false };
+    assert_eq!((bytes[0], answer.xid.to_be_bytes()), (2, [bytes[4], bytes[5], bytes[6], bytes[7]]));
+    assert_eq!(answer.mac.0, bytes[28..34]);
+    let siaddr = Ipv4Addr::new(bytes[20], bytes[21], bytes[22], bytes[23]);
+    assert_eq!(answer.file_server.unwrap_or(Ipv4Addr::UNSPECIFIED), siaddr);
+    assert_eq!(BootAnswer::decode(&[bytes, &[43, 255, 0]].concat()), Ok(answer.clone()));
+    let Some(reply) = read_reply(bytes) else { return true };
+    let codes: Vec<u8> =
+        read_options(&bytes[240..]).unwrap_or_default().iter().map(|(code, _)| *code).collect();
+    let is_once = |code: u8| codes.iter().filter(|&&there| there == code).count() == 1;
+    if is_once(43) {
+        assert_eq!(answer.vendor, reply.vendor);
+    }
+    if is_once(67) {
+        let file = reply.file.split(|&byte| byte == 0).next().and_then(FileName::new);
+        assert!(answer.file == file || file.is_none(), "{:?} and not {file:?}", answer.file);
+    }
+    true
 }
 
 /// What a client reads in an answer.

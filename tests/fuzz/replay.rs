@@ -69,6 +69,11 @@ fn kept_boot_requests() {
 }
 
 #[test]
+fn kept_boot_answers() {
+    decode("answer", decoders::answer);
+}
+
+#[test]
 fn kept_vendor_options() {
     decode("pxe", decoders::pxe);
 }

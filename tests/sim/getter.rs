@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddrV4;
+use std::time::Duration;
 
 use driver::{Arrival, Deadline, Draw, Role, Time, Transmit, Wall};
 use mtftp::client::{self, Action, Failure, Fetch, Source, Wanted};
@@ -10,6 +11,12 @@ use crate::program::{Door, Effect, Program};
 
 /// The first port that it gets when it asks for any.
 const FIRST_PORT: u16 = 40_000;
+
+/// Datagrams that wait for a slow client; its kernel drops the rest.
+const BACKLOG_MAX: usize = 64;
+
+/// What a datagram that waits is: by which door, from whom, and its bytes.
+type Waiting = (client::Door, SocketAddrV4, Vec<u8>);
 
 /// A client that fetches one file as soon as its host starts.
 #[derive(Debug)]
@@ -20,6 +27,11 @@ pub struct Getter {
     ports: Vec<u16>,
     group: Option<SocketAddrV4>,
     out: VecDeque<Transmit>,
+    /// How long it works at each datagram.
+    works: Duration,
+    backlog: VecDeque<Waiting>,
+    /// When it has done with the datagram before.
+    free_at: Time,
     /// The file so far.
     pub image: Vec<u8>,
     /// When and how it ended.
@@ -36,15 +48,37 @@ impl Getter {
             ports: Vec::new(),
             group: None,
             out: VecDeque::new(),
+            works: Duration::ZERO,
+            backlog: VecDeque::new(),
+            free_at: Time::ZERO,
             image: Vec::new(),
             ended: None,
         }
+    }
+
+    /// The same on a machine that works so long at each datagram.
+    #[must_use]
+    pub fn slow(self, works: Duration) -> Self {
+        Self { works, ..self }
     }
 
     /// What it counted.
     #[must_use]
     pub fn counts(&self) -> client::Counts {
         self.fetch.as_ref().map(Fetch::counts).unwrap_or_default()
+    }
+
+    /// Takes what waits, each in its time.
+    fn work(&mut self, now: Time) {
+        while self.free_at + self.works <= now
+            && let Some((door, from, bytes)) = self.backlog.pop_front()
+        {
+            self.free_at = self.free_at + self.works;
+            if let Some(fetch) = &mut self.fetch {
+                fetch.on_datagram(now, door, from, &bytes);
+            }
+            self.carry_out(now);
+        }
     }
 
     fn own(&self) -> Role {
@@ -103,13 +137,15 @@ impl Program for Getter {
         if door == client::Door::Own && arrival.role != self.own() {
             return;
         }
-        if let Some(fetch) = &mut self.fetch {
-            fetch.on_datagram(now, door, arrival.from, arrival.bytes);
+        if self.backlog.len() < BACKLOG_MAX {
+            self.free_at = self.free_at.max(now);
+            self.backlog.push_back((door, arrival.from, arrival.bytes.to_vec()));
         }
-        self.carry_out(now);
+        self.work(now);
     }
 
     fn on_timeout(&mut self, now: Time) {
+        self.work(now);
         if let Some(fetch) = &mut self.fetch {
             fetch.on_timeout(now);
         }
@@ -125,6 +161,8 @@ impl Program for Getter {
     }
 
     fn next_deadline(&self) -> Option<Deadline> {
-        self.fetch.as_ref().and_then(Fetch::next_deadline)
+        let work = Deadline { at: self.free_at + self.works, why: "a slow client has done with a datagram" };
+        let work = (!self.backlog.is_empty()).then_some(work);
+        Deadline::earliest(self.fetch.as_ref().and_then(Fetch::next_deadline), work)
     }
 }

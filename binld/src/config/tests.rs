@@ -3,6 +3,7 @@ use std::path::Path;
 use driver::Role;
 use proptest::prelude::*;
 use wire::dhcp::BootRequest;
+use wire::policy::{Policy, SlowClients};
 
 use super::*;
 
@@ -607,5 +608,65 @@ proptest! {
         config.item[0].boot[0].file = Text(FileName::new(file.as_bytes()).unwrap());
         let printed = config.to_string();
         prop_assert_eq!(parsed(&printed).config, config, "{}", printed);
+    }
+}
+
+#[test]
+fn how_clients_are_treated_goes_to_the_server_only_if_it_says_something() {
+    let policy = |transfer: &str| {
+        let Parsed { config, .. } =
+            parsed(&and(&format!("profile = \"mtftp-get\"\nmulticast = \"boot.ipxe\"\n{transfer}")));
+        let Parsed { config: again, .. } = parsed(&config.to_string());
+        assert_eq!(again, config, "what is printed is read as the same");
+        config.catalog().items[0].boots[0].policy
+    };
+    assert_eq!(policy(""), Policy::default());
+    assert_eq!(policy("transfer = { slow_below = 5, start_within_s = 7 }"), Policy::default());
+    let slow =
+        Policy { slow: SlowClients::SecondStream, silences: 5, rate_min: 500_000, ..Policy::default() };
+    assert_eq!(policy("transfer = { slow = \"second-stream\" }"), slow);
+    let start = Policy { start_clients: 9, start_within_s: 30, ..Policy::default() };
+    assert_eq!(policy("transfer = { start_clients = 9 }"), start);
+}
+
+#[test]
+fn treatments_that_cannot_be_are_refused() {
+    let boot = |lines: &str| and(lines);
+    let cases: &[(String, &str)] = &[
+        (
+            boot("transfer = { slow = \"drop-to-unicast\" }"),
+            "x.toml:9: `transfer` without a file to multicast; name the file with `multicast`, or leave `transfer` out",
+        ),
+        (
+            boot("profile = \"mtftp-get\"\nmulticast = \"boot.ipxe\"\ntransfer = { slow = \"drop\" }"),
+            "x.toml:11: `drop` is nothing to do with slow clients; known here: `keep`, `drop-to-unicast`, `second-stream`",
+        ),
+        (
+            boot(
+                "profile = \"ipxe\"\nmulticast = \"m\"\npinned = true\ntransfer = { slow = \"second-stream\" }",
+            ),
+            "x.toml:12: on the pinned tuple iPXE must be kept, and be sent to at once: it would boot a file with holes; leave \
+             `slow` and `start_clients` out",
+        ),
+        (
+            boot("profile = \"pxe-rom\"\nmulticast = \"boot.ipxe\"\ntransfer = { start_clients = 2 }"),
+            "x.toml:11: a PXE ROM waits for nobody: it falls back to plain TFTP; leave it out, or write profile \"mtftp-get\"",
+        ),
+        (
+            boot(
+                "profile = \"mtftp-get\"\nmulticast = \"boot.ipxe\"\ntransfer = { start_clients = 2, start_within_s = 9000 }",
+            ),
+            "x.toml:11: clients wait for each other for 9000 s; write 1–3600 seconds",
+        ),
+        (
+            boot(
+                "profile = \"mtftp-get\"\nmulticast = \"boot.ipxe\"\n\
+                 transfer = { slow = \"second-stream\", slow_below = 0, slow_silences = 0 }",
+            ),
+            "x.toml:11: with `slow_below` and `slow_silences` 0 nobody is ever slow; give one of them a value, or leave `slow` out",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(refused(text), *expected, "{text}");
     }
 }

@@ -18,10 +18,10 @@ use std::time::Duration;
 use driver::{Deadline, Time};
 use wire::FileName;
 use wire::pxe::MulticastTags;
-use wire::tftp::{BLOCK_SIZE_DEFAULT, ErrorCode, Mode, Options, Packet, Request};
+use wire::tftp::{BLOCK_SIZE_DEFAULT, ErrorCode, Options, Packet};
 
 use super::image::{Image, Taken};
-use super::{Action, Cause, Context, Door, Source, Step, Wanted};
+use super::{Action, Cause, Context, Door, Source, Step, Wanted, request};
 
 /// Opens without an answer before multicast is given up, of Intel's client.
 const OPENS_MAX: u32 = 3;
@@ -89,6 +89,7 @@ impl Mtftp {
             last_missing: None,
             due_at: now,
         };
+        context.block_size = Some(BLOCK_SIZE_DEFAULT);
         if wanted.strict {
             context.actions.push(Action::Bind(0));
             mtftp.probe(now, 0, context);
@@ -112,8 +113,7 @@ impl Mtftp {
 
     fn probe(&mut self, now: Time, tries: u32, context: &mut Context) {
         let options = Options { block_size: Some(1456), transfer_size: Some(0), ..Options::default() };
-        let request = Request { name: self.file.as_bytes().to_vec(), mode: Mode::Octet, options };
-        context.send(self.tftp, &Packet::Read(request));
+        context.send(self.tftp, &Packet::Read(request(&self.file, options)));
         self.state = State::Probe { tries };
         self.wait(now, PROBE_WAIT);
     }
@@ -132,9 +132,7 @@ impl Mtftp {
     }
 
     fn open(&mut self, now: Time, tries: u32, context: &mut Context) {
-        let request =
-            Request { name: self.file.as_bytes().to_vec(), mode: Mode::Octet, options: Options::default() };
-        context.send(self.server, &Packet::Read(request));
+        context.send(self.server, &Packet::Read(request(&self.file, Options::default())));
         if tries > 0 {
             context.counts.asked_again += 1;
         }
@@ -344,8 +342,18 @@ impl Mtftp {
     }
 
     fn leave(&mut self, cause: Cause, context: &mut Context) -> Step {
-        context.send(self.server, &Packet::Error { code: ErrorCode::OPTIONS, message: b"" });
+        self.stop(context);
         Step::NoMulticast(cause)
+    }
+
+    /// Leaves before the end: nobody waits for one that is not master.
+    pub(super) fn stop(&self, context: &mut Context) {
+        match self.state {
+            State::Receive { .. } => {
+                context.send(self.server, &Packet::Error { code: ErrorCode::OPTIONS, message: b"" });
+            }
+            State::Probe { .. } | State::Listen | State::Open { .. } => {}
+        }
     }
 
     pub(super) fn on_timeout(&mut self, now: Time, context: &mut Context) -> Step {

@@ -3,7 +3,7 @@
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use wire::tftp::{ErrorCode, MulticastAnswer, Packet};
+use wire::tftp::{MulticastAnswer, Packet};
 
 use super::image::{Image, Taken};
 use super::{Context, Door, Source, Step};
@@ -62,12 +62,6 @@ impl Stream {
             self.ack(context);
         }
         self.is_master = is_master;
-    }
-
-    /// Leaves before the end, so that nobody waits for us.
-    pub(super) fn give_up(&self, context: &mut Context) {
-        context
-            .send(self.server, &Packet::Error { code: ErrorCode::NOT_DEFINED, message: b"nothing is heard" });
     }
 
     /// What it means, and whether it brings us on.

@@ -5,10 +5,10 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use driver::{Deadline, Time};
-use wire::tftp::{BLOCK_SIZE_DEFAULT, ErrorCode, Mode, MulticastAnswer, Options, Packet, Request, Rollover};
+use wire::tftp::{BLOCK_SIZE_DEFAULT, ErrorCode, MulticastAnswer, Options, Packet, Request, Rollover};
 
 use super::stream::Stream;
-use super::{Action, Cause, Context, Door, Failure, Source, Step, Wanted};
+use super::{Action, Cause, Context, Door, Failure, Source, Step, Wanted, request};
 
 /// So many blocks behind a gap, and it is one.
 const OVERTAKERS_MAX: usize = 3;
@@ -69,7 +69,7 @@ impl Tftp {
             rollover: wanted.rollover,
             multicast: multicast.then(String::new),
         };
-        let request = Request { name: wanted.file.as_bytes().to_vec(), mode: Mode::Octet, options };
+        let request = request(&wanted.file, options);
         let port = SocketAddrV4::new(wanted.server, wanted.port);
         context.actions.push(Action::Bind(0));
         context.send(port, &Packet::Read(request.clone()));
@@ -160,6 +160,7 @@ impl Tftp {
             Packet::OptionAck(options) => self.on_options(from, options, context),
             // A server without options.
             Packet::Data { block, bytes } => {
+                context.block_size = Some(BLOCK_SIZE_DEFAULT);
                 let mut plain = Plain::new(from, BLOCK_SIZE_DEFAULT, 1, self.rollover);
                 let step = plain.on_block(*block, bytes, context);
                 self.state = State::Plain(plain);
@@ -181,6 +182,7 @@ impl Tftp {
             return Step::Failed(Failure::Protocol("the OACK grants more than was asked for"));
         }
         context.counts.size = options.transfer_size;
+        context.block_size = Some(block_size);
         let Some(value) = &options.multicast else {
             self.state = State::Plain(Plain::new(from, block_size, window_size, self.rollover));
             context.ack(from, 0);
@@ -200,15 +202,25 @@ impl Tftp {
         Step::Going
     }
 
+    /// Leaves before the end.
+    pub(super) fn stop(&self, context: &mut Context) {
+        match &self.state {
+            // Whoever has not answered does not wait.
+            State::Asking => {}
+            State::Plain(Plain { server, .. }) => give_up(*server, b"out of time", context),
+            State::Stream(stream) => give_up(stream.server(), b"out of time", context),
+        }
+    }
+
     pub(super) fn on_timeout(&mut self, now: Time, context: &mut Context) -> Step {
         if now < self.next_deadline().at {
             return Step::Going;
         }
         if self.tries >= self.tries_max {
             return match &self.state {
-                State::Asking | State::Plain(_) => Step::Failed(Failure::Silence),
+                State::Asking | State::Plain(_) => Step::Silence,
                 State::Stream(stream) => {
-                    stream.give_up(context);
+                    give_up(stream.server(), b"nothing is heard", context);
                     Step::NoMulticast(if stream.has_heard() { Cause::Silence } else { Cause::NotHeard })
                 }
             };
@@ -225,6 +237,11 @@ impl Tftp {
         }
         Step::Going
     }
+}
+
+/// Leaves before the end, so that nobody waits for us.
+fn give_up(server: SocketAddrV4, message: &[u8], context: &mut Context) {
+    context.send(server, &Packet::Error { code: ErrorCode::NOT_DEFINED, message });
 }
 
 impl Plain {

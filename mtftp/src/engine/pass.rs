@@ -225,14 +225,24 @@ impl Pass {
         self.unicast(now, client, context);
     }
 
+    /// Passes over the same address know who was too slow in the one before.
+    pub(crate) fn with_slow(self, slow: BTreeSet<SocketAddrV4>) -> Self {
+        Self { slow, ..self }
+    }
+
+    pub(crate) fn into_slow(self) -> BTreeSet<SocketAddrV4> {
+        self.slow
+    }
+
     // --- slow masters ---------------------------------------------------------------------------------------
 
     /// Whether the master is too slow for the others by the policy. Nobody can be made to take over: Intel's client ACKs
     /// nothing that it is not master of. So the pass goes on by the clock; the master misses blocks, and opens again.
     fn outpace(&mut self, client: SocketAddrV4, context: &mut Context) -> bool {
         let is_slow = self.pace.is_slow(self.channel.policy, self.channel.block_size);
-        let others = self.listeners.keys().any(|other| *other != client && !self.slow.contains(other));
-        if !is_slow || !others {
+        // Most listeners never say a word. A pass that is for the slow is slow, unless it is known that others wait.
+        let others = self.listeners.keys().any(|other| !self.slow.contains(other));
+        if !is_slow || (self.slow.contains(&client) && !others) {
             return false;
         }
         context.count("session", "slow_client");
@@ -295,10 +305,7 @@ impl Pass {
             }
             return Opened::Repeated;
         }
-        if self.channel.policy.slow == SlowClients::DropToUnicast
-            && self.master.is_some()
-            && self.slow.contains(&client)
-        {
+        if self.channel.policy.slow == SlowClients::DropToUnicast && self.slow.contains(&client) {
             // Silence: it goes on by plain TFTP.
             return Opened::Dropped;
         }
@@ -352,6 +359,8 @@ impl Pass {
         }
         if self.resends == 0 && block == self.block {
             self.round_trip.measured(now.since(self.sent_at));
+        } else if block == self.block {
+            self.round_trip.resent();
         }
         if block == self.last {
             self.tally.complete += 1;

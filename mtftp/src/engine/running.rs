@@ -1,6 +1,6 @@
 //! What runs on an address, whatever its protocol.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use driver::{Deadline, Time};
@@ -33,9 +33,10 @@ macro_rules! either {
 }
 
 impl Running {
-    pub(crate) fn new(now: Time, facts: FileFacts, channel: Channel) -> Self {
+    /// `slow` are clients that were too slow for the pass before.
+    pub(crate) fn new(now: Time, facts: FileFacts, channel: Channel, slow: BTreeSet<SocketAddrV4>) -> Self {
         match channel.protocol {
-            Protocol::PxeMtftp => Self::Pass(Box::new(Pass::new(now, facts, channel))),
+            Protocol::PxeMtftp => Self::Pass(Box::new(Pass::new(now, facts, channel).with_slow(slow))),
             Protocol::Ipxe | Protocol::Rfc2090 => Self::Session(Box::new(Session::new(now, facts, channel))),
         }
     }
@@ -110,10 +111,11 @@ impl Running {
         }
     }
 
-    pub(crate) fn into_traces(self) -> BTreeMap<Ipv4Addr, Trace> {
+    /// What outlives it for a while: who opened it, and who was too slow for it.
+    pub(crate) fn into_memory(self) -> (BTreeMap<Ipv4Addr, Trace>, BTreeSet<SocketAddrV4>) {
         match self {
-            Self::Session(session) => session.traces,
-            Self::Pass(_) => BTreeMap::new(),
+            Self::Session(session) => (session.traces, BTreeSet::new()),
+            Self::Pass(pass) => (BTreeMap::new(), pass.into_slow()),
         }
     }
 

@@ -504,6 +504,8 @@ impl Session {
                 }
                 if master.tries == 0 {
                     self.round_trip.measured(waited);
+                } else {
+                    self.round_trip.resent();
                 }
                 master.tries = 0;
                 if let Some(opener) = self.openers.get_mut(&client) {

@@ -1,11 +1,11 @@
 //! The sessions of all addresses, and what is remembered of those that ended.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use driver::{Deadline, Deadlines, Role, Time};
 use wire::configure::Ports;
-use wire::policy::Policy;
+use wire::policy::{Policy, SlowClients};
 use wire::tftp::{BLOCK_SIZE_DEFAULT, ErrorCode, MULTICAST_PORT, Options, Request, multicast_file_size_max};
 use wire::{FileName, GroupAddr};
 
@@ -18,7 +18,7 @@ use super::running::Running;
 use super::session::{Channel, Opened};
 use super::speed::Speed;
 use super::trace::Trace;
-use crate::limits::{OPENERS_MAX, SESSION_SILENCE, SESSIONS_MAX, TRACE_KEEP};
+use crate::limits::{OPENERS_MAX, SESSION_SILENCE, SESSIONS_MAX, SLOW_KEEP, TRACE_KEEP};
 
 /// What runs on an address: at most one session of each protocol.
 type Key = (GroupAddr, Protocol);
@@ -62,6 +62,8 @@ struct Ended {
     file: FileName,
     at: Time,
     traces: BTreeMap<Ipv4Addr, Trace>,
+    /// Who was too slow for it.
+    slow: BTreeSet<SocketAddrV4>,
 }
 
 /// All sessions.
@@ -140,8 +142,11 @@ impl Sessions {
             policy,
         };
         let key = (group, protocol);
+        let was_slow = self.ended.get(&group).is_some_and(|ended| ended.slow.contains(&client));
         if self.entries.contains_key(&key) {
             self.join(now, key, (client, None), context);
+        } else if was_slow && policy.slow == SlowClients::DropToUnicast {
+            context.count("session", "dropped_to_unicast");
         } else if self.entries.len() >= SESSIONS_MAX {
             context.told.declined(*client.ip(), group, Declined::NoSession);
             context.count("session", "too_many_sessions");
@@ -237,7 +242,13 @@ impl Sessions {
         let block_size = looking.channel.block_size;
         let why = match result {
             Ok(facts) if facts.size <= multicast_file_size_max(block_size) => {
-                let mut session = Running::new(now, facts, looking.channel);
+                let slow = match looking.channel.protocol {
+                    Protocol::PxeMtftp => {
+                        self.ended.remove(&key.0).map(|ended| ended.slow).unwrap_or_default()
+                    }
+                    Protocol::Ipxe | Protocol::Rfc2090 => BTreeSet::new(),
+                };
+                let mut session = Running::new(now, facts, looking.channel, slow);
                 let fits = |(_, request): &Waiting| {
                     request.as_ref().is_none_or(|request| block_size_of(request) >= block_size)
                 };
@@ -454,11 +465,13 @@ impl Sessions {
         context.counters.add("session", "spare_blocks", tally.spare);
         context.tell(Event::SessionEnded { group, protocol, file: file.clone(), tally });
         match protocol {
-            Protocol::Ipxe => {
-                self.ended.insert(group, Ended { file, at: now, traces: session.into_traces() });
-                self.deadlines.arm(key, now + TRACE_KEEP, "a session is forgotten");
+            Protocol::Ipxe | Protocol::PxeMtftp => {
+                let (traces, slow) = session.into_memory();
+                let keep = if slow.is_empty() { TRACE_KEEP } else { SLOW_KEEP };
+                self.ended.insert(group, Ended { file, at: now, traces, slow });
+                self.deadlines.arm(key, now + keep, "a session is forgotten");
             }
-            Protocol::PxeMtftp | Protocol::Rfc2090 => self.deadlines.disarm(&key),
+            Protocol::Rfc2090 => self.deadlines.disarm(&key),
         }
         (!self.is_running(group)).then_some(group)
     }

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,8 +11,10 @@ use wire::pxe::{BootItem, MulticastTags};
 use wire::tftp::{BLOCK_SIZE_DEFAULT, BLOCK_SIZE_UNFRAGMENTED, Rollover};
 use wire::{FileName, GroupAddr, Layer, Mac, ServerType, Uuid};
 
+use super::sink::Hash;
 use crate::client::discovery::{Found, Question};
 use crate::client::{Method, TFTP_PORT, Wanted};
+use crate::limits::LOAD_CLIENTS_MAX;
 
 /// Where boot servers are asked.
 const DISCOVERY_PORT: u16 = 4011;
@@ -24,7 +27,8 @@ Exit codes:
   3  nobody answered, or the time was over
   4  the server said ERROR
   5  the server broke the protocol
-  6  it cannot be had by multicast, and --no-fall-back was given";
+  6  it cannot be had by multicast, and --no-fall-back was given
+  7  --clients: not all of them have the file, or it is not that of --sha256";
 
 /// By what protocol to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -98,6 +102,20 @@ pub(super) struct Arguments {
     /// Repeats before the server counts as dead
     #[arg(long, value_name = "COUNT", default_value_t = 5)]
     tries: u32,
+    /// Load: so many clients at once in this process, each with ports of its own. Nothing is written: each byte of each
+    /// client is compared with what the first one got for its place
+    #[arg(long, value_name = "COUNT", conflicts_with = "output", value_parser = clap::value_parser!(u16).range(1..=i64::from(LOAD_CLIENTS_MAX)))]
+    clients: Option<u16>,
+    /// Load: addresses of the interface over which clients are dealt; mtftpd takes 8 transfers of one address. Give them to
+    /// the interface by `ip address add` before; PXE-MTFTP needs one for each client
+    #[arg(long, value_name = "FIRST-LAST", requires_all = ["clients", "interface"], conflicts_with = "address", value_parser = addresses)]
+    from: Option<RangeInclusive<Ipv4Addr>>,
+    /// Load: seconds over which the starts are spread
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, requires = "clients", value_parser = clap::value_parser!(u16).range(..=3600))]
+    over: u16,
+    /// Load: the SHA-256 that the file must have, 64 hexadecimal digits
+    #[arg(long, value_name = "HASH", requires = "clients", value_parser = sha256)]
+    sha256: Option<Hash>,
     /// Seconds that it may take in all
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     pub(super) timeout_s: u64,
@@ -106,7 +124,7 @@ pub(super) struct Arguments {
     pub(super) interface: Option<String>,
     /// Our address on it [default: its only one]
     #[arg(long, value_name = "ADDRESS", requires = "interface")]
-    pub(super) address: Option<Ipv4Addr>,
+    address: Option<Ipv4Addr>,
     /// Tell the result as one JSON object: to standard output, or standard error where the file goes to that
     #[arg(long)]
     pub(super) json: bool,
@@ -131,6 +149,43 @@ fn boot_server(text: &str) -> Result<SocketAddrV4, String> {
     text.parse()
         .or_else(|_| only_address())
         .map_err(|_| format!("`{text}` is not an address, or address:port"))
+}
+
+/// One address, or the first and the last of several.
+fn addresses(text: &str) -> Result<RangeInclusive<Ipv4Addr>, String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    match (first.parse(), last.parse()) {
+        (Ok(first), Ok(last)) if first <= last => Ok(first..=last),
+        _ => Err(format!("`{text}` is not an address, or a range such as 10.0.0.100-10.0.0.163")),
+    }
+}
+
+fn sha256(text: &str) -> Result<Hash, String> {
+    let wrong = || format!("`{text}` is not 64 hexadecimal digits");
+    let digits: Option<Vec<u8>> =
+        text.chars().map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
+    let bytes: Vec<u8> = digits
+        .ok_or_else(wrong)?
+        .chunks_exact(2)
+        .filter_map(|pair| match pair {
+            [high, low] => Some(high << 4 | low),
+            _ => None,
+        })
+        .collect();
+    Hash::try_from(bytes).ok().filter(|_| text.len() == 64).ok_or_else(wrong)
+}
+
+/// What is asked for by `--clients`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Load {
+    /// How many clients, from 1 on.
+    pub(super) clients: u16,
+    /// Their addresses, in turn; none: the interface's.
+    pub(super) from: Option<RangeInclusive<Ipv4Addr>>,
+    /// The time over which they start.
+    pub(super) over: Duration,
+    /// What the file's hash must be.
+    pub(super) sha256: Option<Hash>,
 }
 
 impl Arguments {
@@ -203,6 +258,21 @@ impl Arguments {
         }
     }
 
+    /// `None` if it is one client that puts the file somewhere.
+    pub(super) fn load(&self) -> Option<Load> {
+        Some(Load {
+            clients: self.clients?,
+            from: self.from.clone(),
+            over: Duration::from_secs(self.over.into()),
+            sha256: self.sha256,
+        })
+    }
+
+    /// Our address on the interface, if it is said.
+    pub(super) fn own_address(&self) -> Option<Ipv4Addr> {
+        self.from.as_ref().map(|from| *from.start()).or(self.address)
+    }
+
     /// `None` is standard output.
     pub(super) fn output(&self, file: &FileName) -> Option<PathBuf> {
         match &self.output {
@@ -253,6 +323,34 @@ mod tests {
             "mtftp-get --type x",
         ] {
             assert!(Arguments::try_parse_from(wrong.split(' ')).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_load_says_who_fetches_from_where() {
+        let line =
+            "mtftp-get --server 10.0.0.9 --clients 3 --interface e --from 10.0.0.1-10.0.0.2 --over 2 a";
+        let (first, last) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
+        let load = Load { clients: 3, from: Some(first..=last), over: Duration::from_secs(2), sha256: None };
+        let arguments = parse(line);
+        assert_eq!((arguments.load(), arguments.own_address()), (Some(load), Some(first)));
+        assert_eq!(parse("mtftp-get --server 10.0.0.9 a").load(), None);
+        for more in [
+            "--clients 0",
+            "--clients 4097",
+            "--over 2",
+            "--clients 3 -o x",
+            "--clients 3 --from 10.0.0.1",
+            "--clients 3 --interface e --from 10.0.0.2-10.0.0.1",
+            "--clients 3 --interface e --from 10.0.0.1 --address 10.0.0.1",
+            "--clients 3 --sha256 00",
+        ] {
+            let line = format!("mtftp-get --server 10.0.0.9 {more} a");
+            assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+        assert_eq!(sha256(&"0aF1".repeat(16)), Ok([0x0a, 0xf1].repeat(16).try_into().unwrap()));
+        for wrong in ["0".repeat(63), "0".repeat(65), "0g".repeat(32), "é".repeat(32)] {
+            assert!(sha256(&wrong).is_err(), "{wrong}");
         }
     }
 

@@ -9,7 +9,7 @@ use driver::udp::{DATAGRAM_BYTES_MAX, DoorSpec, Doors, Interface};
 use driver::{Role, Time};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::sink::Sink;
+use super::sink::Store;
 use crate::client::discovery::{Asked, Discovery, Found};
 use crate::client::{Action, Counts, Door, Failure, Fetch, Source, Wanted};
 
@@ -17,27 +17,24 @@ use crate::client::{Action, Counts, Door, Failure, Fetch, Source, Wanted};
 const BATCH_MAX: usize = 256;
 
 /// A client that runs.
-pub(super) struct Running {
+pub(super) struct Running<S> {
     interface: Interface,
+    began_at: Time,
     fetch: Fetch,
     own: Option<Doors>,
     group: Option<Doors>,
-    sink: Sink,
+    sink: S,
     result: Option<Result<Source, Failure>>,
     buffer: Box<[u8; DATAGRAM_BYTES_MAX + 1]>,
 }
 
-impl Running {
+impl<S: Store> Running<S> {
     /// # Errors
     /// If a socket cannot be had.
-    pub(super) fn start(
-        interface: &Interface,
-        wanted: Wanted,
-        sink: Sink,
-        now: Time,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn start(interface: &Interface, wanted: Wanted, sink: S, now: Time) -> anyhow::Result<Self> {
         let mut running = Self {
             interface: interface.clone(),
+            began_at: now,
             fetch: Fetch::new(wanted, now),
             own: None,
             group: None,
@@ -57,8 +54,25 @@ impl Running {
         self.result.take()
     }
 
-    pub(super) fn into_sink(self) -> Sink {
+    pub(super) fn into_sink(self) -> S {
         self.sink
+    }
+
+    pub(super) fn began_at(&self) -> Time {
+        self.began_at
+    }
+
+    pub(super) fn is_due(&self, now: Time) -> bool {
+        self.fetch.next_deadline().is_some_and(|due| due.at <= now)
+    }
+
+    /// The time is over: it fails, unless it has ended already.
+    ///
+    /// # Errors
+    /// None that ending could have; those of [`Self::turn`].
+    pub(super) fn stop(&mut self, now: Time) -> anyhow::Result<()> {
+        self.fetch.stop(now);
+        self.carry_out()
     }
 
     /// Takes what came, and lets time pass.
@@ -151,29 +165,43 @@ pub(super) fn discover(
             Some(Asked::Found(found)) => return Ok(Some((found, discovery.waits()))),
             None => {
                 let due = discovery.next_deadline().map_or(end, |deadline| deadline.at.min(end));
-                wait_for(doors.sockets(), clock.now(), due)?;
+                wait_for(&mut doors.sockets().map(for_input).collect::<Vec<_>>(), clock.now(), due)?;
             }
         }
     }
     Ok(None)
 }
 
-/// Waits until something came for one of them, one of them is due, or `end`.
+/// Waits until something came for one of them, one of them is due, or `end`. Gives, for each, whether something came.
 ///
 /// # Errors
 /// If the kernel refuses.
-pub(super) fn wait(clients: &[Running], now: Time, end: Time) -> anyhow::Result<()> {
+pub(super) fn wait<S>(clients: &[Running<S>], now: Time, end: Time) -> anyhow::Result<Vec<bool>> {
     let due = clients.iter().filter_map(|client| client.fetch.next_deadline()).map(|deadline| deadline.at);
     let until = due.min().map_or(end, |due| due.min(end));
-    let doors = clients.iter().flat_map(|client| client.own.iter().chain(&client.group));
-    wait_for(doors.flat_map(Doors::sockets), now, until)
+    let mut sockets = Vec::new();
+    let mut owners = Vec::new();
+    for (place, client) in clients.iter().enumerate() {
+        sockets.extend(client.own.iter().chain(&client.group).flat_map(Doors::sockets).map(for_input));
+        owners.resize(sockets.len(), place);
+    }
+    wait_for(&mut sockets, now, until)?;
+    let mut heard = vec![false; clients.len()];
+    for (place, _) in owners.into_iter().zip(&sockets).filter(|(_, socket)| !socket.revents().is_empty()) {
+        if let Some(heard) = heard.get_mut(place) {
+            *heard = true;
+        }
+    }
+    Ok(heard)
 }
 
-fn wait_for<'a>(sockets: impl Iterator<Item = BorrowedFd<'a>>, now: Time, until: Time) -> anyhow::Result<()> {
-    let mut sockets: Vec<PollFd<'_>> =
-        sockets.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
+fn for_input(socket: BorrowedFd<'_>) -> PollFd<'_> {
+    PollFd::from_borrowed_fd(socket, PollFlags::IN)
+}
+
+fn wait_for(sockets: &mut [PollFd<'_>], now: Time, until: Time) -> anyhow::Result<()> {
     let span = Timespec::try_from(until.since(now)).context("a time-out")?;
-    match poll(&mut sockets, Some(&span)) {
+    match poll(sockets, Some(&span)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(error) => Err(error).context("cannot wait for datagrams"),
     }

@@ -84,7 +84,7 @@ impl Outcome<'_> {
     }
 }
 
-fn name(source: Source) -> &'static str {
+pub(super) fn name(source: Source) -> &'static str {
     match source {
         Source::PxeMtftp => "pxe-mtftp",
         Source::Rfc2090 => "rfc2090",
@@ -93,7 +93,7 @@ fn name(source: Source) -> &'static str {
     }
 }
 
-fn cause(source: Source) -> Option<String> {
+pub(super) fn cause(source: Source) -> Option<String> {
     match source {
         Source::FallBack(cause) => Some(cause.to_string()),
         Source::PxeMtftp | Source::Rfc2090 | Source::Plain => None,
@@ -109,7 +109,7 @@ fn by(source: Source) -> String {
     }
 }
 
-fn hex(hash: &Hash) -> String {
+pub(super) fn hex(hash: &Hash) -> String {
     hash.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");

@@ -9,12 +9,25 @@ use anyhow::{Context, ensure};
 use sha2::{Digest, Sha256};
 
 /// What is held in memory at most, in bytes: blocks of a multicast file come in any order.
-const MEMORY_MAX: u64 = 1 << 30;
+pub(super) const MEMORY_MAX: u64 = 1 << 30;
 
 /// The SHA-256 of a file.
 pub(super) type Hash = [u8; 32];
 
-/// A place for blocks that come in any order.
+/// Takes blocks that come in any order.
+pub(super) trait Store {
+    /// # Errors
+    /// If there is no room for it.
+    fn store(&mut self, offset: u64, bytes: &[u8]) -> anyhow::Result<()>;
+
+    /// What was stored is worth nothing.
+    ///
+    /// # Errors
+    /// If the disk refuses it.
+    fn restart(&mut self) -> anyhow::Result<()>;
+}
+
+/// A place for a file.
 pub(super) enum Sink {
     /// Beside its place, until it is whole.
     File { file: File, part: PathBuf, place: PathBuf },
@@ -36,42 +49,6 @@ impl Sink {
         let file = options.read(true).write(true).create(true).truncate(true).open(&part);
         let file = file.with_context(|| format!("cannot make {}", part.display()))?;
         Ok(Self::File { file, part, place })
-    }
-
-    /// # Errors
-    /// If the disk refuses it, or it is too large for memory.
-    pub(super) fn store(&mut self, offset: u64, bytes: &[u8]) -> anyhow::Result<()> {
-        match self {
-            Self::File { file, part, .. } => {
-                file.write_all_at(bytes, offset).with_context(|| format!("cannot write {}", part.display()))
-            }
-            Self::Output(image) => {
-                let end = offset.saturating_add(u64::try_from(bytes.len())?);
-                ensure!(end <= MEMORY_MAX, "more than {MEMORY_MAX} bytes: write to a file with --output");
-                let (start, end) = (usize::try_from(offset)?, usize::try_from(end)?);
-                if image.len() < end {
-                    image.resize(end, 0);
-                }
-                if let Some(place) = image.get_mut(start..end) {
-                    place.copy_from_slice(bytes);
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// # Errors
-    /// If the disk refuses it.
-    pub(super) fn restart(&mut self) -> anyhow::Result<()> {
-        match self {
-            Self::File { file, part, .. } => {
-                file.set_len(0).with_context(|| format!("cannot write {}", part.display()))
-            }
-            Self::Output(image) => {
-                image.clear();
-                Ok(())
-            }
-        }
     }
 
     /// All is there: it gets its name, or goes to standard output.
@@ -101,6 +78,41 @@ impl Sink {
         if let Self::File { part, .. } = self {
             // If it cannot be removed it does no harm: it does not have the file's name.
             let _ = fs::remove_file(part);
+        }
+    }
+}
+
+impl Store for Sink {
+    /// Fails, too, if it is too large for memory.
+    fn store(&mut self, offset: u64, bytes: &[u8]) -> anyhow::Result<()> {
+        match self {
+            Self::File { file, part, .. } => {
+                file.write_all_at(bytes, offset).with_context(|| format!("cannot write {}", part.display()))
+            }
+            Self::Output(image) => {
+                let end = offset.saturating_add(u64::try_from(bytes.len())?);
+                ensure!(end <= MEMORY_MAX, "more than {MEMORY_MAX} bytes: write to a file with --output");
+                let (start, end) = (usize::try_from(offset)?, usize::try_from(end)?);
+                if image.len() < end {
+                    image.resize(end, 0);
+                }
+                if let Some(place) = image.get_mut(start..end) {
+                    place.copy_from_slice(bytes);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn restart(&mut self) -> anyhow::Result<()> {
+        match self {
+            Self::File { file, part, .. } => {
+                file.set_len(0).with_context(|| format!("cannot write {}", part.display()))
+            }
+            Self::Output(image) => {
+                image.clear();
+                Ok(())
+            }
         }
     }
 }

@@ -85,6 +85,8 @@ impl Session {
         }
         if lane.block > 0 && lane.sends == 1 {
             lane.round_trip.measured(now.since(lane.sent_at));
+        } else if lane.block > 0 {
+            lane.round_trip.resent();
         }
         lane.block = block + 1;
         lane.sends = 0;

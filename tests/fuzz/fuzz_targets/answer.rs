@@ -1,0 +1,6 @@
+//! See `fuzz::decoders::answer`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let _ = fuzz::decoders::answer(bytes);
+});
