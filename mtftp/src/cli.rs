@@ -65,15 +65,15 @@ impl Program for Mtftpd {
     }
 
     fn request_of(name: &str, arguments: &ArgMatches) -> Option<String> {
-        let group = *arguments.get_one::<GroupAddr>("address")?;
-        if name == Start::NAME {
-            return Some(Start { group }.to_string());
+        let group = || arguments.get_one::<GroupAddr>("address").copied();
+        match name {
+            Start::NAME => Some(Start { group: group()? }.to_string()),
+            Forget::NAME => {
+                let binld = *arguments.get_one::<ServerId>("binld")?;
+                Some(Forget { group: group()?, binld, force: arguments.get_flag("force") }.to_string())
+            }
+            _ => None,
         }
-        if name != Forget::NAME {
-            return None;
-        }
-        let binld = *arguments.get_one::<ServerId>("binld")?;
-        Some(Forget { group, binld, force: arguments.get_flag("force") }.to_string())
     }
 
     fn socket_of(file: &Path) -> Result<PathBuf, ConfigError> {

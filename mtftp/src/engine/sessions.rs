@@ -146,6 +146,7 @@ impl Sessions {
         if self.entries.contains_key(&key) {
             self.join(now, key, (client, None), context);
         } else if was_slow && policy.slow == SlowClients::DropToUnicast {
+            context.told.declined(*client.ip(), group, Declined::Slow);
             context.count("session", "dropped_to_unicast");
         } else if self.entries.len() >= SESSIONS_MAX {
             context.told.declined(*client.ip(), group, Declined::NoSession);

@@ -86,7 +86,7 @@ impl Report<'_> {
         let head =
             ["address", "file", "protocol", "pass", "block", "rate", "master", "known", "joined", "expected"];
         section(out, "sessions", &head, running().map(|both| self.session_row(both)).collect());
-        let head = ["address", "protocol", "multicast", "unicast", "spare", "complete", "lost"];
+        let head = ["address", "protocol", "multicast", "unicast", "spare", "complete", "lost", "slow"];
         section(out, "packets", &head, running().map(packets_row).collect());
         let fall_backs = self.status.fall_backs.recent.iter().map(|one| self.fall_back_row(one)).collect();
         let head = ["client", "MAC", "address", "file", "ago", "likely cause"];
@@ -305,6 +305,7 @@ impl Report<'_> {
             "openers": tally.openers,
             "complete": tally.complete,
             "lost": tally.lost,
+            "slow": tally.slow,
             "master": session.master.map(|master| master.to_string()),
             "waiting": openers.collect::<Vec<_>>(),
         })
@@ -358,7 +359,7 @@ fn transfer_json(transfer: &TransferStatus) -> Value {
 
 fn packets_row((claim, session): (&ClaimStatus, &SessionStatus)) -> Vec<String> {
     let tally = session.tally;
-    let counts = [tally.multicast, tally.unicast, tally.spare, tally.complete, tally.lost];
+    let counts = [tally.multicast, tally.unicast, tally.spare, tally.complete, tally.lost, tally.slow];
     let names = [claim.group.to_string(), session.protocol.name().to_owned()];
     names.into_iter().chain(counts.map(|count| count.to_string())).collect()
 }
