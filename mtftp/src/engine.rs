@@ -57,7 +57,7 @@ pub use action::{
     Action, AwaitedStart, Blocks, Change, DeletedBy, Event, FileError, FileFacts, FileId, FileTicket,
     Forgotten, Journal, Order, Outcome, ReferenceRecord, RestRecord, SerialRecord, Started, Tally, Ticket,
 };
-pub use cause::{Cause, Declined};
+pub use cause::{Cause, Declined, FallBack};
 pub use fall_backs::{FallBacksStatus, Querier};
 pub use protocol::Protocol;
 pub use speed::Speed;
@@ -65,7 +65,6 @@ pub use status::{
     ClaimStatus, DomainStatus, OpenerStatus, ReferenceStatus, RestStatus, SessionStatus, Status,
     TransferStatus,
 };
-pub use told::FallBack;
 
 use context::Context;
 use members::Published;

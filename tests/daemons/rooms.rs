@@ -35,10 +35,10 @@ struct Room {
 }
 
 impl Room {
-    fn new(machines: u8, transfer: &str) -> Self {
+    fn new(machines: u8, len: usize, transfer: &str) -> Self {
         let mut lab = Lab::new();
         boot_files(&lab);
-        let file = pattern(1_000_000);
+        let file = pattern(len);
         lab.boot_file(FILE, &file);
         let mtftpd = start_mtftpd(&mut lab);
         let binld = start_binld(&mut lab, 1, &format!("{ITEM}{transfer}\n"));
@@ -91,7 +91,7 @@ impl Room {
 
 #[test]
 fn a_transfer_waits_for_its_clients_or_for_an_operator() {
-    let room = Room::new(2, "start_clients = 9\nstart_within_s = 3600");
+    let room = Room::new(2, 1_000_000, "start_clients = 9\nstart_within_s = 3600");
     let nothing = room.start();
     assert_eq!(nothing.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&nothing.stderr).contains("nothing waits"), "{nothing:?}");
@@ -108,7 +108,7 @@ fn a_transfer_waits_for_its_clients_or_for_an_operator() {
     assert_eq!(other.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&other.stderr).contains(&room.place.group.to_string()), "{other:?}");
     // The number of clients begins it as well; without anybody's word.
-    let room = Room::new(2, "start_clients = 2\nstart_within_s = 3600");
+    let room = Room::new(2, 1_000_000, "start_clients = 2\nstart_within_s = 3600");
     let running = [room.get(0), room.get(1)];
     for (machine, child) in running.into_iter().enumerate() {
         room.has_it(machine, child);
@@ -122,12 +122,13 @@ fn a_machine_that_stands_still_is_left_behind_and_has_the_file_in_the_end() {
     for slow in ["drop-to-unicast", "second-stream"] {
         let transfer =
             format!("slow = \"{slow}\"\nslow_silences = 1\nstart_clients = 4\nstart_within_s = 3600");
-        let room = Room::new(3, &transfer);
+        let room = Room::new(3, 40_000_000, &transfer);
         let mut running = room.gather();
         let first = running.remove(0);
         let pid = Pid::from_child(&first);
-        kill_process(pid, Signal::STOP).unwrap();
         assert_eq!(room.start().status.code(), Some(0));
+        eventually("the first sets the pace", || (room.session()?["block"].as_u64()? > 100).then_some(()));
+        kill_process(pid, Signal::STOP).unwrap();
         for (machine, child) in (1..).zip(running) {
             room.has_it(machine, child);
         }

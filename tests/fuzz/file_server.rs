@@ -16,7 +16,7 @@ use mtftp::engine::{
     Action, Change, Engine, EngineConfig, FileError, FileFacts, FileId, FileTicket, Identity, Journal,
     ReferenceRecord, RestRecord, SerialRecord, Ticket,
 };
-use mtftp::limits::{BLOCK_SENDS_MAX, BLOCKS_BEFORE_ACK, OACK_SENDS_MAX, QUESTIONS_MAX};
+use mtftp::limits::{BLOCK_SENDS_MAX, BLOCKS_BEFORE_ACK, OACK_SENDS_MAX, QUESTIONS_MAX, SESSION_SILENCE};
 use wire::configure::{Configure, Delete, DeleteForDead, Ports, Target};
 use wire::control::{Envelope, Message};
 use wire::policy::{Policy, SlowClients};
@@ -128,7 +128,8 @@ struct Lab {
     prompt: bool,
     owed: Owed,
     asked: BTreeMap<Asked, BTreeSet<ServerId>>,
-    acked_at: Option<Time>,
+    /// The last ACK, or the last open in a chain of them that began with one.
+    heard_at: Option<Time>,
     stream_acked_at: Option<Time>,
     /// By which stream each client was answered last.
     streams: BTreeMap<SocketAddrV4, Role>,
@@ -212,7 +213,7 @@ impl Lab {
             prompt: true,
             owed: Owed::default(),
             asked: BTreeMap::new(),
-            acked_at: None,
+            heard_at: None,
             stream_acked_at: None,
             streams: BTreeMap::new(),
             sent: BTreeMap::new(),
@@ -309,9 +310,12 @@ impl Lab {
             Role::Mtftp(_) => match Packet::decode(bytes) {
                 Ok(Packet::Read(_)) => {
                     self.owed.blocks += u64::from(BLOCKS_BEFORE_ACK);
+                    // A pass that runs away from a slow master goes on while anybody opens.
+                    let lately = |at: &Time| self.now.since(*at) < SESSION_SILENCE;
+                    self.heard_at = self.heard_at.filter(lately).map(|_| self.now);
                     self.owed.errors += 1;
                 }
-                Ok(Packet::Ack(_)) => self.acked_at = Some(self.now),
+                Ok(Packet::Ack(_)) => self.heard_at = Some(self.now),
                 _ => {}
             },
             Role::Tftp => {
@@ -386,13 +390,17 @@ impl Lab {
         }
     }
 
-    fn policy(script: &mut Script<'_>) -> Policy {
+    /// One in four has one; of the stamp's byte, so that kept scripts read on as they did.
+    fn policy(byte: u8) -> Policy {
+        if byte < 192 {
+            return Policy::default();
+        }
         Policy {
-            slow: script.pick(&SlowClients::ALL),
-            silences: script.byte(),
-            rate_min: u32::from(script.byte()) << 12,
-            start_clients: u16::from(script.byte() % 4),
-            start_within_s: u16::from(script.byte()),
+            slow: SlowClients::ALL[usize::from(byte % 3)],
+            silences: byte / 3 % 4,
+            rate_min: u32::from(byte % 8) << 16,
+            start_clients: u16::from(byte % 5),
+            start_within_s: u16::from(byte % 7),
         }
     }
 
@@ -404,8 +412,9 @@ impl Lab {
         } else {
             let group = pick_group(script);
             let ports = Ports { client: 3001, server: script.pick(&[1760, 1759, 5]) };
-            let stamp = Stamp { millis: u64::from(script.byte()), sender: ServerId([1; 16]) };
-            Target::Group { group, ports, stamp, policy: Self::policy(script) }
+            let byte = script.byte();
+            let stamp = Stamp { millis: u64::from(byte), sender: ServerId([1; 16]) };
+            Target::Group { group, ports, stamp, policy: Self::policy(byte) }
         };
         self.control(script, Message::Configure(Configure { serial, target, file }));
     }

@@ -10,8 +10,8 @@ use wire::policy::SlowClients;
 use wire::tftp::Rollover;
 use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
 
+use super::cause::FallBack;
 use super::protocol::Protocol;
-use super::told::FallBack;
 
 /// Number of a [`Action::Persist`]; the store's answer repeats it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

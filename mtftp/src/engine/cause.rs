@@ -3,6 +3,9 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
+use driver::Time;
+use wire::{FileName, GroupAddr, Mac};
+
 /// Why we did not take an open, or ended what it had opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Declined {
@@ -59,6 +62,23 @@ pub enum Cause {
         /// The highest block that it ACKed.
         blocks: u16,
     },
+}
+
+/// A client that was told a group address and fetched by plain TFTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FallBack {
+    /// When it began to.
+    pub at: Time,
+    /// Its Ethernet address, as it told its boot server.
+    pub mac: Mac,
+    /// Its address.
+    pub client: Ipv4Addr,
+    /// What it was told.
+    pub group: GroupAddr,
+    /// The file.
+    pub file: FileName,
+    /// Why, as far as can be told.
+    pub cause: Cause,
 }
 
 impl Declined {

@@ -9,8 +9,8 @@ use wire::told::Told;
 
 use super::Engine;
 use super::action::Event;
+use super::cause::FallBack;
 use super::references::{Place, Sender};
-use super::told::FallBack;
 use crate::limits::QUERIER_KEEP;
 
 /// What is known of a querier on the segment.

@@ -242,7 +242,9 @@ impl Pass {
         let is_slow = self.pace.is_slow(self.channel.policy, self.channel.block_size);
         // Most listeners never say a word. A pass that is for the slow is slow, unless it is known that others wait.
         let others = self.listeners.keys().any(|other| !self.slow.contains(other));
-        if !is_slow || (self.slow.contains(&client) && !others) {
+        // Who never ACKed may be forged, and is passed over soon.
+        let has_acked = self.master.is_some_and(|master| master.has_acked);
+        if !is_slow || !has_acked || (self.slow.contains(&client) && !others) {
             return false;
         }
         context.count("session", "slow_client");

@@ -20,7 +20,7 @@ use wire::told::Told as Message;
 use wire::{FileName, GroupAddr, Mac};
 
 use super::action::Blocks;
-use super::cause::{Cause, Declined};
+use super::cause::{Cause, Declined, FallBack};
 use crate::limits::{
     BLOCKS_BEFORE_ACK, FALL_BACKS_SHOWN, TOLD_AGAIN, TOLD_KEEP, TOLD_MAX, TOLD_PER_CLIENT_MAX,
 };
@@ -64,23 +64,6 @@ struct Group {
     expected: usize,
     /// Blocks that went to it.
     sent: u64,
-}
-
-/// A client that was told a group address and fetched by plain TFTP.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FallBack {
-    /// When it began to.
-    pub at: Time,
-    /// Its Ethernet address, as it told its boot server.
-    pub mac: Mac,
-    /// Its address.
-    pub client: Ipv4Addr,
-    /// What it was told.
-    pub group: GroupAddr,
-    /// The file.
-    pub file: FileName,
-    /// Why, as far as can be told.
-    pub cause: Cause,
 }
 
 /// The table.

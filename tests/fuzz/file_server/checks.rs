@@ -155,7 +155,7 @@ impl Lab {
                 *owed = u32::try_from(spend(u64::from(*owed), "block of a transfer")).unwrap_or(0);
             }
             Role::Mtftp(port) => {
-                let silent = self.acked_at.is_none_or(|at| self.now.since(at) >= SESSION_SILENCE);
+                let silent = self.heard_at.is_none_or(|at| self.now.since(at) >= SESSION_SILENCE);
                 if silent {
                     self.owed.blocks = spend(self.owed.blocks, "block before any ACK");
                 }
@@ -171,6 +171,10 @@ impl Lab {
             Role::Stream(_) => {
                 let heard = self.stream_acked_at.is_some_and(|at| self.now.since(at) < STREAM_SILENCE);
                 assert!(heard, "a block before any ACK");
+                if !blocks.to.ip().is_multicast() {
+                    // Who was too slow for the others has it by unicast.
+                    return assert!(is_host(blocks.to), "{blocks:?}");
+                }
                 let claims = self.engine.status().claims;
                 let ours = claims.iter().find(|claim| claim.group.ip() == *blocks.to.ip());
                 let ours = ours.expect("a stream has a claim");

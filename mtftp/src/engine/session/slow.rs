@@ -16,7 +16,9 @@ impl Session {
     pub(super) fn outpace(&mut self, now: Time, client: SocketAddrV4, context: &mut Context) -> bool {
         let Some(opener) = self.openers.get_mut(&client) else { return false };
         let is_slow = opener.pace.is_slow(self.channel.policy, self.channel.block_size);
-        if !is_slow || opener.slow || !self.keeps_waiting(client) {
+        // Who never ACKed may be forged, and is passed over at once.
+        let has_acked = opener.acked.is_some();
+        if !is_slow || !has_acked || opener.slow || !self.keeps_waiting(client) {
             return false;
         }
         let what = self.channel.policy.slow;
