@@ -59,6 +59,7 @@ pub use action::{
 };
 pub use cause::{Cause, Declined, FallBack};
 pub use fall_backs::{FallBacksStatus, Querier};
+pub use master::OpenerRole;
 pub use protocol::Protocol;
 pub use speed::Speed;
 pub use status::{

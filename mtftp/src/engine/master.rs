@@ -1,4 +1,4 @@
-//! Whose ACKs pace a session.
+//! Whose ACKs pace a session, and what its other clients do.
 
 use std::net::SocketAddrV4;
 
@@ -27,4 +27,30 @@ pub(crate) enum Clock {
     Answers,
     /// An open.
     Idle,
+}
+
+/// What a client does in a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenerRole {
+    /// Its ACKs set the pace.
+    Master,
+    /// It listens, or waits for its turn.
+    Listener,
+    /// It was too slow for the others, and waits until they are done.
+    Slow,
+    /// It was too slow for the others, and gets the rest by unicast.
+    Unicast,
+}
+
+impl OpenerRole {
+    /// A word that does not change.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Master => "master",
+            Self::Listener => "listener",
+            Self::Slow => "slow",
+            Self::Unicast => "unicast",
+        }
+    }
 }

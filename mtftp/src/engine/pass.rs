@@ -23,6 +23,7 @@ use wire::tftp::Rollover;
 
 use super::action::{Blocks, Event, FileFacts, Tally};
 use super::context::Context;
+use super::master::OpenerRole;
 use super::pace::Pace;
 use super::rtt::RoundTrip;
 use super::session::{Channel, Opened};
@@ -130,6 +131,16 @@ impl Pass {
 
     pub(crate) fn master(&self) -> Option<SocketAddrV4> {
         self.master.map(|master| master.client)
+    }
+
+    pub(crate) fn role(&self, client: SocketAddrV4) -> OpenerRole {
+        if self.slow.contains(&client) {
+            OpenerRole::Slow
+        } else if self.master() == Some(client) {
+            OpenerRole::Master
+        } else {
+            OpenerRole::Listener
+        }
     }
 
     pub(crate) fn openers(&self) -> impl Iterator<Item = SocketAddrV4> + '_ {

@@ -8,6 +8,7 @@ use wire::tftp::Options;
 
 use super::action::{AwaitedStart, FileFacts, Tally};
 use super::context::Context;
+use super::master::OpenerRole;
 use super::pass::Pass;
 use super::protocol::Protocol;
 use super::session::{Channel, Opened, Session};
@@ -63,6 +64,11 @@ impl Running {
 
     pub(crate) fn master(&self) -> Option<SocketAddrV4> {
         either!(self, it => it.master())
+    }
+
+    /// What one of its clients does.
+    pub(crate) fn role(&self, client: SocketAddrV4) -> OpenerRole {
+        either!(self, it => it.role(client))
     }
 
     pub(crate) fn openers(&self) -> Vec<SocketAddrV4> {

@@ -31,7 +31,7 @@ use wire::tftp::{MulticastAnswer, Options, Packet};
 
 use super::action::{AwaitedStart, FileFacts, Tally};
 use super::context::Context;
-use super::master::{Clock, MasterClient};
+use super::master::{Clock, MasterClient, OpenerRole};
 use super::pace::Pace;
 use super::protocol::Protocol;
 use super::rtt::RoundTrip;
@@ -179,6 +179,15 @@ impl Session {
 
     pub(crate) fn has(&self, client: SocketAddrV4) -> bool {
         self.openers.contains_key(&client) || self.lanes.contains_key(&client)
+    }
+
+    pub(crate) fn role(&self, client: SocketAddrV4) -> OpenerRole {
+        match self.openers.get(&client) {
+            None => OpenerRole::Unicast,
+            Some(_) if self.master() == Some(client) => OpenerRole::Master,
+            Some(opener) if opener.slow => OpenerRole::Slow,
+            Some(_) => OpenerRole::Listener,
+        }
     }
 
     pub(crate) fn openers(&self) -> impl Iterator<Item = SocketAddrV4> + '_ {

@@ -11,6 +11,7 @@ use wire::{BootEpoch, FileName, GroupAddr, Serial, ServerId, Stamp};
 use super::Engine;
 use super::action::{AwaitedStart, Tally};
 use super::fall_backs::{FallBacksStatus, Querier};
+use super::master::OpenerRole;
 use super::protocol::Protocol;
 use super::references::Place;
 use super::running::Running;
@@ -144,6 +145,8 @@ pub struct OpenerStatus {
     pub lacks: u32,
     /// Its highest ACK; `None` while it only listens.
     pub acked: Option<u16>,
+    /// What it does.
+    pub role: OpenerRole,
 }
 
 fn transfer_status((client, file, block, blocks): (SocketAddrV4, &FileName, u64, u64)) -> TransferStatus {
@@ -230,7 +233,12 @@ impl Engine {
             openers: session
                 .lacking()
                 .into_iter()
-                .map(|(client, lacks, acked)| OpenerStatus { client, lacks, acked })
+                .map(|(client, lacks, acked)| OpenerStatus {
+                    client,
+                    lacks,
+                    acked,
+                    role: session.role(client),
+                })
                 .collect(),
         }
     }

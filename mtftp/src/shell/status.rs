@@ -283,9 +283,14 @@ impl Report<'_> {
 
     fn session_json(&self, claim: &ClaimStatus, session: &SessionStatus) -> Value {
         let tally = session.tally;
-        let openers = session.openers.iter().map(
-            |opener| json!({ "client": opener.client.to_string(), "lacks": opener.lacks, "acked": opener.acked }),
-        );
+        let openers = session.openers.iter().map(|opener| {
+            json!({
+                "client": opener.client.to_string(),
+                "lacks": opener.lacks,
+                "acked": opener.acked,
+                "role": opener.role.name(),
+            })
+        });
         json!({
             "protocol": session.protocol.name(),
             "file": claim.file.to_string(),
@@ -368,13 +373,12 @@ fn opener_rows<'a>(
     (claim, session): (&'a ClaimStatus, &'a SessionStatus),
 ) -> impl Iterator<Item = Vec<String>> + 'a {
     session.openers.iter().map(|opener| {
-        let master = session.master == Some(opener.client);
         vec![
             claim.group.to_string(),
             opener.client.to_string(),
             opener.lacks.to_string(),
             opener.acked.map_or("-".to_owned(), |acked| acked.to_string()),
-            if master { "master" } else { "listener" }.to_owned(),
+            opener.role.name().to_owned(),
         ]
     })
 }

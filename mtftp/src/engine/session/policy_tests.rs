@@ -117,6 +117,12 @@ fn tally(bench: &Bench) -> Tally {
     ended.expect("the stream ended")
 }
 
+fn roles(bench: &Bench) -> Vec<(SocketAddrV4, OpenerRole)> {
+    let status = bench.engine.status();
+    let openers = status.claims[0].sessions.iter().flat_map(|session| &session.openers);
+    openers.map(|opener| (opener.client, opener.role)).collect()
+}
+
 fn slow_clients(bench: &Bench) -> Vec<(SocketAddrV4, SlowClients)> {
     let slow = bench.events.iter().filter_map(|event| {
         let Event::SlowClient { client, what, .. } = event else { return None };
@@ -138,8 +144,7 @@ fn who_keeps_others_waiting_gets_the_rest_by_unicast() {
     // The other goes on at its own pace; the slow one is deaf to it, to see what it gets by itself.
     room.go(&mut bench, (2, 1), &[1], |room| room.before_gap(2) == BLOCKS);
     assert!(room.before_gap(1) < 50 && room.masters.contains(&1), "{}", room.before_gap(1));
-    let others = bench.engine.status().claims[0].sessions[0].openers.clone();
-    assert!(others.iter().any(|opener| opener.client == client(1)), "{others:?}");
+    assert_eq!(roles(&bench), [(client(1), OpenerRole::Unicast)]);
     room.go(&mut bench, (1, 15), &[1], |room| room.before_gap(1) == BLOCKS);
     let tally = tally(&bench);
     assert_eq!((tally.complete, tally.lost, tally.slow), (2, 0, 1));
@@ -188,6 +193,8 @@ fn the_slow_share_a_second_stream_when_the_others_are_done() {
     room.go(&mut bench, (1, 15), &[], |room| room.masters.contains(&2));
     room.go(&mut bench, (2, 15), &[], |room| room.masters.contains(&3));
     assert_eq!(slow_clients(&bench).len(), 2);
+    let [slow, master] = [OpenerRole::Slow, OpenerRole::Master];
+    assert_eq!(roles(&bench), [(client(1), slow), (client(2), slow), (client(3), master)]);
     room.go(&mut bench, (3, 1), &[1, 2], |room| room.before_gap(3) == BLOCKS);
     assert!(room.before_gap(1) < BLOCKS);
     let before = bench.counter("session", "master_named");
