@@ -22,7 +22,7 @@ use std::time::Duration;
 use driver::{Deadline, Outbox, Time};
 use wire::FileName;
 use wire::pxe::MulticastTags;
-use wire::tftp::{BLOCK_SIZE_UNFRAGMENTED, Mode, Options, Packet, Request, Rollover};
+use wire::tftp::{BLOCK_SIZE_UNFRAGMENTED, Mode, Options, Packet, Request, Rollover, block_count};
 
 use self::mtftp::Mtftp;
 use self::tftp::Tftp;
@@ -399,7 +399,7 @@ impl Fetch {
 
     fn standing(&self, now: Time) -> Standing {
         let Context { counts, blocks, block_size, .. } = &self.context;
-        let of = counts.size.zip(*block_size).map(|(size, block)| size / u64::from(block) + 1);
+        let of = counts.size.zip(*block_size).map(|(size, block_size)| block_count(size, block_size));
         let heard = self.heard.map(|(from, door, at)| Heard { from, door, ago: now.since(at) });
         Standing { blocks: *blocks, of, heard }
     }

@@ -30,6 +30,12 @@ pub const MULTICAST_BLOCKS_MAX: u64 = 65_535;
 /// UDP port on which clients of RFC 2090 listen, *tftp-mcast*.
 pub const MULTICAST_PORT: u16 = 1758;
 
+/// How many blocks a file has: the last one is short, and may be empty (RFC 1350).
+#[must_use]
+pub const fn block_count(size: u64, block_size: u16) -> u64 {
+    size / block_size as u64 + 1
+}
+
 /// The largest file of a multicast transfer with such blocks, in bytes: the last block must be short.
 #[must_use]
 pub const fn multicast_file_size_max(block_size: u16) -> u64 {

@@ -1,5 +1,7 @@
 //! Which blocks of a multicast file are there.
 
+use wire::tftp::block_count;
+
 use crate::engine::window::BlockSet;
 
 /// What became of a block.
@@ -28,7 +30,7 @@ impl Image {
 
     /// The size was told, in bytes. False if such a file has no multicast.
     pub(super) fn know_size(&mut self, size: u64) -> bool {
-        self.last = u16::try_from(size / u64::from(self.block_size) + 1).ok();
+        self.last = u16::try_from(block_count(size, self.block_size)).ok();
         self.last.is_some()
     }
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use driver::{Deadline, Time};
 use wire::policy::SlowClients;
-use wire::tftp::Rollover;
+use wire::tftp::{Rollover, block_count};
 
 use super::action::{Blocks, Event, FileFacts, Tally};
 use super::context::Context;
@@ -101,7 +101,7 @@ pub(crate) struct Pass {
 impl Pass {
     /// A pass of a file that fits: at most 65,535 blocks.
     pub(crate) fn new(now: Time, facts: FileFacts, channel: Channel) -> Self {
-        let blocks = facts.size / u64::from(channel.block_size) + 1;
+        let blocks = block_count(facts.size, channel.block_size);
         Self {
             file: facts,
             channel,
@@ -262,9 +262,16 @@ impl Pass {
         let what = self.channel.policy.slow;
         context.tell(Event::SlowClient { client, group: self.channel.group, what });
         self.tally.slow += 1;
-        self.slow.insert(client);
+        self.remember_slow(client);
         self.outrun = true;
         true
+    }
+
+    /// Passes that follow each other hand the set on, so that it must not grow for ever; who is not in it is judged anew.
+    fn remember_slow(&mut self, client: SocketAddrV4) {
+        if self.slow.len() < OPENERS_MAX {
+            self.slow.insert(client);
+        }
     }
 
     /// How long a block may be out then: as long as at the least rate that counts as not slow.

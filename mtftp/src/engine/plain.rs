@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use driver::{Deadline, Deadlines, Role, Time};
 use wire::FileName;
-use wire::tftp::{BLOCK_SIZE_DEFAULT, ErrorCode, Mode, Options, Packet, Request, Rollover};
+use wire::tftp::{BLOCK_SIZE_DEFAULT, ErrorCode, Mode, Options, Packet, Request, Rollover, block_count};
 
 use super::EngineConfig;
 use super::action::{Blocks, Event, FileError, FileFacts, FileId, FileTicket, Outcome};
@@ -98,7 +98,7 @@ pub(crate) struct Plain {
 
 impl Flow {
     fn last_block(&self) -> u64 {
-        self.size / u64::from(self.block_size) + 1
+        block_count(self.size, self.block_size)
     }
 
     fn resend_at(&self) -> Time {

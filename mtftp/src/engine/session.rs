@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use driver::{Deadline, Role, Time};
 use wire::policy::Policy;
-use wire::tftp::{MulticastAnswer, Options, Packet};
+use wire::tftp::{Options, block_count};
 
 use super::action::{AwaitedStart, FileFacts, Tally};
 use super::context::Context;
@@ -39,7 +39,7 @@ use super::trace::Trace;
 use super::window::BlockSet;
 use crate::limits::{
     BLOCKS_BEFORE_ACK, MASTER_SILENCE, MASTER_TRIES, OPENERS_MAX, OPENERS_PER_SOURCE_MAX, QUESTIONS_MAX,
-    RESEND_MIN, SILENCE_MAX, STRIKES_MAX, TOLD_OFF_AGAIN, TRANSFER_RESEND_MAX,
+    RESEND_MIN, SILENCE_MAX, STRIKES_MAX, TRANSFER_RESEND_MAX,
 };
 
 mod lanes;
@@ -47,6 +47,7 @@ mod lanes;
 mod policy_tests;
 #[cfg(test)]
 mod rfc2090_tests;
+mod roles;
 mod slow;
 mod start;
 mod step;
@@ -144,7 +145,7 @@ pub(crate) struct Session {
 impl Session {
     /// A session of a file that fits: at most 65,535 blocks.
     pub(crate) fn new(now: Time, facts: FileFacts, channel: Channel) -> Self {
-        let blocks = facts.size / u64::from(channel.block_size) + 1;
+        let blocks = block_count(facts.size, channel.block_size);
         let mut session = Self {
             file: facts,
             channel,
@@ -549,44 +550,6 @@ impl Session {
         }
         if was_master || matches!(self.clock, Clock::Answers) {
             self.step(now, context);
-        }
-    }
-
-    // --- RFC 2090 -------------------------------------------------------------------------------------------
-
-    /// A newcomer is master if nobody is; else it listens.
-    fn begin_or_listen(&mut self, now: Time, client: SocketAddrV4, context: &mut Context) {
-        if self.awaits_more() {
-            return self.tell_role(client, false, context);
-        }
-        if self.master().is_none() {
-            self.step(now, context);
-        }
-        if self.master() != Some(client) {
-            self.tell_role(client, false, context);
-        }
-    }
-
-    /// An OACK: whether the client is master. Where the data goes it hears again until it has ACKed once.
-    fn tell_role(&mut self, client: SocketAddrV4, is_master: bool, context: &mut Context) {
-        let known = self.openers.get(&client).map(|opener| (&opener.granted, opener.acked));
-        let Some((granted, acked)) = known.or_else(|| self.lane_options(client)) else { return };
-        let (group, others) = match acked {
-            None => (Some(self.channel.group), granted.clone()),
-            Some(_) => (None, Options::default()),
-        };
-        let multicast = Some(MulticastAnswer { group, is_master }.to_string());
-        let answer = Packet::OptionAck(Options { multicast, ..others });
-        context.send(self.channel.role, client, answer.encode());
-    }
-
-    /// It ACKs although it is not the master: it hears that it is not.
-    fn tell_off(&mut self, now: Time, client: SocketAddrV4, context: &mut Context) {
-        let Some(opener) = self.openers.get_mut(&client) else { return };
-        if opener.told_off_at.is_none_or(|at| now.since(at) >= TOLD_OFF_AGAIN) {
-            opener.told_off_at = Some(now);
-            context.count("session", "told_off");
-            self.tell_role(client, false, context);
         }
     }
 

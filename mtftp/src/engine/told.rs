@@ -77,10 +77,15 @@ pub(crate) struct Told {
     total: u64,
 }
 
+/// The first and the last group address. What is not class D does not compile.
+const CLASS_D: (GroupAddr, GroupAddr) = (
+    GroupAddr::new(Ipv4Addr::new(224, 0, 0, 0)).expect("class D"),
+    GroupAddr::new(Ipv4Addr::new(239, 255, 255, 255)).expect("class D"),
+);
+
 /// All addresses that one client was told.
 fn of(client: Ipv4Addr) -> RangeInclusive<Key> {
-    let group = |bits| GroupAddr::new(Ipv4Addr::from_bits(bits)).expect("the ends of class D are in it");
-    (client, group(0xe000_0000))..=(client, group(0xefff_ffff))
+    (client, CLASS_D.0)..=(client, CLASS_D.1)
 }
 
 impl Told {

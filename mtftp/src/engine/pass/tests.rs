@@ -282,3 +282,20 @@ fn an_outrun_pass_that_hears_nobody_stops() {
     assert!((380..=400).contains(&blocks), "two seconds' worth: {blocks}");
     assert!(tally(&bench).is_some());
 }
+
+#[test]
+fn who_was_slow_is_remembered_within_bounds() {
+    let facts = FileFacts { id: FileId(1), size: 5 };
+    let channel = Channel {
+        protocol: Protocol::PxeMtftp,
+        role: ROLE,
+        group: to_group(),
+        block_size: 512,
+        policy: Policy::default(),
+    };
+    let mut pass = Pass::new(Time::ZERO, facts, channel);
+    for number in 0..u32::try_from(OPENERS_MAX).unwrap() + 10 {
+        pass.remember_slow(SocketAddrV4::new(Ipv4Addr::from_bits(number), 3001));
+    }
+    assert_eq!(pass.into_slow().len(), OPENERS_MAX);
+}
