@@ -22,6 +22,8 @@ use sim::transfer_client::{MtftpClient, Received, Stream, Traffic, traffic};
 
 #[path = "domain_figures.rs"]
 mod domain_figures;
+#[path = "failover_figures.rs"]
+mod failover_figures;
 #[path = "figures.rs"]
 mod figures;
 #[path = "scale_figures.rs"]
@@ -64,6 +66,12 @@ fn main() {
         Some("cleared") => cleared(),
         Some("on-demand") => on_demand(),
         Some("domain") => domain_figures::print(),
+        Some("failover") => {
+            failover_figures::print(
+                number(1, failover_figures::KILLS),
+                number(2, failover_figures::SIMULATED),
+            );
+        }
         Some("scale") => {
             scale_figures::print(number(1, scale_figures::MEMBERS), number(2, scale_figures::ASKED));
         }

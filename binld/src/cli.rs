@@ -49,7 +49,12 @@ impl Program for Binld {
         let leave = "Leaves the domain for good: all addresses are given back, then the daemon ends";
         let strike =
             "Says that another boot server is gone for good, so that the others may use its part of the pool";
+        let drain =
+            "Leaves the clients that all boot servers hear to the others, before this server is stopped";
+        let undrain = "Takes its share of the clients again";
         vec![
+            Command::new(Order::DRAIN).about(drain),
+            Command::new(Order::UNDRAIN).about(undrain),
             Command::new(Order::LEAVE).about(leave),
             Command::new(Order::STRIKE_OFF).about(strike).arg(server),
         ]
@@ -57,6 +62,8 @@ impl Program for Binld {
 
     fn request_of(name: &str, arguments: &ArgMatches) -> Option<String> {
         let order = match name {
+            Order::DRAIN => Order::Drain,
+            Order::UNDRAIN => Order::Undrain,
             Order::LEAVE => Order::Leave,
             Order::STRIKE_OFF => Order::StrikeOff(*arguments.get_one::<ServerId>("server")?),
             _ => return None,

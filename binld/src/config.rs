@@ -7,6 +7,7 @@
 mod build;
 mod check;
 mod names;
+mod responder;
 mod transfer;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use driver::udp::Interface;
 use serde::{Deserialize, Serialize};
 use wire::{FileName, GroupAddr};
 
+pub use responder::{Responder, Weight};
 pub use transfer::Transfer;
 
 use crate::engine::catalog::{ClientName, Profile};
@@ -54,6 +56,9 @@ pub struct Config {
     /// The servers that share what they know.
     #[serde(default)]
     pub domain: Domain,
+    /// Which share of the clients we answer.
+    #[serde(default)]
+    pub responder: Responder,
     /// Where dynamic addresses come from.
     #[serde(default)]
     pub pool: Pool,
@@ -421,6 +426,7 @@ impl Config {
             ("query", self.query != other.query),
             ("control", self.control != other.control),
             ("domain", self.domain != other.domain),
+            ("responder", self.responder != other.responder),
             ("pool", self.pool != other.pool),
             ("pinned", self.pinned != other.pinned),
         ]

@@ -3,7 +3,8 @@
 //! One input, then [`Engine::poll_action`] until it is empty, then [`Engine::next_deadline`]: the contract of the
 //! `driver` crate. The parts, each in its file:
 //!
-//! * [`discovery`] clients ask, wait and are answered; [`answer`] what exactly they are told;
+//! * [`discovery`] clients ask, wait and are answered, by us or by another one (`responding`); [`answer`] what exactly they
+//!   are told;
 //! * [`claims`] the table of our addresses; `life` moves each through its states, `draining` out of them; [`clearing`],
 //!   [`choose`], `picking` and [`predicate`] are its rules, [`slices`] and [`loans`] which addresses it may ask for; `early` ends a clearing that all consent to; [`marks`] what others use;
 //! * `coordination` what other servers say to us: queries, echoes, statements; [`contest`] who keeps an address that two
@@ -40,6 +41,7 @@ pub mod predicate;
 mod repair;
 pub mod replicas;
 pub mod requests;
+pub mod responding;
 pub mod slices;
 pub mod status;
 pub mod turns;
@@ -60,6 +62,7 @@ use peers::limits::LEGACY_KEEP;
 pub use peers::lowest::Constants as LowestConstants;
 use peers::notes::Notes;
 pub use peers::notes::{ClaimNote, Former, MemberNote, NoteChange};
+use peers::responder::Responders;
 pub use peers::roll::Stored as StoredRoll;
 use wire::record::ServerRole;
 
@@ -114,6 +117,8 @@ pub struct EngineConfig {
     pub lowest: LowestConstants,
     /// What clients may ask for.
     pub catalog: Catalog,
+    /// How large a share of the clients we want, 1 to [`WEIGHT_MAX`](wire::elect::WEIGHT_MAX).
+    pub weight: u8,
 }
 
 impl EngineConfig {
@@ -299,6 +304,7 @@ pub struct Engine {
     early: BTreeMap<ClaimKey, Early>,
     domain: Domain,
     slices: Slices,
+    responders: Responders,
     loans: Loans,
     replicas: Replicas,
     behalf: Behalf,
@@ -349,6 +355,7 @@ impl Engine {
             constants: config.lowest,
         };
         let domain = Domain::new(member, draw.fork(), now);
+        let responders = Responders::new(identity.server, config.weight, now);
         let mut engine = Self {
             config,
             identity,
@@ -366,6 +373,7 @@ impl Engine {
             early: BTreeMap::new(),
             domain,
             slices: Slices::new(identity.server, std::mem::take(&mut journal.roll)),
+            responders,
             loans: Loans::default(),
             replicas: Replicas::default(),
             behalf: Behalf::default(),
@@ -390,6 +398,7 @@ impl Engine {
         engine.restore(now, journal);
         engine.await_join();
         engine.watch_files(now);
+        engine.tell_types(now);
         engine.on_alive(now);
         engine.on_turn_due(now);
         engine.on_behalf_due(now);
@@ -401,6 +410,7 @@ impl Engine {
     /// Takes a datagram. Never fails: what is not for us is dropped and counted.
     pub fn on_datagram(&mut self, now: Time, arrival: &Arrival<'_>) {
         debug_assert!(self.out.is_empty(), "the driver must take every action before the next input");
+        self.responders.on_input(now);
         match arrival.role {
             Role::Discovery | Role::Broadcast => self.on_discovery(now, arrival),
             Role::Query => self.on_query_port(now, arrival),
@@ -416,6 +426,7 @@ impl Engine {
     pub fn on_timeout(&mut self, now: Time) {
         debug_assert!(self.out.is_empty(), "the driver must take every action before the next input");
         self.listen(now);
+        self.responders.on_timeout(now);
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Claim(key) => self.on_claim_due(now, &key),
@@ -466,6 +477,7 @@ impl Engine {
     pub fn on_reload(&mut self, now: Time, catalog: Catalog) {
         self.config.catalog = catalog;
         self.watch_files(now);
+        self.tell_types(now);
         self.unsettle();
         self.settle(now);
     }
@@ -487,6 +499,7 @@ impl Engine {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Deadline> {
         let member = Deadline::earliest(self.domain.next_deadline(), self.slices_deadline());
+        let member = Deadline::earliest(member, Some(self.responders.next_deadline()));
         Deadline::earliest(self.timers.next(), member)
     }
 
@@ -513,6 +526,7 @@ impl Engine {
     fn settle(&mut self, now: Time) {
         // What was heard counts before anybody goes by what is known.
         self.serve_domain(now);
+        self.serve_responders(now);
         self.notice_joined(now);
         self.settle_claims(now);
         self.share_news(now);
@@ -521,6 +535,7 @@ impl Engine {
     /// The domain hears what moved, and we what it says.
     fn share_news(&mut self, now: Time) {
         self.publish(now);
+        self.serve_responders(now);
         self.serve_domain(now);
         if self.serve_roll(now) {
             self.serve_domain(now);

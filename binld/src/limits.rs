@@ -151,6 +151,9 @@ pub const CLIENT_PATIENCE: Duration = Duration::from_millis(2500);
 pub const WAITING_PATIENCE: Duration = Duration::from_secs(30);
 /// When such a client asks again, if it hears nothing more: a lost answer costs it this long.
 pub const WAIT_SECONDS: u8 = 2;
+/// A request of a client that comes so long after its first one is a repeat, not a copy; and as much later for each more.
+/// Firmware repeats after a second and more.
+pub const REPEAT_AFTER: Duration = Duration::from_millis(500);
 /// Clients waiting for an answer, at most; beyond that a request is dropped and counted.
 pub const CLIENTS_WAITING_MAX: usize = 16_384;
 /// Queries of one source that are answered in a second, and at once; the rest is dropped and counted (`security.md`).

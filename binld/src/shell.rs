@@ -2,6 +2,7 @@
 
 mod news;
 mod orders;
+mod responding;
 mod status;
 mod store;
 
@@ -22,6 +23,7 @@ use wire::ServerId;
 use crate::config::{self, Config, Loaded};
 use crate::engine::{Action, Engine, Identity};
 pub(crate) use orders::Order;
+use responding::ZoneFile;
 use store::{Done, Job, Keeper};
 
 /// How often the engine is told what the wall clock shows, and the log of what was suppressed.
@@ -59,7 +61,11 @@ pub fn run(file: &Path, loaded: Loaded) -> anyhow::Result<()> {
     let draw = Draw::from_seed(u64::from_ne_bytes(host::random()?));
     let engine = Engine::recover(config.engine(&interface), identity, draw, journal, clock.now(), wall);
     let (worker, done) = worker::spawn("binld-store", keeper.work());
+    let Config { responder, discovery, .. } = &config;
+    let zone = responder.zone_file.clone();
+    let zone = zone.map(|path| ZoneFile::new(path, responder.zone.clone(), discovery.port));
     let mut shell = Shell {
+        zone,
         engine,
         identity,
         clock,
@@ -78,6 +84,7 @@ pub fn run(file: &Path, loaded: Loaded) -> anyhow::Result<()> {
 }
 
 struct Shell {
+    zone: Option<ZoneFile>,
     engine: Engine,
     identity: Identity,
     clock: Clock,
@@ -124,7 +131,9 @@ impl Service for Shell {
             _ => {
                 let Some(order) = Order::parse(request) else {
                     return format!(
-                        "unknown request {request:?}; known: {STATUS}, {STATUS_JSON}, {}, {} SERVER-ID\n",
+                        "unknown request {request:?}; known: {STATUS}, {STATUS_JSON}, {}, {}, {}, {} SERVER-ID\n",
+                        Order::DRAIN,
+                        Order::UNDRAIN,
                         Order::LEAVE,
                         Order::STRIKE_OFF
                     );
@@ -139,6 +148,7 @@ impl Service for Shell {
             wall: self.clock.wall(),
             uptime: now.since(Time::ZERO),
             status: self.engine.status(now),
+            responding: self.engine.responding_status(),
             doors: self.doors.counters(),
         };
         if json { report.json() } else { report.text() }
@@ -178,6 +188,9 @@ impl Service for Shell {
             self.tick_at = now + TICK;
             self.engine.on_wall(now, self.clock.wall());
             self.look_for_drops(now);
+            if let Some(zone) = &mut self.zone {
+                zone.write(&self.engine.responding_status(), self.interface.address);
+            }
             self.quiet.tell_suppressed(now);
         }
     }

@@ -17,6 +17,7 @@ mod datagram;
 mod draw;
 mod outbox;
 mod rate;
+mod round_trip;
 mod time;
 
 #[cfg(feature = "io")]
@@ -47,4 +48,5 @@ pub use datagram::{Arrival, Role, Transmit};
 pub use draw::Draw;
 pub use outbox::Outbox;
 pub use rate::Rate;
+pub use round_trip::RoundTrip;
 pub use time::{Deadline, Deadlines, Time, Wall};

@@ -27,7 +27,6 @@ mod pass;
 mod plain;
 mod protocol;
 mod references;
-mod rtt;
 mod running;
 mod session;
 mod sessions;
@@ -475,9 +474,12 @@ impl Engine {
         if let Message::ClearAsk(ask) = &envelope.message {
             return self.on_clear_ask(now, from, ask);
         }
-        // To the group goes what all members shall hear, and nothing else.
+        // To the group goes what all members shall hear, and what boot servers say to each other.
         if arrival.role == Role::Domain {
-            return self.context.count("drop_control", "not_for_us");
+            let (Message::Inquiry(_) | Message::Declare(_) | Message::Revoke(_)) = &envelope.message else {
+                return self.context.count("drop_control", "not_for_us");
+            };
+            return self.context.count("control", "of_boot_servers");
         }
         if !self.controls.allows(now, *from.ip()) {
             return self.context.over_rate("control", *from.ip());
@@ -511,7 +513,10 @@ impl Engine {
             | Message::ClearAsk(_)
             | Message::ClearAnswer(_)
             | Message::LoanAsk(_)
-            | Message::LoanAnswer(_) => {
+            | Message::LoanAnswer(_)
+            | Message::Inquiry(_)
+            | Message::Declare(_)
+            | Message::Revoke(_) => {
                 self.context.count("drop_control", "not_for_us");
             }
         }

@@ -344,7 +344,8 @@ impl Domain {
     /// told by others, and the neighbours are told where to go, so that leaving makes no hole (R004.33).
     pub fn on_stop(&mut self, now: Time) {
         let deleted = self.records.delete_at_once(now, RecordKind::Member, 0);
-        let last: Vec<Record> = deleted.into_iter().chain(self.lowest.leave(now)).collect();
+        let answers = self.records.delete_at_once(now, RecordKind::Responder, 0);
+        let last: Vec<Record> = deleted.into_iter().chain(answers).chain(self.lowest.leave(now)).collect();
         self.pass_on(now, &last, None);
         let up: Vec<Neighbour> = self.links.up().collect();
         for neighbour in &up {
@@ -486,7 +487,10 @@ impl Domain {
             | Message::ClearAnswer(_)
             | Message::LoanAsk(_)
             | Message::LoanAnswer(_)
-            | Message::Told(_) => return false,
+            | Message::Told(_)
+            | Message::Inquiry(_)
+            | Message::Declare(_)
+            | Message::Revoke(_) => return false,
         }
         true
     }
@@ -562,7 +566,7 @@ impl Domain {
 fn member_of(record: &Record) -> Option<&Member> {
     match &record.body {
         Body::Member(member) => Some(member),
-        Body::Claim(_) | Body::Reference(_) | Body::Domain(_) | Body::Lowest(_) => None,
+        Body::Claim(_) | Body::Reference(_) | Body::Domain(_) | Body::Lowest(_) | Body::Responder(_) => None,
     }
 }
 

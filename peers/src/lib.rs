@@ -9,11 +9,15 @@
 //! | [`links`] | neighbours beyond our own link |
 //! | [`lowest`] | the lowest id of the domain: which servers are connected, and who is cut off |
 //! | [`notes`] | what a store keeps of the other members, for people |
+//! | [`elect`] | one office, and who holds it: what every election here goes by |
+//! | [`responder`] | which boot server answers which clients |
+//! | [`rendezvous`] | who is the one for something, found by everybody alone |
 //! | [`roll`] | the agreed list of boot servers: whose slice an address is in |
 //! | `rows` | notes as rows of the store; feature `store` only |
 //! | [`limits`] | every bound and span, with its reason |
 
 pub mod domain;
+pub mod elect;
 pub mod exchange;
 pub mod hello;
 pub mod limits;
@@ -21,6 +25,8 @@ pub mod links;
 pub mod lowest;
 pub mod notes;
 pub mod records;
+pub mod rendezvous;
+pub mod responder;
 pub mod roll;
 #[cfg(feature = "store")]
 pub mod rows;

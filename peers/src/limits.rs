@@ -206,3 +206,56 @@ const _: () = assert!(
     HELLO_INTERVAL.as_millis() + (2 * LOWEST_CAP + 1) as u128 * LOWEST_ROUND_TRIP_LAN.as_millis() <= 2_000
 );
 const _: () = assert!(2 * LOWEST_REFRESH < LOWEST_LIVES && 2 * LOWEST_CAP < LOWEST_REFRESH);
+
+// --- the responder election -------------------------------------------------------------------------------------
+
+/// Between two inquiries (R001.24); with more than 30 boot servers as for hellos.
+pub const INQUIRY_INTERVAL: Duration = HELLO_INTERVAL;
+/// So many inquiries of a server may be missed before it is asked in particular.
+pub const INQUIRIES_MISSED: u32 = 2;
+/// How late an inquiry may be: a busy host, and the way.
+pub const INQUIRY_SLACK: Duration = Duration::from_millis(50);
+/// How often a server that was not heard is asked in particular before it counts as not working.
+pub const URGENT_MAX: u8 = 4;
+/// How long it has for each answer.
+pub const URGENT_WAIT: Duration = Duration::from_millis(60);
+/// The base of the election delay (R001.12): those who stand by miss the same inquiry, and do so within this span.
+pub const ELECTION_BASE: Duration = Duration::from_millis(50);
+/// The least delay between two servers that is reckoned with: a loaded host is scheduled this late.
+pub const DELAY_MIN: Duration = Duration::from_millis(5);
+/// The greatest.
+pub const DELAY_MAX: Duration = Duration::from_millis(200);
+/// What is reckoned with before any is measured.
+pub const DELAY_UNKNOWN: Duration = Duration::from_millis(20);
+/// How long a server works before it takes over shards that another one answers: a link that comes and goes moves no
+/// clients to and fro.
+pub const HOLD_DOWN: Duration = Duration::from_secs(30);
+/// A responder's record must tell of its shards so soon after its message did.
+pub const CONFIRM_WITHIN: Duration = Duration::from_millis(1500);
+/// Between two second messages to one server.
+pub const REVOKE_EVERY: Duration = Duration::from_millis(300);
+/// Delays of one server to others that are kept.
+pub const DELAYS_MAX: usize = 64;
+/// Boot servers of a link that stand for election.
+pub const CANDIDATES_MAX: usize = PEERS_MAX;
+/// After so long without a sign of life a boot server stands no more.
+pub const CANDIDATE_KEEP: Duration = PEER_KEEP;
+/// The greatest step of an epoch that is believed: so many changes of one shard a server may have missed.
+pub const EPOCH_JUMP_MAX: u32 = 1 << 20;
+/// The last epoch.
+pub const EPOCH_MAX: u32 = u32::MAX - 1;
+/// Life of the record that tells which shards a server answers, in seconds.
+pub const RESPONDER_LIVES: u16 = MEMBER_LIVES;
+/// The number of inquiries of which it is remembered when they went out.
+pub const INQUIRIES_REMEMBERED: usize = 16;
+
+// Nobody who works is taken for dead for two lost inquiries and three lost questions, and the next answer comes within a
+// second and a half (reliability.md, failover): the silence, the questions, and a place in the middle of the row.
+const _: () = assert!(
+    INQUIRY_INTERVAL.as_millis() * INQUIRIES_MISSED as u128
+        + INQUIRY_SLACK.as_millis()
+        + URGENT_WAIT.as_millis() * URGENT_MAX as u128
+        + ELECTION_BASE.as_millis()
+        <= 1000,
+    "a dead responder is noticed too late"
+);

@@ -116,7 +116,9 @@ impl Notes {
                     self.dirty.insert(*uid);
                 }
                 RecordKind::Member => self.members_dirty = true,
-                RecordKind::Reference | RecordKind::Domain | RecordKind::Lowest => return,
+                RecordKind::Reference | RecordKind::Domain | RecordKind::Lowest | RecordKind::Responder => {
+                    return;
+                }
             },
             News::Left(_) | News::Unreachable(_) | News::Healed(_) => self.members_dirty = true,
             News::Appeared(_) | News::Deaf(_) | News::Twin(_) | News::Linked(_) | News::Unlinked(_) => return,
@@ -230,7 +232,7 @@ impl Notes {
 fn claim_of(record: &Record) -> Option<&Claim> {
     match &record.body {
         Body::Claim(claim) => Some(claim),
-        Body::Member(_) | Body::Reference(_) | Body::Domain(_) | Body::Lowest(_) => None,
+        Body::Member(_) | Body::Reference(_) | Body::Domain(_) | Body::Lowest(_) | Body::Responder(_) => None,
     }
 }
 

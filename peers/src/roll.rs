@@ -1,6 +1,6 @@
 //! The agreed list of boot servers, the *roll*: who may pick which addresses of the pool (G5, races.md § 2.4.4).
 //!
-//! An address is in the slice of the member with the greatest [`rendezvous`] number for it. While all have the same
+//! An address is in the slice of the member with the greatest [`rendezvous`](crate::rendezvous::rendezvous) number for it. While all have the same
 //! list, no two pick the same address, whatever is lost, and in whichever parts the domain is cut. So the list is not
 //! who lives, but what all members have agreed upon, and a change of it is agreed upon by all, the dead ones too: they
 //! stay in it until they leave by their own wish, or an operator strikes them off.
@@ -77,7 +77,7 @@ use wire::{GroupAddr, ServerId};
 use crate::limits::{ROLL_GONE_MAX, ROLL_STORE_AGAIN, ROLL_TOLD_MAX};
 use list::{Gatherings, Rank, is_part};
 
-pub use list::{Digest, List, Origins, rendezvous};
+pub use list::{Digest, List, Origins};
 
 const ROOTED: u8 = 1;
 const READY: u8 = 2;

@@ -6,6 +6,7 @@ mod coordination;
 mod coordination_loss;
 mod crashes;
 mod discovery;
+mod failover;
 mod fall_backs;
 mod get;
 mod hostile;

@@ -1,6 +1,6 @@
-//! The core of `binld`, driven by a script in bytes: clients, peers that query, echo and state, MTFTP servers that
-//! acknowledge, refuse, supersede or say nothing, raw datagrams, repeated ones with damage; time, both clocks; a store
-//! that answers late or fails; reloads and crashes.
+//! The core of `binld`, driven by a script in bytes: clients, peers that query, echo, state and stand for election, MTFTP
+//! servers that acknowledge, refuse, supersede or say nothing, raw datagrams, repeated ones with damage; time, both
+//! clocks; a store that answers late or fails; reloads and crashes.
 //!
 //! After each input: every action is taken and looked at, answers to clients are no more than their requests, none names
 //! an address or a server without an ACK (I5), nothing is held that the store does not have, and no table outgrows its
@@ -278,19 +278,25 @@ impl Lab {
                 self.engine.on_reload(self.now, catalog(self.catalog));
                 self.drain();
             }
-            _ => match script.below(8) {
-                0 => self.crash(script),
-                1 => {
+            _ => match script.below(16) {
+                0 | 8 => self.crash(script),
+                1 | 9 => {
                     self.wall = script.pick(&[WALL, WALL + 400_000, WALL - 400_000, 0, WALL * 2]);
                     self.engine.on_wall(self.now, self.wall());
                 }
-                2 => {
+                2 | 10 => {
                     let hello = domain::hello(script);
                     let from = pick_source(script);
                     self.control(script, from, hello);
                 }
-                3 => {
+                3 | 11 => {
                     let message = domain::message(script);
+                    let from = pick_source(script);
+                    self.control(script, from, message);
+                }
+                // No script that was kept before there was an election has this.
+                4 => {
+                    let message = domain::election(script);
                     let from = pick_source(script);
                     self.control(script, from, message);
                 }

@@ -3,8 +3,10 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use peers::rendezvous::index;
 use wire::configure::Ports;
 use wire::control::Message;
+use wire::elect::{Declare, HeardOf, Inquiry, Responder, Revoke, Revoked, Shard, Term, WEIGHT_MAX};
 use wire::flood::{Acked, Flood, FloodAck, SyncEntry, SyncList};
 use wire::hello::{Hello, Loss};
 use wire::hold::HoldState;
@@ -80,26 +82,55 @@ pub fn message(script: &mut Script<'_>) -> Message {
     }
 }
 
+/// What boot servers of one link say to each other of who answers which clients, and the record of it.
+pub fn election(script: &mut Script<'_>) -> Message {
+    match script.below(4) {
+        0 => {
+            let (urgent, count) = (script.coin(), u32::from(script.byte()));
+            Message::Inquiry(Inquiry { urgent, count, heard: list(script, heard_of) })
+        }
+        1 => Message::Declare(Declare { shards: terms(script) }),
+        2 => {
+            let revoked = server(script);
+            let (held, declared) = (terms(script), terms(script));
+            let both = held.into_iter().zip(declared);
+            let one = |((shard, term), (_, revoked))| Revoked { shard, term, revoked };
+            Message::Revoke(Revoke { revoked, shards: both.map(one).collect() })
+        }
+        _ => {
+            let uid = Uid { owner: server(script), kind: RecordKind::Responder, number: 0 };
+            Message::Flood(Flood { wants_ack: script.coin(), records: vec![record_of(script, uid)] })
+        }
+    }
+}
+
+fn heard_of(script: &mut Script<'_>) -> HeardOf {
+    HeardOf {
+        server: server(script),
+        count: u32::from(script.byte()),
+        ago_ms: script.pick(&[0, 1, 299, 301, 10_000, u16::MAX]),
+        delay_ms: script.byte(),
+    }
+}
+
 fn sync_list(script: &mut Script<'_>) -> Message {
     let entry =
         |script: &mut Script<'_>| SyncEntry { uid: uid(script), snum: snum(script), age: age(script) };
     let mut entries = list(script, entry);
     entries.sort_by_key(|entry| entry.uid);
     entries.dedup_by_key(|entry| entry.uid);
-    let everything = (
-        Uid { owner: ServerId([0; 16]), kind: RecordKind::Member, number: 0 },
-        Uid { owner: ServerId([255; 16]), kind: RecordKind::Lowest, number: u64::MAX },
-    );
     let (first, last) = match (script.below(4), entries.as_slice()) {
         (1, [only]) => (only.uid, only.uid),
         (1, [first, .., last]) => (first.uid, last.uid),
         // Not of a stretch: nobody takes it.
         (2, [first, .., last]) => (last.uid, first.uid),
-        _ => everything,
+        _ => (Uid::MIN, Uid::MAX),
     };
     Message::SyncList(SyncList { wants_list: script.coin(), first, last, entries })
 }
 
+/// Of any kind but a responder's, which comes by [`election`]: one more would give other names to the bytes that were
+/// kept.
 fn uid(script: &mut Script<'_>) -> Uid {
     let kind = script.pick(&[
         RecordKind::Member,
@@ -123,7 +154,12 @@ fn age(script: &mut Script<'_>) -> Age {
 
 /// A record, as a rule one that others take.
 fn record(script: &mut Script<'_>) -> Record {
-    let (mut uid, mut snum, age) = (uid(script), snum(script), age(script));
+    let uid = uid(script);
+    record_of(script, uid)
+}
+
+fn record_of(script: &mut Script<'_>, mut uid: Uid) -> Record {
+    let (mut snum, age) = (snum(script), age(script));
     let lives = script.pick(&[15, 120, 0, u16::MAX]);
     if uid.kind == RecordKind::Lowest && script.below(8) != 7 {
         snum.boot_epoch = BootEpoch(0);
@@ -173,7 +209,28 @@ fn body(script: &mut Script<'_>, kind: RecordKind) -> Body {
             Body::Domain(Roll { version, part, parts, members: list(script, server) })
         }
         RecordKind::Lowest => Body::Lowest(server(script)),
+        RecordKind::Responder => Body::Responder(responder(script)),
     }
+}
+
+fn responder(script: &mut Script<'_>) -> Responder {
+    let weight = script.byte() % (WEIGHT_MAX + 1);
+    let types = list(script, |script| ServerType(0x8000 + u16::from(script.byte() % 4)));
+    Responder { weight, types, shards: list(script, |script| term(script, weight)) }
+}
+
+fn terms(script: &mut Script<'_>) -> Vec<(Shard, Term)> {
+    let weight = script.byte() % (WEIGHT_MAX + 1);
+    list(script, |script| term(script, weight))
+}
+
+/// A shard with a term: with the right index of some server mostly, and an epoch from anywhere.
+fn term(script: &mut Script<'_>, weight: u8) -> (Shard, Term) {
+    let shard = Shard::of_hash(u64::from(script.byte()));
+    let (owner, low) = (server(script), u32::from(script.byte()));
+    let index = script.pick(&[index(shard, &owner, weight), 0, u32::MAX]);
+    let epoch = script.pick(&[2, 4, 3, 0, 1 << 20, u32::MAX, low]);
+    (shard, Term { epoch, index })
 }
 
 /// An address that the cores have something to do with, and a content.

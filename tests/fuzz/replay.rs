@@ -139,18 +139,26 @@ const FILE_SERVER: [&str; 25] = [
     "transfer.resend",
     "transfer.window_again",
 ];
-/// The same of the boot server. Only counters that clearing and discovery always had: rules of coordination change.
-const BOOT_SERVER: [&str; 12] = [
+/// The same of the boot server. Only counters that clearing and discovery always had, for rules of coordination change; and
+/// that the election is reached.
+const BOOT_SERVER: [&str; 19] = [
     "announcement.sent",
     "claim.committed",
     "claim.held",
     "clearing.contested",
     "clearing.started",
+    "declare.heard",
     "discovery.answered.multicast",
     "discovery.answered.plain",
     "discovery.repeated",
     "discovery.unanswered",
+    "dropped.election.index",
+    "dropped.election.stranger",
     "echo.sent",
     "hold.heard",
+    "inquiry.answered",
+    "inquiry.heard",
     "request.given_up",
+    "revoke.heard",
+    "revoke.sent",
 ];

@@ -14,6 +14,7 @@ use driver::{Arrival, Deadline, Draw, Role, Time, Wall};
 use peers::domain::Domain;
 use wire::{Content, DomainId, GroupAddr, ServerId};
 
+use crate::client::DISCOVERY_GROUP;
 use crate::program::{Alarm, Claimed, Door, Effect, Program, Stage, Standing};
 
 #[derive(Debug)]
@@ -133,7 +134,7 @@ impl Program for BinldHost {
     fn doors(&self) -> Vec<Door> {
         let group = *self.config.query.ip();
         vec![
-            Door::unicast(Role::Discovery, 4011),
+            Door::unicast(Role::Discovery, 4011).and_group(DISCOVERY_GROUP),
             Door::unicast(Role::Query, self.config.query.port()).and_group(group),
             Door::unicast(Role::Control, self.config.control_port).and_group(group),
         ]

@@ -182,3 +182,24 @@ pub fn counters_with(daemon: &Daemon, part: &str) -> u64 {
     let all = status["counters"].as_object().expect("counters are an object");
     all.iter().filter(|(name, _)| name.contains(part)).filter_map(|(_, count)| count.as_u64()).sum()
 }
+
+/// Whether all clients of the link have a responder that works, as that BINLD tells, and so many BINLDs work.
+#[must_use]
+#[track_caller]
+pub fn is_shared_out(binld: &Daemon, binlds: usize) -> bool {
+    let status = binld.status();
+    let responders = &status["responders"];
+    let all = responders["servers"].as_array().cloned().unwrap_or_default();
+    let works = all.iter().filter(|server| server["works"] == true && server["weight"].is_u64());
+    responders["answered"] == responders["shards"] && works.count() == binlds
+}
+
+/// How many shares of the clients a BINLD answers, as it tells.
+#[must_use]
+#[track_caller]
+pub fn shares(binld: &Daemon) -> u64 {
+    let status = binld.status();
+    let all = status["responders"]["servers"].as_array().cloned().unwrap_or_default();
+    let ours = all.iter().find(|server| server["server"] == status["server"]);
+    ours.and_then(|server| server["shards"].as_u64()).unwrap_or(0)
+}

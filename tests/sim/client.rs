@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use driver::{Arrival, Deadline, Role, Time, Transmit, Wall};
+use wire::Mac;
 
 use crate::program::{Door, Effect, Program};
 
@@ -15,6 +16,8 @@ const REPEAT: Duration = Duration::from_millis(1040);
 const GIVE_UP: Duration = Duration::from_millis(3050);
 /// The discovery port of boot servers.
 const DISCOVERY_PORT: u16 = 4011;
+/// Where boot servers are asked all at once: as a server of a client, its question goes to all.
+pub const DISCOVERY_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 1, 2);
 
 /// What kind of client it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +78,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that asks these servers in turn for that server type, layer 0, each time it starts; the times count
+    /// A client that asks these servers, or [all at once](DISCOVERY_GROUP), in turn for that server type, layer 0, each time it starts; the times count
     /// from when it is added to the world.
     #[must_use]
     pub fn new(
@@ -101,6 +104,13 @@ impl Client {
         }
     }
 
+    /// Its Ethernet address.
+    #[must_use]
+    pub fn mac(&self) -> Mac {
+        let [high, low] = self.number.to_be_bytes();
+        Mac([0x52, 0x54, 0, 0x12, high, low])
+    }
+
     /// Forgets what it was about, and starts at that time of its own; [`World::poke`](crate::World::poke) it.
     pub fn start_at(&mut self, at: Time) {
         self.asking = None;
@@ -122,7 +132,7 @@ impl Client {
         let mut bytes = vec![1, 1, 6, 0, 0, 0, 0, 0, 0, 4, 0x80, 0];
         bytes.extend(self.address.octets());
         bytes.extend([0; 12]);
-        bytes.extend([0x52, 0x54, 0, 0x12, high, low]);
+        bytes.extend(self.mac().0);
         bytes.resize(236, 0);
         bytes.extend([99, 130, 83, 99, 53, 1, 3, 57, 2, 5, 0xc0]);
         bytes.extend([93, 2, 0, if self.kind == ClientKind::Uefi { 7 } else { 0 }]);
@@ -157,7 +167,8 @@ impl Program for Client {
     fn on_datagram(&mut self, now: Time, _wall: Wall, arrival: &Arrival<'_>) {
         let Some(asking) = &self.asking else { return };
         let Some(reply) = read_reply(arrival.from, arrival.bytes) else { return };
-        if self.servers.get(asking.server) == Some(arrival.from.ip()) {
+        let asked = self.servers.get(asking.server);
+        if asked.is_some_and(|asked| asked == arrival.from.ip() || asked.is_multicast()) {
             self.end(Some((now, reply)));
         }
     }

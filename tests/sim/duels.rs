@@ -329,7 +329,10 @@ fn says_more(message: &Message) -> bool {
         | Message::ClearAnswer(_)
         | Message::LoanAsk(_)
         | Message::LoanAnswer(_)
-        | Message::Told(_) => false,
+        | Message::Told(_)
+        | Message::Inquiry(_)
+        | Message::Declare(_)
+        | Message::Revoke(_) => false,
     }
 }
 

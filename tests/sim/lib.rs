@@ -6,8 +6,9 @@
 //! | [`node`], [`clock`] | a host: a program, its clocks, up or down |
 //! | [`program`] | what can run: [`binld_host`], [`mtftp_host`], [`legacy`], [`client`], [`script`] |
 //! | [`link`] | what happens to a datagram on the way to one receiver |
-//! | [`check`], [`replies`] | what must hold after every step |
+//! | [`check`], [`replies`], [`answers`] | what must hold after every step |
 //! | [`scenario`] | hosts, boot items and addresses of a test |
+//! | [`failover`] | who answers when the boot server dies that did |
 //! | [`duels`] | one race, thousands of times, against the numbers of `races.md` |
 //! | [`amplification`] | what a forged request draws from the file server |
 //! | [`mix`], [`swarm`] | a scenario and its faults, drawn from a seed; many of them |
@@ -22,6 +23,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "block numbers wrap on the wire")]
 
 pub mod amplification;
+pub mod answers;
 pub mod binld_host;
 pub mod boot_net;
 pub mod capture;
@@ -31,6 +33,7 @@ pub mod clock;
 pub mod daemon;
 pub mod disk;
 pub mod duels;
+pub mod failover;
 pub mod getter;
 pub mod ipxe;
 pub mod lab;

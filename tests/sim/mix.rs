@@ -9,7 +9,7 @@ use driver::{Draw, Time};
 use wire::{Content, GroupAddr};
 
 use crate::check::{Rules, Violation};
-use crate::client::{Client, ClientKind};
+use crate::client::{Client, ClientKind, DISCOVERY_GROUP};
 use crate::clock::Clock;
 use crate::legacy::LegacyPlan;
 use crate::link::{Bursts, LinkFaults};
@@ -48,6 +48,8 @@ pub struct Outcome {
     pub compared: u64,
     /// Answers to clients, and those of them that named a group address.
     pub answers: (u64, u64),
+    /// Answers of two servers to one question: the same, and one by plain TFTP.
+    pub doubles: (u64, u64),
     /// How long the members took at most to know the same, while nothing was wrong.
     pub converged_within: Duration,
     /// Boot servers and MTFTP servers.
@@ -57,6 +59,7 @@ pub struct Outcome {
 struct Draft {
     scenario: Scenario,
     mix: Draw,
+    discovery: Draw,
     binlds: Vec<(usize, Ipv4Addr, Vec<Wants>)>,
     daemons: Vec<usize>,
     clients: u8,
@@ -85,6 +88,7 @@ pub fn play(seed: u64, rules: Rules, tracing: bool) -> Outcome {
         legacy: draft.legacy.is_some(),
         compared: world.ledger.compared,
         answers: (world.replies.count, world.replies.multicast),
+        doubles: (world.replies.answers.doubles, world.replies.answers.degraded),
         converged_within: world.converged_within(),
         members: draft.daemons.len(),
     }
@@ -143,9 +147,14 @@ fn furnish(seed: u64, rules: Rules) -> Draft {
         let start_at = Time::ZERO + mix.jitter(Duration::from_millis(50));
         daemons.push(scenario.mtftp(*server, &["f", "g", "h"], clock(&mut mix), start_at));
     }
-    let mut placed = Vec::new();
+    let mut placed: Vec<(usize, Ipv4Addr, Vec<Wants>)> = Vec::new();
+    let alike = stream(seed, "alike").below(2) == 0;
     for number in 1..=binlds {
-        let wants: Vec<Wants> = (0..=mix.below(2)).map(|item| wants(&mut mix, item, &servers)).collect();
+        let mut wants: Vec<Wants> = (0..=mix.below(2)).map(|item| wants(&mut mix, item, &servers)).collect();
+        // One site, one configuration; or each its own.
+        if let Some((_, _, first)) = placed.first().filter(|_| alike) {
+            wants = Vec::clone(first);
+        }
         // All at once, as after a power cut, or one after the other.
         let spread = Duration::from_millis(if mix.below(2) == 0 { 20 } else { 5000 });
         let start_at = Time::ZERO + mix.jitter(spread);
@@ -153,7 +162,8 @@ fn furnish(seed: u64, rules: Rules) -> Draft {
         daemons.push(node);
         placed.push((node, host(number), wants));
     }
-    Draft { scenario, mix, binlds: placed, daemons, clients: 0, legacy: None, faultless }
+    let discovery = stream(seed, "discovery");
+    Draft { scenario, mix, discovery, binlds: placed, daemons, clients: 0, legacy: None, faultless }
 }
 
 /// How many boot servers a large world has. Few worlds are large: what members say to each other grows with the square
@@ -204,6 +214,10 @@ impl Draft {
             let mut servers: Vec<Ipv4Addr> = self.binlds.iter().map(|(_, address, _)| *address).collect();
             servers.rotate_left(first);
             let server_type = 1 + self.mix.below(2) as u16;
+            // Half of them ask all at once, three times.
+            if self.discovery.below(2) == 0 {
+                servers = vec![DISCOVERY_GROUP; 3];
+            }
             let mut starts: Vec<Time> =
                 (0..3 + self.mix.below(8)).map(|_| Time::ZERO + self.mix.jitter(TROUBLE)).collect();
             starts.sort();

@@ -12,6 +12,7 @@ use driver::Time;
 use wire::control::{Envelope, Message};
 use wire::{Content, FileName, GroupAddr};
 
+use crate::answers::Answers;
 use crate::binld_host::BinldHost;
 use crate::check::Checks;
 use crate::client::{Reply, read_reply};
@@ -53,6 +54,8 @@ pub struct Replies {
     altered: BTreeSet<(Ipv4Addr, Ipv4Addr)>,
     /// When a server last lost its store: what it ACKed before counts for nothing.
     lost: BTreeMap<Ipv4Addr, Time>,
+    /// Answers beside others to the same question.
+    pub answers: Answers,
     /// Answers that were looked at.
     pub count: u64,
     /// Those that named a group address.
@@ -125,6 +128,15 @@ impl Replies {
             return checks.fail(now, "I5", format!("{} sent an answer that no client can read", host.name));
         };
         self.count += 1;
+        // Servers that offer other things answer otherwise.
+        let catalog = |node: usize| {
+            let binld = nodes.get(node).and_then(|node| node.program::<BinldHost>());
+            binld.map(|binld| &binld.config().catalog)
+        };
+        let alike = |other: usize| catalog(other) == catalog(node);
+        if let Some(differs) = self.answers.on_reply(now, node, bytes, &reply, alike) {
+            checks.fail(now, "A1", format!("{} answers {differs}", host.name));
+        }
         let mut plain: Vec<(Ipv4Addr, Vec<u8>)> = Vec::new();
         let mut offer = self.offer(binld, &reply, &mut plain);
         if reply.multicast.is_none() && !is_uri(&reply.file) {

@@ -187,6 +187,7 @@ impl Scenario {
             contacts: Vec::new(),
             lowest: binld::engine::LowestConstants::LAN,
             catalog,
+            weight: 4,
         };
         let host = BinldHost::new(config, self.server_id());
         let name = format!("binld{}", address.octets()[3]);

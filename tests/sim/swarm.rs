@@ -53,6 +53,8 @@ pub struct Tally {
     pub answers: u64,
     /// Those of them that named a group address.
     pub multicast: u64,
+    /// Answers of two servers to one question: the same, and one by plain TFTP.
+    pub doubles: (u64, u64),
     /// How long members took at most to know the same, while nothing was wrong.
     pub converged_within: Duration,
     /// Members of the largest world.
@@ -127,6 +129,8 @@ impl Tally {
         self.compared += outcome.compared;
         self.answers += outcome.answers.0;
         self.multicast += outcome.answers.1;
+        self.doubles.0 += outcome.doubles.0;
+        self.doubles.1 += outcome.doubles.1;
         self.converged_within = self.converged_within.max(outcome.converged_within);
         self.members_most = self.members_most.max(outcome.members);
         if let Some(violation) = &outcome.violation {
@@ -149,6 +153,8 @@ impl Tally {
         self.compared += other.compared;
         self.answers += other.answers;
         self.multicast += other.multicast;
+        self.doubles.0 += other.doubles.0;
+        self.doubles.1 += other.doubles.1;
         self.converged_within = self.converged_within.max(other.converged_within);
         self.members_most = self.members_most.max(other.members_most);
     }
@@ -165,7 +171,7 @@ impl fmt::Display for Tally {
         write!(
             f,
             "swarm: {} seeds ({} with a legacy peer), {:.1} simulated hours, {:.0} simulated seconds per second and \
-             core ({} cores, {:.0} s), {} answers ({} multicast), {} duplicates explained, up to {} members knew the \
+             core ({} cores, {:.0} s), {} answers ({} multicast; {} twice and the same, {} twice and once by plain TFTP), {} duplicates explained, up to {} members knew the \
              same after {:.1} s at most, {} violations",
             self.seeds,
             self.legacies,
@@ -175,6 +181,8 @@ impl fmt::Display for Tally {
             self.took.as_secs_f64(),
             self.answers,
             self.multicast,
+            self.doubles.0,
+            self.doubles.1,
             self.explained,
             self.members_most,
             self.converged_within.as_secs_f64(),

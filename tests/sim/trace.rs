@@ -6,11 +6,12 @@ use wire::query::Query;
 use wire::record::{Age, Body, Record};
 use wire::{GroupAddr, ServerId};
 
-/// Whether that is a hello, which says nothing that a check or a reader looks at.
+/// Whether that is a hello or an inquiry, which say nothing that a check or a reader looks at.
 #[must_use]
 pub fn is_hello(bytes: &[u8]) -> bool {
     const KIND_HELLO: u8 = 7;
-    bytes.starts_with(&MAGIC) && bytes.get(5) == Some(&KIND_HELLO)
+    const KIND_INQUIRY: u8 = 22;
+    bytes.starts_with(&MAGIC) && matches!(bytes.get(5), Some(&(KIND_HELLO | KIND_INQUIRY)))
 }
 
 /// Whether that is a list of records, or records.
@@ -56,6 +57,9 @@ fn record(record: &Record) -> String {
         Body::Reference(_) => format!("references at {}", short(record.uid.owner)),
         Body::Domain(_) => format!("roll of {}", short(record.uid.owner)),
         Body::Lowest(it) => format!("lowest id {}", short(*it)),
+        Body::Responder(it) => {
+            format!("responder {}: weight {}, {} shards", short(record.uid.owner), it.weight, it.shards.len())
+        }
     };
     let gone = if record.age == Age::DELETED { " deleted" } else { "" };
     format!("[{what} #{}{gone}]", record.snum.counter)
@@ -102,6 +106,12 @@ fn message(message: &Message) -> String {
         Message::LoanAsk(it) => format!("loan ask {} {}", it.group, it.content),
         Message::LoanAnswer(it) => format!("loan answer {} {:?}", it.group, it.verdict),
         Message::Told(it) => format!("told {} at {} {} {}", it.mac, it.client, it.group, it.file),
+        Message::Inquiry(it) => {
+            let urgent = if it.urgent { ", urgent" } else { "" };
+            format!("inquiry {}, {} heard{urgent}", it.count, it.heard.len())
+        }
+        Message::Declare(it) => format!("declare {} shards", it.shards.len()),
+        Message::Revoke(it) => format!("revoke {} shards of {}", it.shards.len(), short(it.revoked)),
         Message::FloodAck(it) => format!("flood ack of {} records", it.acked.len()),
     }
 }

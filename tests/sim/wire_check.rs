@@ -225,7 +225,10 @@ impl Judge {
                 | Message::ClearAnswer(_)
                 | Message::LoanAsk(_)
                 | Message::LoanAnswer(_)
-                | Message::Told(_) => {}
+                | Message::Told(_)
+                | Message::Inquiry(_)
+                | Message::Declare(_)
+                | Message::Revoke(_) => {}
             }
         } else if let Message::Ack(ack) = message {
             self.see_ack(packet.at, from, to, &ack);

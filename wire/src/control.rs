@@ -11,6 +11,7 @@ use bytes::BufMut;
 
 use crate::clear::{ClearAnswer, ClearAsk};
 use crate::configure::{Ack, Configure, Delete, DeleteForDead, Nak, Superseded};
+use crate::elect::{Declare, Inquiry, Revoke};
 use crate::error::{DecodeError, DecodeErrorKind};
 use crate::flood::{Flood, FloodAck, SyncList};
 use crate::hello::Hello;
@@ -90,6 +91,12 @@ pub enum Message {
     LoanAnswer(LoanAnswer),
     /// 21: BINLD → MTFTP server.
     Told(Told),
+    /// 22, between boot servers of one link.
+    Inquiry(Inquiry),
+    /// 23, likewise.
+    Declare(Declare),
+    /// 24, likewise.
+    Revoke(Revoke),
 }
 
 impl Message {
@@ -115,6 +122,9 @@ impl Message {
             Self::LoanAsk(_) => 19,
             Self::LoanAnswer(_) => 20,
             Self::Told(_) => 21,
+            Self::Inquiry(_) => 22,
+            Self::Declare(_) => 23,
+            Self::Revoke(_) => 24,
         }
     }
 
@@ -141,7 +151,10 @@ impl Message {
             | Self::ClearAnswer(_)
             | Self::LoanAsk(_)
             | Self::LoanAnswer(_)
-            | Self::Told(_) => false,
+            | Self::Told(_)
+            | Self::Inquiry(_)
+            | Self::Declare(_)
+            | Self::Revoke(_) => false,
         }
     }
 }
@@ -173,6 +186,9 @@ impl Envelope {
             Message::LoanAsk(message) => message.put(&mut payload),
             Message::LoanAnswer(message) => message.put(&mut payload),
             Message::Told(message) => message.put(&mut payload),
+            Message::Inquiry(message) => message.put(&mut payload),
+            Message::Declare(message) => message.put(&mut payload),
+            Message::Revoke(message) => message.put(&mut payload),
         }
         let mut out = Vec::with_capacity(HEADER_LEN + payload.len());
         out.put_slice(&MAGIC);
@@ -239,6 +255,9 @@ impl Envelope {
             19 => Message::LoanAsk(LoanAsk::read(&mut reader)?),
             20 => Message::LoanAnswer(LoanAnswer::read(&mut reader)?),
             21 => Message::Told(Told::read(&mut reader)?),
+            22 => Message::Inquiry(Inquiry::read(&mut reader)?),
+            23 => Message::Declare(Declare::read(&mut reader)?),
+            24 => Message::Revoke(Revoke::read(&mut reader)?),
             _ => return Err(DecodeError { what: "message kind", offset: 5, kind: DecodeErrorKind::Code }),
         };
         reader.finish("payload")?;

@@ -13,6 +13,7 @@
 //! | [`membership`] | how a server joins a domain and leaves it |
 //! | [`record`] | what servers of a domain tell all others |
 //! | [`flood`] | how records travel |
+//! | [`elect`] | which boot server answers which clients |
 //! | [`dhcp`] | the part of DHCP that boot server discovery uses |
 //! | [`pxe`] | the sub-options of DHCP option 43 |
 //! | [`tftp`] | TFTP and PXE-MTFTP packets and options |
@@ -27,6 +28,7 @@ pub mod clear;
 pub mod configure;
 pub mod control;
 pub mod dhcp;
+pub mod elect;
 mod error;
 pub mod flood;
 pub mod hello;

@@ -15,6 +15,8 @@
 //!             +0 m | +1.. holders, m times: 0-15 id | 16-19 boot epoch | 20-23 serial | 24 flags: 1 stale
 //! 4 domain    0-3 version | 4 part | 5 parts | 6 m | 7.. ids, m times 16 bytes
 //! 5 lowest    0-15 id
+//! 6 responder 0 weight | 1 m | 2.. server types, m times 2 bytes
+//!             +0 n | +1.. n times: +0 shard | +1-4 epoch | +5-8 index
 //! ```
 
 use std::net::SocketAddrV4;
@@ -22,6 +24,7 @@ use std::net::SocketAddrV4;
 use bytes::BufMut;
 
 use crate::configure::{Ports, put_ports, put_stamp, read_multicast, read_ports, read_stamp};
+use crate::elect::{DECLARED_MAX, Responder, TYPES_MAX};
 use crate::error::{DecodeError, DecodeErrorKind, EncodeError};
 use crate::flood::FLOOD_LEN_MAX;
 use crate::hold::HoldState;
@@ -66,6 +69,8 @@ pub enum RecordKind {
     Domain,
     /// 5: the lowest id that is heard (R004.18). It belongs to the domain, not to a server.
     Lowest,
+    /// 6: which clients a BINLD answers.
+    Responder,
 }
 
 impl RecordKind {
@@ -76,6 +81,7 @@ impl RecordKind {
             Self::Reference => 3,
             Self::Domain => 4,
             Self::Lowest => 5,
+            Self::Responder => 6,
         }
     }
 }
@@ -137,6 +143,8 @@ pub enum Body {
     Domain(Roll),
     /// The lowest id that is heard.
     Lowest(ServerId),
+    /// Which clients a BINLD answers.
+    Responder(Responder),
 }
 
 /// What a server does.
@@ -247,6 +255,7 @@ impl Body {
             Self::Reference(_) => RecordKind::Reference,
             Self::Domain(_) => RecordKind::Domain,
             Self::Lowest(_) => RecordKind::Lowest,
+            Self::Responder(_) => RecordKind::Responder,
         }
     }
 
@@ -258,6 +267,10 @@ impl Body {
             }
             Self::Domain(Roll { members, .. }) => {
                 ("members of a roll", members.len() * SERVER_ID_LEN, ROLL_MAX * SERVER_ID_LEN)
+            }
+            Self::Responder(Responder { types, shards, .. }) => {
+                let size = types.len().saturating_sub(TYPES_MAX) + shards.len();
+                ("shards and types of a responder", size, DECLARED_MAX)
             }
             Self::Member(_) | Self::Claim(_) | Self::Lowest(_) => return Ok(()),
         };
@@ -271,6 +284,7 @@ impl Body {
             Self::Reference(reference) => reference.put(out),
             Self::Domain(roll) => roll.put(out),
             Self::Lowest(lowest) => out.put_slice(&lowest.0),
+            Self::Responder(responder) => responder.put(out),
         }
     }
 
@@ -281,6 +295,7 @@ impl Body {
             RecordKind::Reference => Self::Reference(Reference::read(reader)?),
             RecordKind::Domain => Self::Domain(Roll::read(reader)?),
             RecordKind::Lowest => Self::Lowest(ServerId(reader.array("lowest id")?)),
+            RecordKind::Responder => Self::Responder(Responder::read(reader)?),
         })
     }
 }
@@ -388,7 +403,8 @@ impl Uid {
     /// Before all others.
     pub const MIN: Self = Self { owner: ServerId([0; 16]), kind: RecordKind::Member, number: 0 };
     /// Behind all others.
-    pub const MAX: Self = Self { owner: ServerId([u8::MAX; 16]), kind: RecordKind::Lowest, number: u64::MAX };
+    pub const MAX: Self =
+        Self { owner: ServerId([u8::MAX; 16]), kind: RecordKind::Responder, number: u64::MAX };
 
     /// The one that follows; `None` after [`Self::MAX`].
     #[must_use]
@@ -401,7 +417,8 @@ impl Uid {
             RecordKind::Claim => RecordKind::Reference,
             RecordKind::Reference => RecordKind::Domain,
             RecordKind::Domain => RecordKind::Lowest,
-            RecordKind::Lowest => {
+            RecordKind::Lowest => RecordKind::Responder,
+            RecordKind::Responder => {
                 let owner = u128::from_be_bytes(self.owner.0).checked_add(1)?;
                 return Some(Self { owner: ServerId(owner.to_be_bytes()), ..Self::MIN });
             }
@@ -424,6 +441,7 @@ impl Uid {
             3 => RecordKind::Reference,
             4 => RecordKind::Domain,
             5 => RecordKind::Lowest,
+            6 => RecordKind::Responder,
             _ => return Err(DecodeError { what: "record kind", offset, kind: DecodeErrorKind::Code }),
         };
         Ok(Self { owner, kind, number: reader.u64("record number")? })

@@ -19,6 +19,11 @@ use crate::engine::{EngineConfig, Legacy, LowestConstants};
 /// Where DHCP clients broadcast to.
 const BROADCAST_PORT: u16 = 67;
 
+/// Processors that we may use.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 impl Config {
     /// What the engine is started with.
     #[must_use]
@@ -52,6 +57,7 @@ impl Config {
                 Text(Preset::Wan) => LowestConstants::WAN,
             },
             catalog: self.catalog(),
+            weight: self.responder.weight.of(processors(), interface.megabits()),
         }
     }
 

@@ -53,6 +53,10 @@ name = \"pxe\"
 contacts = []
 preset = \"lan\"
 
+[responder]
+weight = \"auto\"
+zone = \"pxe.internal.\"
+
 [pool]
 first = \"239.255.0.0\"
 last = \"239.255.254.255\"

@@ -111,7 +111,7 @@ impl Engine {
         let records = self.domain.records().of_kind(RecordKind::Reference, now);
         let references = records.filter_map(|(record, _)| match &record.body {
             Body::Reference(reference) => Some((record.uid.owner, reference)),
-            Body::Member(_) | Body::Claim(_) | Body::Domain(_) | Body::Lowest(_) => None,
+            Body::Member(_) | Body::Claim(_) | Body::Domain(_) | Body::Lowest(_) | Body::Responder(_) => None,
         });
         let served =
             references.filter(|(server, _)| self.domain.role_of(now, *server) == Some(ServerRole::Mtftpd));

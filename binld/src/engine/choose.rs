@@ -2,7 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-pub use peers::roll::rendezvous;
+use peers::rendezvous::mix;
+pub use peers::rendezvous::rendezvous;
 use wire::{Content, GroupAddr};
 
 /// The addresses a boot server may pick from.
@@ -64,15 +65,6 @@ pub fn rendezvous_of(group: GroupAddr, servers: &[&[u8; 16]]) -> u64 {
 fn hash(content: &Content, number: u32) -> u64 {
     let bytes = content.server.octets().into_iter().chain(content.file.as_bytes().iter().copied());
     mix(bytes.chain(number.to_be_bytes()))
-}
-
-/// FNV-1a, then a finalizer: the low bits alone would show the last byte.
-fn mix(bytes: impl Iterator<Item = u8>) -> u64 {
-    let fnv = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    let mixed = (fnv ^ (fnv >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    mixed ^ (mixed >> 32)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use wire::{Content, Stamp};
 use super::claims::ClaimKey;
 use super::event::Event;
 use super::predicate::{Standing, Verdict, judge};
+use super::responding::Election;
 use super::{Engine, Timer};
 use crate::limits::ANNOUNCE_AFTER_QUERY;
 
@@ -170,6 +171,13 @@ impl Engine {
             Message::Configure(_) | Message::Delete(_) | Message::DeleteForDead(_) | Message::Told(_) => {
                 self.counters.add("dropped.control", "not_an_mtftp_server", 1);
             }
+            Message::Inquiry(it) => {
+                self.on_election(now, arrival.from, envelope.sender, Election::Inquiry(it));
+            }
+            Message::Declare(it) => {
+                self.on_election(now, arrival.from, envelope.sender, Election::Declare(it));
+            }
+            Message::Revoke(it) => self.on_election(now, arrival.from, envelope.sender, Election::Revoke(it)),
             Message::Hello(_)
             | Message::Connect(_)
             | Message::Welcome(_)

@@ -9,6 +9,9 @@
 //!   │ patience over and no server has the file
 //!   ▼ silence
 //! ```
+//! A request that all boot servers heard all work out, and its responder answers (`responding`). The others keep it for as
+//! long as the client waits: *waiting*, ready or not, until they are the responder, or the client asks again.
+//!
 //! Waiting is silence: PXE has no reply that says *wait* (pxe.md A.7). Only who says that it understands our wait packet
 //! gets one (R003.14): when it begins to wait, at each of its repeats, and at each conflict that the clearing meets.
 
@@ -16,6 +19,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use driver::{Arrival, Role, Time};
+use peers::responder::Place;
 use wire::control::Message;
 use wire::dhcp::{BootRequest, BootWait};
 use wire::pxe::BootItem;
@@ -29,7 +33,9 @@ use super::claims::{ClaimKey, State};
 use super::event::{Event, Offer, WhyPlain, WhySilent};
 use super::files::Knowledge;
 use super::{Engine, Timer};
-use crate::limits::{CLIENT_PATIENCE, CLIENTS_WAITING_MAX, FILE_ACK_MAX, WAIT_SECONDS, WAITING_PATIENCE};
+use crate::limits::{
+    CLIENT_PATIENCE, CLIENTS_WAITING_MAX, FILE_ACK_MAX, REPEAT_AFTER, WAIT_SECONDS, WAITING_PATIENCE,
+};
 
 /// Who asks for what. Never the transaction id: iPXE's is always 0, others change it (pxe.md A.8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +54,19 @@ struct Waiting {
     from: SocketAddrV4,
     role: Role,
     first_at: Time,
+    /// All boot servers of the link have heard it, not we alone.
+    by_all: bool,
+    /// How often the client has asked again.
+    repeats: usize,
+}
+
+impl Waiting {
+    /// How often it has asked again, with a request that comes now: copies of one come at once.
+    fn repeats_at(&self, now: Time) -> usize {
+        let is_repeat =
+            now.since(self.first_at) >= REPEAT_AFTER * u32::try_from(self.repeats + 1).unwrap_or(u32::MAX);
+        self.repeats + usize::from(is_repeat)
+    }
 }
 
 /// The clients that wait.
@@ -116,33 +135,43 @@ impl Engine {
         let item = found.item.name.clone();
         let uuid = request.uuid.filter(|uuid| !uuid.identifies_nobody());
         let key = ClientKey { mac: request.mac, uuid, server_type: wanted.server_type, layer: wanted.layer };
-        let first_at = match self.clients.0.remove(&key) {
+        let by_all =
+            arrival.role == Role::Broadcast || arrival.to.is_multicast() || arrival.to.is_broadcast();
+        let (first_at, repeats) = match self.clients.0.remove(&key) {
             Some(waiting) => {
                 self.counters.add("discovery", "repeated", 1);
-                waiting.first_at
+                (waiting.first_at, waiting.repeats_at(now))
             }
             None if self.clients.0.len() >= CLIENTS_WAITING_MAX => {
                 return self.counters.add("dropped.discovery", "too_many", 1);
             }
-            None => {
-                self.tell(Event::Asked { mac: request.mac, client: source, item });
-                now
-            }
+            None => (now, 0),
         };
-        let waiting = Waiting { request, wanted, from: arrival.from, role: arrival.role, first_at };
+        let (from, role) = (arrival.from, arrival.role);
+        let waiting = Waiting { request, wanted, from, role, first_at, by_all, repeats };
+        if !self.is_ours(&waiting) {
+            self.counters.add("discovery", "stood_by", 1);
+        } else if first_at == now {
+            self.tell(Event::Asked { mac: waiting.request.mac, client: source, item });
+        }
         self.serve(now, key, waiting, true);
     }
 
     /// Answers, or keeps the client waiting.
     fn serve(&mut self, now: Time, key: ClientKey, waiting: Waiting, may_wait: bool) {
+        let is_ours = self.is_ours(&waiting);
         match self.decide(now, &waiting, may_wait) {
-            Decision::Answer(ready) => {
+            _ if !is_ours && !may_wait => {
+                self.forget_client(&key);
+                self.counters.add("discovery", "left_to_responder", 1);
+            }
+            Decision::Answer(ready) if is_ours => {
                 self.forget_client(&key);
                 self.reply(now, &waiting, *ready);
             }
-            Decision::Wait => {
+            Decision::Answer(_) | Decision::Wait => {
                 let understands = understands_wait(&waiting.request);
-                if understands && !self.clients.0.contains_key(&key) {
+                if is_ours && understands && !self.clients.0.contains_key(&key) {
                     self.say_wait(&waiting);
                 }
                 let until = waiting.first_at + if understands { WAITING_PATIENCE } else { CLIENT_PATIENCE };
@@ -157,6 +186,15 @@ impl Engine {
                 self.tell(Event::Unanswered { mac: waiting.request.mac, item, why });
             }
         }
+    }
+
+    /// Whether we are the one to answer: it asked us alone, or we are its responder, or it asks again and we are next.
+    fn is_ours(&self, waiting: &Waiting) -> bool {
+        !waiting.by_all
+            || match self.place(waiting.request.mac, waiting.wanted.server_type) {
+                Place::Responder => true,
+                Place::Standby(before) => before < waiting.repeats,
+            }
     }
 
     /// The wait packet: the client neither polls nor gives up.
@@ -188,7 +226,7 @@ impl Engine {
                 })
         };
         let waiting: Vec<Waiting> = self.clients.0.values().filter(wants).cloned().collect();
-        for waiting in waiting {
+        for waiting in waiting.into_iter().filter(|waiting| self.is_ours(waiting)).collect::<Vec<_>>() {
             self.say_wait(&waiting);
         }
     }
@@ -274,6 +312,11 @@ impl Engine {
         let Some(wanted) = self.wanted_of(now, item, boot, server) else {
             return Multicast::Not(WhyPlain::NoMulticastFile);
         };
+        // The responder alone makes the claim, and whoever stands by shares it (R001.3).
+        let claims = self.is_ours(waiting) || self.shareable(now, &wanted.key).is_some();
+        if !claims && self.claims.get(&wanted.key).is_none() {
+            return Multicast::Soon;
+        }
         if self.is_joining(now) {
             // Another member may have the content, or the address (G24).
             if self.is_rechecked(&wanted.key) {
@@ -281,7 +324,9 @@ impl Engine {
             }
             return Multicast::Soon;
         }
-        self.want(now, &wanted, true);
+        if self.is_ours(waiting) || self.claims.get(&wanted.key).is_none() {
+            self.want(now, &wanted, true);
+        }
         let key = wanted.key;
         if self.is_disputed(&key) {
             return Multicast::Not(WhyPlain::Disputed);

@@ -57,6 +57,8 @@ pub enum WhySilent {
 /// Something happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
+    /// News of the responder election: who answers which share of the clients.
+    Responder(peers::responder::News),
     /// A client's request was matched to a boot item.
     Asked {
         /// Who.

@@ -44,6 +44,7 @@ impl Engine {
         if self.joining.waits && !self.is_joining(now) {
             self.joining.waits = false;
             self.dispute_known(now);
+            self.responders.on_joined(now);
             self.unsettle();
         }
     }

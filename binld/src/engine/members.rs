@@ -2,7 +2,7 @@
 
 use driver::Time;
 use peers::domain::{News, Output};
-use wire::control::Envelope;
+use wire::control::{Envelope, Message};
 use wire::record::{RecordKind, Uid};
 
 use super::Engine;
@@ -38,6 +38,9 @@ impl Engine {
     /// What another member says to us as a member; `false` if it is something else.
     pub(super) fn on_member(&mut self, now: Time, from: std::net::SocketAddrV4, envelope: &Envelope) -> bool {
         let wall = self.wall_at(now);
+        if matches!(envelope.message, Message::Hello(_)) && self.is_candidate(now, from, envelope.sender) {
+            self.responders.on_life(now, envelope.sender);
+        }
         self.domain.on_message(now, wall, from, envelope)
     }
 
@@ -64,6 +67,7 @@ impl Engine {
             }
             // Who lives is looked at every hello interval, and most such records are refreshes.
             RecordKind::Member | RecordKind::Lowest => {}
+            RecordKind::Responder => self.on_responder_record(now, uid),
         }
     }
 
@@ -71,7 +75,10 @@ impl Engine {
         self.slices.stale |= !matches!(news, News::Changed(_));
         match news {
             News::Appeared(control) => self.tell(Event::PeerAppeared { address: *control.ip() }),
-            News::Left(control) => self.tell(Event::PeerLeft { address: *control.ip() }),
+            News::Left(control) => {
+                self.responders.on_left_from(now, control);
+                self.tell(Event::PeerLeft { address: *control.ip() });
+            }
             News::Deaf(who) => {
                 self.tell(Event::Deaf { who });
                 if who != self.config.address {

@@ -156,7 +156,9 @@ impl Engine {
     pub(super) fn on_roll_record(&mut self, now: Time, uid: Uid) {
         let said = self.domain.records().get(&uid, now).and_then(|(record, _)| match &record.body {
             Body::Domain(part) => Some(part),
-            Body::Member(_) | Body::Claim(_) | Body::Reference(_) | Body::Lowest(_) => None,
+            Body::Member(_) | Body::Claim(_) | Body::Reference(_) | Body::Lowest(_) | Body::Responder(_) => {
+                None
+            }
         });
         self.slices.roll.on_record(now, uid, said);
     }
@@ -230,6 +232,7 @@ impl Engine {
     pub fn on_leave(&mut self, now: Time) {
         self.slices.leaves = true;
         self.slices.roll.leave(now);
+        self.responders.drain(now, true);
         self.unsettle();
         self.settle(now);
     }

@@ -88,6 +88,7 @@ fn config(items: Vec<Item>) -> EngineConfig {
             items,
             servers: [21, 22].map(|last| SocketAddrV4::new(server(last), 4017)).to_vec(),
         },
+        weight: 4,
     }
 }
 
@@ -245,7 +246,10 @@ impl Host {
             | Message::ClearAsk(_)
             | Message::ClearAnswer(_)
             | Message::LoanAsk(_)
-            | Message::LoanAnswer(_) => {
+            | Message::LoanAnswer(_)
+            | Message::Inquiry(_)
+            | Message::Declare(_)
+            | Message::Revoke(_) => {
                 panic!("a boot server does not say {:?} to an MTFTP server", envelope.message)
             }
         };
@@ -420,6 +424,7 @@ fn an_uncleared_pinned_item_is_hurried_and_the_newest_request_is_answered() {
     // Nobody is answered before the domain is known (G24).
     host.run_for(JOIN_PATIENCE);
     host.engine.on_reload(host.now, config(vec![item(ipxe_boot(true, &[21]))]).catalog);
+    host.drain();
     host.run_for(Duration::from_millis(50));
     host.ask(1);
     host.run_for(Duration::from_millis(100));

@@ -7,7 +7,7 @@ use driver::Time;
 use wire::Content;
 
 use super::Engine;
-use super::catalog::{Boot, Item};
+use super::catalog::{Boot, Item, Profile};
 use super::claims::{ClaimKey, State};
 use super::files::Knowledge;
 
@@ -93,7 +93,10 @@ impl Engine {
     pub(super) fn choose(&self, now: Time, boot: &Boot) -> Option<Ipv4Addr> {
         self.files.choose_server(now, boot, |server, file| {
             let key = ClaimKey { content: Content { server, file: file.clone() }, pinned: boot.pinned };
-            self.claims.get(&key).is_some_and(|claim| matches!(claim.state, State::Held { .. }))
+            let is_ours =
+                self.claims.get(&key).is_some_and(|claim| matches!(claim.state, State::Held { .. }));
+            // So that all say the same. But a boot ROM must be sent to us ourselves.
+            is_ours || (boot.profile != Profile::PxeRom && self.shareable(now, &key).is_some())
         })
     }
 }

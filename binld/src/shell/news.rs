@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use driver::Time;
 use driver::quiet::Quiet;
+use peers::responder::News;
 use wire::{Content, GroupAddr, Mac, ServerId};
 
+use super::responding;
 use crate::engine::event::{Event, Offer, WhyPlain, WhySilent};
 use crate::engine::files::TooLarge;
 
@@ -16,6 +18,7 @@ use crate::engine::files::TooLarge;
 pub(super) enum Source {
     Client(Mac),
     Server(Ipv4Addr),
+    Member(ServerId),
 }
 
 impl fmt::Display for Source {
@@ -23,6 +26,7 @@ impl fmt::Display for Source {
         match self {
             Self::Client(mac) => mac.fmt(f),
             Self::Server(address) => address.fmt(f),
+            Self::Member(server) => server.fmt(f),
         }
     }
 }
@@ -37,6 +41,10 @@ pub(super) fn tell(quiet: &mut Quiet<Source>, now: Time, event: &Event) {
 /// Who can cause as many such events as it likes; `None` if we alone set the pace.
 fn source_of(event: &Event) -> Option<Source> {
     match event {
+        Event::Responder(News::Strange(server, _)) => Some(Source::Member(*server)),
+        Event::Responder(
+            News::TookOver { .. } | News::GaveWay { .. } | News::Failed(_) | News::Works(_) | News::Slept,
+        ) => None,
         Event::Asked { mac, .. } | Event::Answered { mac, .. } | Event::Unanswered { mac, .. } => {
             Some(Source::Client(*mac))
         }
@@ -77,6 +85,7 @@ fn source_of(event: &Event) -> Option<Source> {
 
 fn write(event: &Event) {
     match event {
+        Event::Responder(news) => responding::write(*news),
         Event::Asked { mac, client, item } => tracing::info!(%mac, item, address = %client, "asked"),
         Event::Answered { mac, item, file_server, offer, waited } => {
             write_answered(*mac, item, *file_server, *offer, *waited);

@@ -12,6 +12,10 @@ use crate::engine::slices::NotStruck;
 /// What an operator may order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
+    /// Clients that all boot servers hear are left to the others.
+    Drain,
+    /// Not any more.
+    Undrain,
     /// The daemon leaves its domain for good.
     Leave,
     /// That boot server is gone for good.
@@ -19,13 +23,18 @@ pub(crate) enum Order {
 }
 
 impl Order {
+    pub(crate) const DRAIN: &str = "drain";
+    pub(crate) const UNDRAIN: &str = "undrain";
     pub(crate) const LEAVE: &str = "leave";
     pub(crate) const STRIKE_OFF: &str = "strike-off";
 
     /// Reads what [`fmt::Display`] writes.
     pub(super) fn parse(request: &str) -> Option<Self> {
-        if request == Self::LEAVE {
-            return Some(Self::Leave);
+        match request {
+            Self::DRAIN => return Some(Self::Drain),
+            Self::UNDRAIN => return Some(Self::Undrain),
+            Self::LEAVE => return Some(Self::Leave),
+            _ => {}
         }
         let server = request.strip_prefix(Self::STRIKE_OFF)?.strip_prefix(' ')?;
         server.parse().ok().map(Self::StrikeOff)
@@ -34,6 +43,18 @@ impl Order {
     /// Carries it out; gives what the operator is told.
     pub(super) fn carry_out(self, engine: &mut Engine, now: Time) -> String {
         match self {
+            Self::Drain => {
+                engine.drain_clients(now, true);
+                tracing::warn!("drained, by an operator's order: clients are left to the other boot servers");
+                format!(
+                    "{DONE}other boot servers of the link take over within a second, as `status` shows; who asks this server alone is answered; until `undrain`, or a restart\n"
+                )
+            }
+            Self::Undrain => {
+                engine.drain_clients(now, false);
+                tracing::info!("not drained any more, by an operator's order");
+                format!("{DONE}this server takes its share of the clients again, when it has run for 30 s\n")
+            }
             Self::Leave => {
                 engine.on_leave(now);
                 tracing::warn!("leaves the domain for good, by an operator's order");
@@ -63,6 +84,8 @@ impl Order {
 impl fmt::Display for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Drain => f.write_str(Self::DRAIN),
+            Self::Undrain => f.write_str(Self::UNDRAIN),
             Self::Leave => f.write_str(Self::LEAVE),
             Self::StrikeOff(server) => write!(f, "{} {server}", Self::STRIKE_OFF),
         }
@@ -75,10 +98,11 @@ mod tests {
 
     #[test]
     fn an_order_is_read_as_it_is_written() {
-        for order in [Order::Leave, Order::StrikeOff(ServerId([7; 16]))] {
+        for order in [Order::Drain, Order::Undrain, Order::Leave, Order::StrikeOff(ServerId([7; 16]))] {
             assert_eq!(Order::parse(&order.to_string()), Some(order));
         }
-        for nonsense in ["", "leave now", "strike-off", "strike-off 7", "strike-off  "] {
+        for nonsense in ["", "leave now", "drain 7", "undrain ", "strike-off", "strike-off 7", "strike-off  "]
+        {
             assert_eq!(Order::parse(nonsense), None, "{nonsense}");
         }
     }

@@ -16,10 +16,12 @@ use wire::hello::Loss;
 use wire::hold::HoldState;
 use wire::record::ServerRole;
 
+use super::responding;
 use crate::engine::Identity;
 use crate::engine::claims::StateName;
 use crate::engine::files::Knowledge;
 use crate::engine::loans::LoanRecord;
+use crate::engine::responding::RespondingStatus;
 use crate::engine::status::{ClaimStatus, FileStatus, ReplicaStatus, Status};
 
 /// Everything an operator may see, at one instant.
@@ -30,6 +32,7 @@ pub(super) struct Report<'a> {
     pub(super) wall: Wall,
     pub(super) uptime: Duration,
     pub(super) status: Status,
+    pub(super) responding: RespondingStatus,
     pub(super) doors: Vec<(String, u64)>,
 }
 
@@ -40,7 +43,7 @@ impl Report<'_> {
         // Writing to a string cannot fail.
         let _ = writeln!(
             out,
-            "binld {}  server {}  boot epoch {}\ninterface {}  address {}/{}  up {}  clients waiting {}  queries {}\ndomain {}, {} records, lowest id {}, about {:.0} members\nlist of boot servers {}",
+            "binld {}  server {}  boot epoch {}\ninterface {}  address {}/{}  up {}  clients waiting {}  queries {}\ndomain {}, {} records, lowest id {}, about {:.0} members\n{}\nlist of boot servers {}",
             env!("CARGO_PKG_VERSION"),
             self.identity.server,
             self.identity.boot_epoch.0,
@@ -54,6 +57,7 @@ impl Report<'_> {
             self.status.records,
             self.status.lowest.lowest,
             self.size(),
+            responding::line(&self.responding, self.interface.address),
             self.roll(),
         );
         let claims = self.status.claims.iter().map(|claim| self.claim_row(claim)).collect();
@@ -85,6 +89,9 @@ impl Report<'_> {
             let peers = self.peers_that_are(role).map(|peer| self.peer_row(peer)).collect();
             section(&mut out, title, &head, peers);
         }
+        let head = ["address", "server", "shares", "weight", "works", "delay"];
+        let responders = responding::rows(&self.responding, self.interface.address);
+        section(&mut out, "responders of this link", &head, responders);
         let gone = self.status.unreachable.iter().map(|it| self.unreachable_row(it)).collect();
         section(&mut out, "unreachable members", &["address", "server", "silent for"], gone);
         let members = self.roll_rows();
@@ -282,6 +289,7 @@ impl Report<'_> {
             "size_estimate": self.size(),
             "records": self.status.records,
             "claims_of_others": self.status.replicas.iter().map(Self::replica_json).collect::<Vec<_>>(),
+            "responders": responding::json(&self.responding, self.interface.address),
             "boot_server_list": self.roll_json(),
             "loans": self.status.loans.iter().map(loan_json).collect::<Vec<_>>(),
             "legacy_peers": self.status.legacy_peers,
@@ -513,6 +521,7 @@ mod tests {
             wall: Wall(1_000_000),
             uptime: Duration::from_secs(3700),
             status,
+            responding: RespondingStatus { servers: Vec::new(), answered: 99, drained: true },
             doors: vec![("udp.query.sent".to_owned(), 13)],
         }
     }
@@ -540,6 +549,8 @@ mod tests {
             "unreachable members: 1",
             "list of boot servers version 4, 2 members, version 5 pending: not all members are heard",
             "list of boot servers: 2",
+            "answers 0 of 128 shares of the clients, drained; 99 have a responder that works",
+            "responders of this link: 0",
             "loans: 1",
             "30s",
             "10.0.0.6",

@@ -68,6 +68,13 @@ impl Interface {
         }
     }
 
+    /// The speed of the link in Mbit/s, if it tells: virtual ones and those without a cable do not.
+    #[must_use]
+    pub fn megabits(&self) -> Option<u32> {
+        let told = std::fs::read_to_string(format!("/sys/class/net/{}/speed", self.name)).ok()?;
+        told.trim().parse().ok().filter(|megabits| *megabits > 0)
+    }
+
     /// Whether `address` is on the link: such hosts hear our multicast.
     #[must_use]
     pub fn contains(&self, address: Ipv4Addr) -> bool {

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use driver::{Deadline, Time};
+use driver::{Deadline, RoundTrip, Time};
 use wire::policy::SlowClients;
 use wire::tftp::{Rollover, block_count};
 
@@ -25,7 +25,6 @@ use super::action::{Blocks, Event, FileFacts, Tally};
 use super::context::Context;
 use super::master::OpenerRole;
 use super::pace::Pace;
-use super::rtt::RoundTrip;
 use super::session::{Channel, Opened};
 use crate::limits::{
     BLOCKS_BEFORE_ACK, MASTER_SILENCE, OPENERS_MAX, OPENERS_PER_SOURCE_MAX, OUTRUN_RATE, PASS_RESEND_FIRST,

@@ -14,14 +14,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use driver::{Deadline, Deadlines, Role, Time};
+use driver::{Deadline, Deadlines, Role, RoundTrip, Time};
 use wire::FileName;
 use wire::tftp::{BLOCK_SIZE_DEFAULT, ErrorCode, Mode, Options, Packet, Request, Rollover, block_count};
 
 use super::EngineConfig;
 use super::action::{Blocks, Event, FileError, FileFacts, FileId, FileTicket, Outcome};
 use super::context::Context;
-use super::rtt::RoundTrip;
 use crate::limits::{
     BLOCK_SENDS_MAX, FIRST_BLOCK_SENDS_MAX, OACK_SENDS_MAX, TRANSFER_RESEND_FIRST, TRANSFER_RESEND_MAX,
     TRANSFER_RESEND_MIN, TRANSFERS_MAX, TRANSFERS_PER_SOURCE_MAX, WINDOW_SIZE_MAX,

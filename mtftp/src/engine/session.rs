@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use driver::{Deadline, Role, Time};
+use driver::{Deadline, Role, RoundTrip, Time};
 use wire::policy::Policy;
 use wire::tftp::{Options, block_count};
 
@@ -34,7 +34,6 @@ use super::context::Context;
 use super::master::{Clock, MasterClient, OpenerRole};
 use super::pace::Pace;
 use super::protocol::Protocol;
-use super::rtt::RoundTrip;
 use super::trace::Trace;
 use super::window::BlockSet;
 use crate::limits::{

@@ -8,19 +8,7 @@ use wire::{GroupAddr, ServerId};
 use crate::limits::{
     ROLL_GATHERINGS_MAX, ROLL_MEMBERS_MAX, ROLL_ORIGINS_MAX, ROLL_PARTS_MAX, ROLL_VERSION_MAX,
 };
-
-/// How much a server is the one for that address: of several the one with the greatest number (rendezvous hashing).
-/// Every member must get the same: it is part of the protocol.
-#[must_use]
-pub fn rendezvous(group: GroupAddr, server: &ServerId) -> u64 {
-    // FNV-1a, then a finalizer: the low bits alone would show the last byte.
-    let bytes = group.ip().octets().into_iter().chain(server.0);
-    let fnv = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    let mixed = (fnv ^ (fnv >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    mixed ^ (mixed >> 32)
-}
+use crate::rendezvous::rendezvous;
 
 /// Tells lists apart, also two of one version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

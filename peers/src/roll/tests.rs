@@ -90,7 +90,7 @@ fn many(count: u16) -> Vec<u16> {
 fn owners_and_digests_never_change() {
     let group: GroupAddr = "239.255.220.102".parse().unwrap();
     let server = ServerId(std::array::from_fn(|byte| u8::try_from(byte * 16 + 1).unwrap()));
-    assert_eq!(rendezvous(group, &server), 17_728_334_709_184_234_751);
+    assert_eq!(crate::rendezvous::rendezvous(group, &server), 17_728_334_709_184_234_751);
     assert_eq!(list(7, &many(5)).owner(group), Some(id(4)));
     assert_eq!(
         list(7, &many(5)).digest().0,

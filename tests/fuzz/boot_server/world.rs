@@ -59,6 +59,7 @@ pub(super) fn config(number: usize) -> EngineConfig {
         contacts: Vec::new(),
         lowest: binld::engine::LowestConstants::LAN,
         catalog: catalog(number),
+        weight: 4,
     }
 }
 

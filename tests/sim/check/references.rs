@@ -122,7 +122,10 @@ impl Ledger {
             | Message::ClearAnswer(_)
             | Message::LoanAsk(_)
             | Message::LoanAnswer(_)
-            | Message::Told(_) => return,
+            | Message::Told(_)
+            | Message::Inquiry(_)
+            | Message::Declare(_)
+            | Message::Revoke(_) => return,
         };
         let table = self.tables.entry(node).or_default();
         let binld = envelope.sender;

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use proptest::prelude::*;
 use wire::configure::{Ports, RequestRef};
+use wire::elect::{DECLARED_MAX, HeardOf, Responder, Revoked, SHARDS, Shard, TYPES_MAX, Term, WEIGHT_MAX};
 use wire::hold::HoldState;
 use wire::membership::Neighbour;
 use wire::policy::{Policy, SlowClients};
@@ -115,6 +116,7 @@ pub(crate) fn uid() -> impl Strategy<Value = Uid> {
         RecordKind::Reference,
         RecordKind::Domain,
         RecordKind::Lowest,
+        RecordKind::Responder,
     ]);
     (server_id(), kind, any::<u64>()).prop_map(|(owner, kind, number)| Uid { owner, kind, number })
 }
@@ -129,7 +131,8 @@ pub(crate) fn age() -> impl Strategy<Value = Age> {
 }
 
 pub(crate) fn record() -> impl Strategy<Value = Record> {
-    record_of(prop_oneof![member(), claim(), reference(), roll(), server_id().prop_map(Body::Lowest)])
+    let lowest = server_id().prop_map(Body::Lowest);
+    record_of(prop_oneof![member(), claim(), reference(), roll(), lowest, responder()])
 }
 
 /// A record with such a body.
@@ -174,5 +177,38 @@ pub(crate) fn roll() -> BoxedStrategy<Body> {
     let part = part.prop_map(|(part, parts)| (part, parts.max(part + 1)));
     (any::<u32>(), part, prop::collection::vec(server_id(), 0..=ROLL_MAX))
         .prop_map(|(version, (part, parts), members)| Body::Domain(Roll { version, part, parts, members }))
+        .boxed()
+}
+
+pub(crate) fn shard() -> impl Strategy<Value = Shard> {
+    (0..SHARDS).prop_map(|number| Shard::new(number).unwrap())
+}
+
+pub(crate) fn term() -> impl Strategy<Value = Term> {
+    any::<(u32, u32)>().prop_map(|(epoch, index)| Term { epoch, index })
+}
+
+/// Shards with their terms, in any order, some of them twice: who reads them does not mind.
+pub(crate) fn terms() -> impl Strategy<Value = Vec<(Shard, Term)>> {
+    prop::collection::vec((shard(), term()), 0..=DECLARED_MAX)
+}
+
+pub(crate) fn revoked() -> impl Strategy<Value = Revoked> {
+    (shard(), term(), term()).prop_map(|(shard, term, revoked)| Revoked { shard, term, revoked })
+}
+
+pub(crate) fn heard_of() -> impl Strategy<Value = HeardOf> {
+    let (told, ago) = (any::<(u32, u8)>(), prop_oneof![4 => any::<u16>(), 1 => Just(u16::MAX)]);
+    (server_id(), told, ago).prop_map(|(server, (count, delay_ms), ago_ms)| HeardOf {
+        server,
+        count,
+        ago_ms,
+        delay_ms,
+    })
+}
+
+pub(crate) fn responder() -> BoxedStrategy<Body> {
+    (0..=WEIGHT_MAX, prop::collection::vec(server_type(), 0..=TYPES_MAX), terms())
+        .prop_map(|(weight, types, shards)| Body::Responder(Responder { weight, types, shards }))
         .boxed()
 }

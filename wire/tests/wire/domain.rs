@@ -25,13 +25,13 @@ use crate::control::{
 };
 use crate::golden::golden;
 
-const THIRD: ServerId = ServerId([
+pub(crate) const THIRD: ServerId = ServerId([
     0x30, 0x31, 0x32, 0x33, 0x34, 0x35, 0x36, 0x37, 0x38, 0x39, 0x3a, 0x3b, 0x3c, 0x3d, 0x3e, 0x3f,
 ]);
 const THIRD_EPOCH: BootEpoch = BootEpoch(1_699_999_000);
 /// Where the only record of a golden flood begins, where its body does.
 const RECORD: usize = 44;
-const BODY: usize = RECORD + RECORD_HEADER_LEN;
+pub(crate) const BODY: usize = RECORD + RECORD_HEADER_LEN;
 
 fn lab() -> DomainId {
     DomainId::of("lab")
@@ -49,18 +49,19 @@ fn third() -> Neighbour {
     Neighbour { server: THIRD, control: host(3, 4016) }
 }
 
-const fn uid(owner: ServerId, kind: RecordKind, number: u64) -> Uid {
+pub(crate) const fn uid(owner: ServerId, kind: RecordKind, number: u64) -> Uid {
     Uid { owner, kind, number }
 }
 
-const fn snum(boot_epoch: BootEpoch, counter: u32) -> Snum {
+pub(crate) const fn snum(boot_epoch: BootEpoch, counter: u32) -> Snum {
     Snum { boot_epoch, counter }
 }
 
 const MEMBER: Uid = uid(BINLD, RecordKind::Member, 1);
 const CLAIM: Uid = uid(BINLD, RecordKind::Claim, 0x5eed);
-const EVERYTHING: (Uid, Uid) =
-    (uid(ServerId([0; 16]), RecordKind::Member, 0), uid(ServerId([0xff; 16]), RecordKind::Lowest, u64::MAX));
+const EVERYTHING: (Uid, Uid) = (Uid::MIN, Uid::MAX);
+/// The codes of the kinds of record.
+const KINDS: [u8; 6] = [1, 2, 3, 4, 5, 6];
 
 fn content() -> Content {
     Content { server: Ipv4Addr::new(10, 0, 0, 9), file: file() }
@@ -139,7 +140,7 @@ fn deleted_record() -> Record {
     }
 }
 
-fn flood(wants_ack: bool, records: Vec<Record>) -> Message {
+pub(crate) fn flood(wants_ack: bool, records: Vec<Record>) -> Message {
     Message::Flood(Flood { wants_ack, records })
 }
 
@@ -155,7 +156,7 @@ fn any_refuse() -> impl Strategy<Value = Envelope> {
     )
 }
 
-fn any_flood(body: impl Strategy<Value = Body>) -> impl Strategy<Value = Envelope> {
+pub(crate) fn any_flood(body: impl Strategy<Value = Body>) -> impl Strategy<Value = Envelope> {
     any_envelope(
         (any::<bool>(), any::record_of(body)).prop_map(|(wants_ack, record)| flood(wants_ack, vec![record])),
     )
@@ -255,9 +256,9 @@ five_tests!(
     valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
     codes: header_and(&[
         (42, "flags of a sync list", &[0, 1], Some(DecodeErrorKind::Value)),
-        (59, "record kind", &[1, 2, 3, 4, 5], Some(DecodeErrorKind::Code)),
-        (84, "record kind", &[1, 2, 3, 4, 5], Some(DecodeErrorKind::Code)),
-        (110, "record kind", &[1, 2, 3, 4, 5], Some(DecodeErrorKind::Code)),
+        (59, "record kind", &KINDS, Some(DecodeErrorKind::Code)),
+        (84, "record kind", &KINDS, Some(DecodeErrorKind::Code)),
+        (110, "record kind", &KINDS, Some(DecodeErrorKind::Code)),
     ]),
     any: any_sync_list(),
 );
@@ -267,7 +268,7 @@ five_tests!(
     valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
     codes: header_and(&[
         (42, "flags of a flood", &[0, 1], Some(DecodeErrorKind::Value)),
-        (60, "record kind", &[1, 2, 3, 4, 5], Some(DecodeErrorKind::Code)),
+        (60, "record kind", &KINDS, Some(DecodeErrorKind::Code)),
     ]),
     any: any_flood(any::member()),
 );
@@ -309,7 +310,7 @@ five_tests!(
     Envelope::decode, Envelope::encode,
     valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
     codes: header_and(&[
-        (59, "record kind", &[1, 2, 3, 4, 5], Some(DecodeErrorKind::Code)),
+        (59, "record kind", &KINDS, Some(DecodeErrorKind::Code)),
         (76, "flags of an acknowledgement", &[0, 1], Some(DecodeErrorKind::Value)),
         (110, "flags of an acknowledgement", &[0, 1], Some(DecodeErrorKind::Value)),
     ]),
@@ -329,7 +330,11 @@ pub(crate) fn seal(packet: &mut [u8]) {
 }
 
 /// As [`refusal`], of a golden flood whose checksums are made right again.
-fn sealed_refusal(name: &str, offset: usize, bytes: &[u8]) -> (&'static str, usize, DecodeErrorKind) {
+pub(crate) fn sealed_refusal(
+    name: &str,
+    offset: usize,
+    bytes: &[u8],
+) -> (&'static str, usize, DecodeErrorKind) {
     let mut packet = golden(name);
     packet[offset..offset + bytes.len()].copy_from_slice(bytes);
     seal(&mut packet);
@@ -351,7 +356,7 @@ fn a_domain_is_named_by_the_hash_of_its_name() {
 
 #[test]
 fn no_bit_of_a_record_but_its_age_may_change() {
-    for name in ["flood_member", "flood_claim", "flood_reference", "flood_domain"] {
+    for name in ["flood_member", "flood_claim", "flood_reference", "flood_domain", "flood_responder"] {
         let there = golden(name);
         for at in RECORD..there.len() {
             for bit in 0..8 {
@@ -528,7 +533,7 @@ fn roll(count: usize) -> Body {
     Body::Domain(Roll { version: 1, part: 0, parts: 1, members: vec![THIRD; count] })
 }
 
-fn with_body(body: Body) -> Record {
+pub(crate) fn with_body(body: Body) -> Record {
     Record { uid: Uid { kind: body.kind(), ..MEMBER }, body, ..member_record() }
 }
 
@@ -577,7 +582,7 @@ fn what_others_would_refuse_is_no_record() {
 }
 
 /// What is written of `message`, read again.
-fn said(message: Message) -> Message {
+pub(crate) fn said(message: Message) -> Message {
     let bytes = from_binld(1, message).encode();
     assert!(bytes.len() <= HEADER_LEN + PAYLOAD_LEN_MAX, "{} bytes", bytes.len());
     Envelope::decode(&bytes).unwrap().message
@@ -674,6 +679,7 @@ fn records_are_in_the_order_of_their_bytes() {
         uid(BINLD, RecordKind::Reference, 0),
         uid(BINLD, RecordKind::Domain, 0),
         uid(BINLD, RecordKind::Lowest, 0),
+        uid(BINLD, RecordKind::Responder, 0),
         uid(THIRD, RecordKind::Member, 0),
     ];
     assert!(uids.is_sorted());
@@ -701,7 +707,7 @@ proptest! {
         let message = flood(true, vec![record.clone()]);
         prop_assert_eq!(said(message.clone()), message);
         // One that cannot be sent does not arrive as something else.
-        for kind in [RecordKind::Member, RecordKind::Claim, RecordKind::Lowest] {
+        for kind in [RecordKind::Member, RecordKind::Claim, RecordKind::Lowest, RecordKind::Responder] {
             let other = Record { uid: Uid { kind, ..record.uid }, ..record.clone() };
             prop_assert_eq!(other.check().is_ok(), kind == record.uid.kind);
         }

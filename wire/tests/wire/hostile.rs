@@ -14,7 +14,7 @@ use crate::domain::seal;
 use crate::golden;
 
 /// What the decoders can take; of floods by their first record.
-const EVERYTHING: [&str; 13] = [
+const EVERYTHING: [&str; 15] = [
     "query",
     "envelope",
     "membership",
@@ -24,7 +24,9 @@ const EVERYTHING: [&str; 13] = [
     "reference",
     "domain",
     "lowest",
+    "responder",
     "flood ack",
+    "election",
     "request",
     "vendor",
     "tftp",
@@ -46,8 +48,10 @@ fn kind(message: &Message) -> &'static str {
             Body::Reference(_) => "reference",
             Body::Domain(_) => "domain",
             Body::Lowest(_) => "lowest",
+            Body::Responder(_) => "responder",
         },
         Message::FloodAck(_) => "flood ack",
+        Message::Inquiry(_) | Message::Declare(_) | Message::Revoke(_) => "election",
         Message::Configure(_)
         | Message::Ack(_)
         | Message::Nak(_)
@@ -235,6 +239,7 @@ fn every_golden_packet_is_tested_by_name() {
         include_str!("dhcp_reply.rs"),
         include_str!("dhcp_request.rs"),
         include_str!("domain.rs"),
+        include_str!("elect.rs"),
         include_str!("pxe.rs"),
         include_str!("query.rs"),
         include_str!("tftp.rs"),

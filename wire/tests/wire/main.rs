@@ -9,6 +9,7 @@ mod control;
 mod dhcp_reply;
 mod dhcp_request;
 mod domain;
+mod elect;
 mod hostile;
 mod ids;
 mod igmp;

@@ -6,13 +6,12 @@
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use driver::{Deadline, Time};
+use driver::{Deadline, RoundTrip, Time};
 use wire::tftp::{Options, Rollover};
 
 use super::Session;
 use crate::engine::action::Blocks;
 use crate::engine::context::Context;
-use crate::engine::rtt::RoundTrip;
 use crate::limits::{BLOCK_SENDS_MAX, TRANSFER_RESEND_FIRST, TRANSFER_RESEND_MAX, TRANSFER_RESEND_MIN};
 
 /// A client that goes at its own pace.

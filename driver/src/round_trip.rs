@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Smoothed round trip time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct RoundTrip {
+pub struct RoundTrip {
     /// Mean and deviation.
     measured: Option<(Duration, Duration)>,
     /// How often the time to a resend was doubled since.
@@ -13,7 +13,7 @@ pub(crate) struct RoundTrip {
 
 impl RoundTrip {
     /// Adds a measurement. The caller leaves out answers to what was sent more than once (Karn).
-    pub(crate) fn measured(&mut self, span: Duration) {
+    pub fn measured(&mut self, span: Duration) {
         self.doubled = 0;
         self.measured = Some(match self.measured {
             None => (span, span / 2),
@@ -23,12 +23,13 @@ impl RoundTrip {
 
     /// What was answered had been sent again. Nothing is measured of it, so that the time to a resend stays doubled until
     /// something is (Karn): else who became slower would get everything twice from then on.
-    pub(crate) fn resent(&mut self) {
+    pub fn resent(&mut self) {
         self.doubled = self.doubled.saturating_add(1).min(8);
     }
 
     /// When to send again: mean + 4 deviations, within bounds; `first` before any measurement.
-    pub(crate) fn resend_after(self, first: Duration, least: Duration, most: Duration) -> Duration {
+    #[must_use]
+    pub fn resend_after(self, first: Duration, least: Duration, most: Duration) -> Duration {
         let after = self.measured.map_or(first, |(mean, deviation)| (mean + deviation * 4).max(least));
         after.saturating_mul(1 << self.doubled).min(most)
     }
