@@ -3,7 +3,7 @@
 //! Clients are divided into [`SHARDS`](wire::elect::SHARDS); each is an [`Office`] of its own. Every boot server works out
 //! the answer to every request that it hears, the responder of the client's shard sends it, and the others stand by with it
 //! (R001.3, R001.4). The index of a server in a shard follows from its name and its weight
-//! ([`index`](crate::rendezvous::index)), so that the shards are spread over the servers, and those of a dead one over all
+//! ([`index`]), so that the shards are spread over the servers, and those of a dead one over all
 //! others.
 //!
 //! * *Detection* (R001.7, R001.24): every server multicasts an inquiry every 300 ms, which tells whom it has heard and is so
