@@ -169,7 +169,15 @@ impl Engine {
                 self.forget_client(&key);
                 self.reply(now, &waiting, *ready);
             }
-            Decision::Answer(_) | Decision::Wait => {
+            // That we have no answer says nothing about whoever is to give it.
+            Decision::Silence(why) if is_ours => {
+                self.forget_client(&key);
+                let found = self.config.catalog.find(&waiting.request, waiting.wanted);
+                let item = found.map(|found| found.item.name.clone()).unwrap_or_default();
+                self.counters.add("discovery", "unanswered", 1);
+                self.tell(Event::Unanswered { mac: waiting.request.mac, item, why });
+            }
+            Decision::Answer(_) | Decision::Wait | Decision::Silence(_) => {
                 let understands = understands_wait(&waiting.request);
                 if is_ours && understands && !self.clients.0.contains_key(&key) {
                     self.say_wait(&waiting);
@@ -177,13 +185,6 @@ impl Engine {
                 let until = waiting.first_at + if understands { WAITING_PATIENCE } else { CLIENT_PATIENCE };
                 self.timers.arm(Timer::Client(key), until, "a client's patience ends");
                 self.clients.0.insert(key, waiting);
-            }
-            Decision::Silence(why) => {
-                self.forget_client(&key);
-                let found = self.config.catalog.find(&waiting.request, waiting.wanted);
-                let item = found.map(|found| found.item.name.clone()).unwrap_or_default();
-                self.counters.add("discovery", "unanswered", 1);
-                self.tell(Event::Unanswered { mac: waiting.request.mac, item, why });
             }
         }
     }
@@ -219,6 +220,7 @@ impl Engine {
         let wants = |waiting: &&Waiting| {
             let found = self.config.catalog.find(&waiting.request, waiting.wanted);
             understands_wait(&waiting.request)
+                && self.is_ours(waiting)
                 && found.is_some_and(|found| {
                     found.boot.multicast.as_ref() == Some(&key.content.file)
                         && found.boot.pinned == key.pinned
@@ -226,7 +228,7 @@ impl Engine {
                 })
         };
         let waiting: Vec<Waiting> = self.clients.0.values().filter(wants).cloned().collect();
-        for waiting in waiting.into_iter().filter(|waiting| self.is_ours(waiting)).collect::<Vec<_>>() {
+        for waiting in waiting {
             self.say_wait(&waiting);
         }
     }

@@ -10,7 +10,7 @@ use std::net::SocketAddrV4;
 
 use driver::Time;
 use peers::hello::{About, PeerStatus};
-use peers::responder::{CandidateStatus, Output, Place, To};
+use peers::responder::{CandidateStatus, News, Output, Place, To};
 use wire::elect::{Declare, Inquiry, Responder, Revoke};
 use wire::record::{Body, RecordKind, ServerRole, Uid};
 use wire::{Mac, ServerId, ServerType};
@@ -53,8 +53,12 @@ impl Engine {
                 Output::Count(place, what) => self.counters.add(place, what, 1),
                 Output::Tell(news) => {
                     self.tell(Event::Responder(news));
-                    // Whoever was left to another one may be ours now.
-                    self.unsettle();
+                    match news {
+                        // Whoever was left to another one may be ours now.
+                        News::TookOver { .. } | News::Failed(_) => self.unsettle(),
+                        // Anybody can cause some of these as often as it likes: no waiting client is looked at for them.
+                        News::GaveWay { .. } | News::Works(_) | News::Slept | News::Strange(..) => {}
+                    }
                 }
             }
         }
