@@ -121,11 +121,11 @@ all_gone() {
     done
 }
 
-# spawn NAME HOST COMMAND...: starts COMMAND in the namespace of HOST, its output in log/NAME.log.
+# spawn NAME HOST COMMAND...: starts COMMAND in the namespace of HOST, its output added to log/NAME.log.
 spawn() {
     local name=$1 host=$2 pid
     shift 2
-    ip netns exec "$(namespace "$host")" "$@" </dev/null >"$LAB_DIR/log/$name.log" 2>&1 &
+    ip netns exec "$(namespace "$host")" "$@" </dev/null >>"$LAB_DIR/log/$name.log" 2>&1 &
     pid=$!
     LAB_PID[$name]=$pid
     printf '%s %s %s\n' "$pid" "$(start_time "$pid")" "$name" >>"$LAB_DIR/pids"

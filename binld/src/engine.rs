@@ -355,7 +355,7 @@ impl Engine {
             constants: config.lowest,
         };
         let domain = Domain::new(member, draw.fork(), now);
-        let responders = Responders::new(identity.server, config.weight, now);
+        let responders = Responders::new(identity.server, config.address, config.weight, now);
         let mut engine = Self {
             config,
             identity,

@@ -21,7 +21,7 @@
 //! goes to each server every 300 ms, and one inquiry back for each urgent one.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use driver::{Deadline, Time};
@@ -94,6 +94,16 @@ pub enum News {
     Strange(ServerId, &'static str),
 }
 
+/// What a client wants, as far as it matters who answers it. Not all servers have the same boot items, nor can all say the
+/// same about each: of those that can the first answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wants<'a> {
+    /// What it asks for.
+    pub server_type: ServerType,
+    /// If there is a boot server at one of these addresses, it has the better answer.
+    pub at: &'a [Ipv4Addr],
+}
+
 /// Our place for a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -124,6 +134,7 @@ pub struct CandidateStatus {
 #[derive(Debug)]
 pub struct Responders {
     me: ServerId,
+    address: Ipv4Addr,
     /// As configured or measured.
     weight: u8,
     drained: bool,
@@ -149,13 +160,14 @@ pub struct Responders {
 }
 
 impl Responders {
-    /// Begins; knows of nobody. `weight`: how large a share of the clients we want, 1 to
+    /// Begins at that address; knows of nobody. `weight`: how large a share of the clients we want, 1 to
     /// [`WEIGHT_MAX`](wire::elect::WEIGHT_MAX).
     #[must_use]
-    pub fn new(me: ServerId, weight: u8, now: Time) -> Self {
+    pub fn new(me: ServerId, address: Ipv4Addr, weight: u8, now: Time) -> Self {
         let offices = Shard::all().map(|shard| Office::new(me, index(shard, &me, weight), now));
         Self {
             me,
+            address,
             weight,
             drained: false,
             types: Vec::new(),
@@ -176,30 +188,41 @@ impl Responders {
 
     // --- what is known --------------------------------------------------------------------------------------
 
-    /// Our place for that client, which asks for that type: we can answer it.
+    /// Our place for that client; we can answer it.
     #[must_use]
-    pub fn place(&self, client: Mac, server_type: ServerType) -> Place {
-        self.place_of(shard_of(client), server_type)
+    pub fn place(&self, client: Mac, wants: &Wants<'_>) -> Place {
+        self.place_of(shard_of(client), wants)
     }
 
-    fn place_of(&self, shard: Shard, server_type: ServerType) -> Place {
+    fn place_of(&self, shard: Shard, wants: &Wants<'_>) -> Place {
         let Some(office) = self.office(shard) else { return Place::Standby(0) };
-        if office.is_ours() {
-            return Place::Responder;
-        }
-        let ours = (office.index(), self.me);
-        let answers = |candidate: &Candidate| candidate.works && candidate.has(server_type);
+        let answers = |candidate: &Candidate| candidate.works && candidate.has(wants.server_type);
+        let is_at = |candidate: &Candidate| wants.at.contains(candidate.control().ip());
+        let anybody_at = wants.at.contains(&self.address)
+            || self.candidates.values().any(|candidate| answers(candidate) && is_at(candidate));
+        // Whoever has the whole answer comes first.
+        let ours = (anybody_at && !wants.at.contains(&self.address), office.index(), self.me);
         let holder = office.holder().map(|term| term.server);
         let has_responder = match holder {
-            Some(holder) => self.candidates.get(&holder).is_none_or(|it| !it.works || it.has(server_type)),
+            Some(holder) if holder == self.me => !ours.0,
+            // One that does not work will be replaced.
+            Some(holder) => self
+                .candidates
+                .get(&holder)
+                .is_none_or(|it| !it.works || (it.has(wants.server_type) && (!anybody_at || is_at(it)))),
             None => true,
         };
+        if office.is_ours() && has_responder {
+            return Place::Responder;
+        }
         let better = |(server, candidate): &(&ServerId, &Candidate)| {
-            let weight = candidate.weight().filter(|_| Some(**server) != holder && answers(candidate));
-            weight.is_some_and(|weight| (index(shard, server, weight), **server) < ours)
+            let stands = answers(candidate) && !(has_responder && Some(**server) == holder);
+            let weight = candidate.weight().filter(|_| stands);
+            weight.is_some_and(|weight| {
+                (anybody_at && !is_at(candidate), index(shard, server, weight), **server) < ours
+            })
         };
         let before = self.candidates.iter().filter(better).count();
-        // Not all servers have the same boot items: of those that have this one the first answers.
         if before == 0 && !has_responder { Place::Responder } else { Place::Standby(before) }
     }
 

@@ -6,7 +6,6 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use driver::{Arrival, Deadline, Role, Time, Transmit, Wall};
-use wire::Mac;
 
 use crate::program::{Door, Effect, Program};
 
@@ -104,13 +103,6 @@ impl Client {
         }
     }
 
-    /// Its Ethernet address.
-    #[must_use]
-    pub fn mac(&self) -> Mac {
-        let [high, low] = self.number.to_be_bytes();
-        Mac([0x52, 0x54, 0, 0x12, high, low])
-    }
-
     /// Forgets what it was about, and starts at that time of its own; [`World::poke`](crate::World::poke) it.
     pub fn start_at(&mut self, at: Time) {
         self.asking = None;
@@ -125,14 +117,15 @@ impl Client {
         self.out.push_back(Transmit { role: Role::Discovery, to, bytes: self.request() });
     }
 
-    /// Ethernet address, machine identifier and all, as iPXE writes it.
-    fn request(&self) -> Vec<u8> {
+    /// Its question: Ethernet address, machine identifier and all, as iPXE writes it.
+    #[must_use]
+    pub fn request(&self) -> Vec<u8> {
         let [high, low] = self.number.to_be_bytes();
         let [type_high, type_low] = self.server_type.to_be_bytes();
         let mut bytes = vec![1, 1, 6, 0, 0, 0, 0, 0, 0, 4, 0x80, 0];
         bytes.extend(self.address.octets());
         bytes.extend([0; 12]);
-        bytes.extend(self.mac().0);
+        bytes.extend([0x52, 0x54, 0, 0x12, high, low]);
         bytes.resize(236, 0);
         bytes.extend([99, 130, 83, 99, 53, 1, 3, 57, 2, 5, 0xc0]);
         bytes.extend([93, 2, 0, if self.kind == ClientKind::Uefi { 7 } else { 0 }]);

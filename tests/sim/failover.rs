@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use driver::Time;
 use peers::responder::Place;
-use wire::{Mac, ServerType};
+use wire::dhcp::BootRequest;
+use wire::pxe::BootItem;
+use wire::{Layer, ServerType};
 
 use crate::binld_host::BinldHost;
 use crate::check::{Rules, Violation};
@@ -64,18 +66,16 @@ impl Site {
     /// The boot server that answers that client, if there is just one.
     #[must_use]
     pub fn responder_of(&self, client: usize) -> Option<usize> {
-        let mac = self.mac(client)?;
+        let client = self.scenario.world.nodes[client].program::<Client>()?;
+        let request = BootRequest::decode(&client.request()).ok()?;
+        let wanted = BootItem { server_type: ServerType(TYPE), layer: Layer(0) };
         let answers = |node: &&usize| {
             let host = &self.scenario.world.nodes[**node];
             let engine = host.program::<BinldHost>().and_then(BinldHost::engine).filter(|_| host.is_up());
-            engine.is_some_and(|engine| engine.place(mac, ServerType(TYPE)) == Place::Responder)
+            engine.is_some_and(|engine| engine.place(&request, wanted) == Place::Responder)
         };
         let mut all = self.binlds.iter().filter(answers);
         all.next().copied().filter(|_| all.next().is_none())
-    }
-
-    fn mac(&self, client: usize) -> Option<Mac> {
-        self.scenario.world.nodes[client].program::<Client>().map(Client::mac)
     }
 
     /// The client asks now.

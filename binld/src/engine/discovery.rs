@@ -192,7 +192,7 @@ impl Engine {
     /// Whether we are the one to answer: it asked us alone, or we are its responder, or it asks again and we are next.
     fn is_ours(&self, waiting: &Waiting) -> bool {
         !waiting.by_all
-            || match self.place(waiting.request.mac, waiting.wanted.server_type) {
+            || match self.place(&waiting.request, waiting.wanted) {
                 Place::Responder => true,
                 Place::Standby(before) => before < waiting.repeats,
             }

@@ -10,12 +10,15 @@ use std::net::SocketAddrV4;
 
 use driver::Time;
 use peers::hello::{About, PeerStatus};
-use peers::responder::{CandidateStatus, News, Output, Place, To};
+use peers::responder::{CandidateStatus, News, Output, Place, To, Wants};
+use wire::ServerId;
+use wire::dhcp::BootRequest;
 use wire::elect::{Declare, Inquiry, Responder, Revoke};
+use wire::pxe::BootItem;
 use wire::record::{Body, RecordKind, ServerRole, Uid};
-use wire::{Mac, ServerId, ServerType};
 
 use super::Engine;
+use super::catalog::{Found, Profile};
 use super::event::Event;
 
 /// The number of the only record of that kind that a server has.
@@ -120,8 +123,13 @@ impl Engine {
 
     /// Our place for a client that everybody has heard.
     #[must_use]
-    pub fn place(&self, client: Mac, server_type: ServerType) -> Place {
-        self.responders.place(client, server_type)
+    pub fn place(&self, request: &BootRequest, wanted: BootItem) -> Place {
+        let found = self.config.catalog.find(request, wanted);
+        // Intel's client takes the sender of the answer for its file server (pxe.md A.8).
+        let is_rom =
+            |found: &Found<'_>| found.profile == Profile::PxeRom && found.boot.profile == Profile::PxeRom;
+        let at = found.filter(is_rom).map(|found| found.boot.servers.as_slice()).unwrap_or_default();
+        self.responders.place(request.mac, &Wants { server_type: wanted.server_type, at })
     }
 
     /// An operator has us stand by from now on, or not any more. Clients that all servers hear are left to others as soon as

@@ -9,6 +9,7 @@ use crate::limits::CANDIDATES_MAX;
 
 const WEIGHT: u8 = 4;
 const TYPE: ServerType = ServerType(0x8001);
+const PLAIN: Wants<'_> = Wants { server_type: TYPE, at: &[] };
 /// What a message takes from one server to another, at least.
 const WAY: Duration = Duration::from_millis(1);
 
@@ -67,7 +68,8 @@ impl Net {
 
     fn weighing(weights: &[u8]) -> Self {
         let now = at(1000);
-        let machine = |(node, weight): (usize, &u8)| Responders::new(id(node), *weight, now);
+        let machine =
+            |(node, weight): (usize, &u8)| Responders::new(id(node), *control(node).ip(), *weight, now);
         let mut net = Self {
             now,
             draw: Draw::from_seed(1),
@@ -194,7 +196,7 @@ impl Net {
         self.held.retain(|passing| passing.to != node);
         self.passing.retain(|_, passing| passing.to != node);
         self.up[node] = true;
-        self.machines[node] = Responders::new(id(node), WEIGHT, self.now);
+        self.machines[node] = Responders::new(id(node), *control(node).ip(), WEIGHT, self.now);
         self.machines[node].set_types(self.now, &BTreeSet::from([TYPE]));
         self.machines[node].on_joined(self.now);
         self.take(node);
@@ -275,12 +277,12 @@ fn one_alone_answers_everybody() {
     let mut net = Net::new(1);
     net.run(ms(1000));
     assert_eq!(net.shares(), [usize::from(SHARDS)]);
-    assert!(matches!(net.machines[0].place(Mac([1; 6]), TYPE), Place::Responder));
+    assert!(matches!(net.machines[0].place(Mac([1; 6]), &PLAIN), Place::Responder));
 }
 
 #[test]
 fn nobody_answers_before_it_knows_what_the_others_know() {
-    let mut machine = Responders::new(id(0), WEIGHT, at(0));
+    let mut machine = Responders::new(id(0), *control(0).ip(), WEIGHT, at(0));
     for millis in 0..4000 {
         machine.on_timeout(at(millis));
     }
@@ -513,7 +515,7 @@ fn the_election_delay_is_the_sum_of_the_longest_delays_of_those_before_us() {
         assert_eq!(delay, crate::limits::ELECTION_BASE + least * place);
     }
     // The last but one has a slow way to the last.
-    let mut machine = Responders::new(id(row[2]), WEIGHT, at(0));
+    let mut machine = Responders::new(id(row[2]), *control(row[2]).ip(), WEIGHT, at(0));
     let record = Responder { weight: WEIGHT, types: vec![TYPE], shards: Vec::new() };
     let heard = |to: usize, delay_ms| HeardOf { server: id(to), count: 1, ago_ms: 0, delay_ms };
     let inquiry = |heard| Inquiry { urgent: false, count: 1, heard };
@@ -552,7 +554,7 @@ fn forged_messages_change_nothing_for_long() {
         net.machines[0].on_declare(now, *sender, message);
         let shards = vec![Revoked { shard, term: message.shards[0].1, revoked: message.shards[0].1 }];
         net.machines[0].on_revoke(now, *sender, &Revoke { revoked: id(0), shards });
-        assert_eq!(net.machines[0].place_of(shard, TYPE), Place::Responder);
+        assert_eq!(net.machines[0].place_of(shard, &PLAIN), Place::Responder);
     }
     net.take(0);
     let told = |what| net.told(at(0), |_, news| matches!(news, News::Strange(_, it) if *it == what));
@@ -586,11 +588,11 @@ fn a_member_that_declares_itself_again_and_again_is_borne() {
             let now = net.now;
             net.machines[node].on_timeout(now);
             net.machines[node].on_declare(now, sender, &message);
-            assert_eq!(net.machines[0].place_of(shard, TYPE), Place::Responder, "round {round}");
+            assert_eq!(net.machines[0].place_of(shard, &PLAIN), Place::Responder, "round {round}");
             net.take(node);
         }
         net.run(ms(1000));
-        assert_eq!(net.machines[0].place_of(shard, TYPE), Place::Responder, "round {round}");
+        assert_eq!(net.machines[0].place_of(shard, &PLAIN), Place::Responder, "round {round}");
         assert_eq!(net.machines[1].responder(shard), Some(id(0)), "round {round}");
     }
     // Faster than anybody may be told otherwise: the record says it.
@@ -598,7 +600,7 @@ fn a_member_that_declares_itself_again_and_again_is_borne() {
         let (sender, message) = declare(2, shard, 1000 + 5 * round, index(shard, &id(2), WEIGHT));
         let now = net.now;
         net.machines[0].on_declare(now, sender, &message);
-        assert_eq!(net.machines[0].place_of(shard, TYPE), Place::Responder);
+        assert_eq!(net.machines[0].place_of(shard, &PLAIN), Place::Responder);
     }
     let before = net.bytes[0];
     net.take(0);
@@ -609,7 +611,7 @@ fn a_member_that_declares_itself_again_and_again_is_borne() {
 
 #[test]
 fn candidates_are_bounded_and_forgotten() {
-    let mut machine = Responders::new(id(0), WEIGHT_MAX, at(0));
+    let mut machine = Responders::new(id(0), *control(0).ip(), WEIGHT_MAX, at(0));
     let inquiry = Inquiry { urgent: false, count: 1, heard: Vec::new() };
     for number in 0..=u16::try_from(CANDIDATES_MAX).unwrap() {
         let [high, low] = number.to_be_bytes();
@@ -631,6 +633,7 @@ fn candidates_are_bounded_and_forgotten() {
 #[test]
 fn what_the_responder_does_not_have_the_next_one_answers() {
     const RARE: ServerType = ServerType(7);
+    let rare = Wants { server_type: RARE, at: &[] };
     let mut net = settled(3);
     let now = net.now;
     for node in [1, 2] {
@@ -642,10 +645,35 @@ fn what_the_responder_does_not_have_the_next_one_answers() {
         let best = (1..3).min_by_key(|node| index(shard, &id(*node), WEIGHT)).unwrap();
         let responder = (0..3).find(|node| net.machines[*node].responder(shard) == Some(id(*node))).unwrap();
         for node in [1, 2] {
-            let answers = net.machines[node].place_of(shard, RARE) == Place::Responder;
+            let answers = net.machines[node].place_of(shard, &rare) == Place::Responder;
             assert_eq!(answers, node == if responder == 0 { best } else { responder }, "shard {shard}");
-            let answers = net.machines[node].place_of(shard, TYPE) == Place::Responder;
+            let answers = net.machines[node].place_of(shard, &PLAIN) == Place::Responder;
             assert_eq!(answers, node == responder, "shard {shard}");
         }
+    }
+}
+
+/// A boot ROM takes the sender of the answer for its file server: those on a file server's host answer it.
+#[test]
+fn who_is_where_the_files_are_answers_first() {
+    let mut net = settled(4);
+    let at = [*control(1).ip(), *control(3).ip()];
+    let wants = Wants { server_type: TYPE, at: &at };
+    for shard in Shard::all() {
+        let mut row: Vec<usize> = (0..4).collect();
+        row.sort_by_key(|node| index(shard, &id(*node), WEIGHT));
+        // All that are there, in their order, and then the others in theirs.
+        row.sort_by_key(|node| !at.contains(control(*node).ip()));
+        let places = row.iter().map(|node| net.machines[*node].place_of(shard, &wants));
+        let first = places.clone().next();
+        assert_eq!(first, Some(Place::Responder), "shard {shard}");
+        assert!(places.skip(1).all(|place| place != Place::Responder), "shard {shard}");
+    }
+    net.kill(1);
+    net.kill(3);
+    net.run(ms(2000));
+    for shard in Shard::all() {
+        let answers = [0, 2].map(|node| net.machines[node].place_of(shard, &wants) == Place::Responder);
+        assert_eq!(answers.iter().filter(|answers| **answers).count(), 1, "shard {shard}");
     }
 }
