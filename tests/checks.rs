@@ -419,21 +419,16 @@ fn l1_a_duplicate_though_nothing_went_wrong_is_seen() {
 
 #[test]
 fn l6_a_table_that_outgrew_its_limit_is_seen() {
-    let (world, binld, _) = holder(1);
     let mut checks = Checks::new(Rules::Ours);
-    let mut status = world.status(binld);
-    status.clients_waiting = binld::limits::CLIENTS_WAITING_MAX;
-    checks.on_tables(NOW, "it", &status);
+    let (marks, clients_waiting) = (binld::limits::MARKS_MAX, binld::limits::CLIENTS_WAITING_MAX);
+    checks.on_tables(NOW, "it", (marks, clients_waiting));
     let mut mtftp = Status { transfers: mtftp::limits::TRANSFERS_MAX, ..table("f", 1) };
     checks.on_mtftp_tables(NOW, "it", &mtftp);
     assert_eq!(rules_broken(&checks), [] as [&str; 0]);
-    status.clients_waiting += 1;
     mtftp.transfers += 1;
-    checks.on_tables(NOW, "it", &status);
+    checks.on_tables(NOW, "it", (marks, clients_waiting + 1));
     checks.on_mtftp_tables(NOW, "it", &mtftp);
-    let mark = (group(1), Duration::from_secs(1));
-    let marks = vec![mark; binld::limits::MARKS_MAX + 1];
-    checks.on_tables(NOW, "it", &binld::engine::status::Status { marks, ..world.status(binld) });
+    checks.on_tables(NOW, "it", (marks + 1, clients_waiting));
     let references =
         vec![mtftp.claims[0].references[0].clone(); mtftp::limits::REFERENCES_PER_SENDER_MAX + 1];
     let claims = vec![ClaimStatus { references, ..mtftp.claims[0].clone() }];

@@ -1,16 +1,21 @@
 //! How long the next answer takes when the boot server dies that answers; part of `tests/bench`. Simulated, the same on
 //! every machine; and with real daemons that are killed, in network namespaces.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use sim::boot_net::{PINNED_ITEM, TYPE, boot_files, is_shared_out, start_binld, start_mtftpd, until_held};
 use sim::daemon::Daemon;
-use sim::failover::deaths;
+use sim::failover::{Site, deaths};
 use sim::lab::{Lab, eventually};
+use sim::link::LinkFaults;
 use sim::pxe_client::{Firmware, Form, Machine, ask};
+use wire::control::Message;
 
 use crate::line;
 
@@ -28,6 +33,7 @@ const GROUP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(224, 0, 1, 2), 4011)
 pub(crate) fn print(kills: u32, simulated: u32) {
     println!("one boot server dies, another answers");
     in_simulation(simulated);
+    inquiries();
     if kills > 0 {
         for_real(kills);
     }
@@ -72,6 +78,27 @@ fn in_simulation(count: u32) {
     });
     let unanswered = spans.iter().filter(|span| span.is_none()).count();
     show("a crash, simulated, 2 to 8 boot servers", spans.into_iter().flatten().collect(), unanswered);
+}
+
+/// UDP payload of the inquiries that a boot server of eight sends while nothing happens; a multicast one counts once.
+fn inquiries() {
+    const SERVERS: u8 = 8;
+    const SPAN: Duration = Duration::from_secs(60);
+    let mut site = Site::new(0, SERVERS, LinkFaults::NONE).expect("no rule is broken");
+    let sent: Rc<RefCell<BTreeMap<usize, usize>>> = Rc::default();
+    let (count, binlds) = (Rc::clone(&sent), site.binlds.clone());
+    site.scenario.world.drop_if(move |_, passing| {
+        let is_inquiry = || matches!(passing.control().map(|it| it.message), Some(Message::Inquiry(_)));
+        // Of the copies of a multicast that which the first other one gets.
+        let first = binlds.iter().find(|binld| **binld != passing.from);
+        if (!passing.destination.ip().is_multicast() || first == Some(&passing.to)) && is_inquiry() {
+            *count.borrow_mut().entry(passing.from).or_default() += passing.bytes.len();
+        }
+        false
+    });
+    site.scenario.world.run_for(SPAN).expect("no rule is broken");
+    let most = sent.borrow().values().max().copied().unwrap_or(0) as f64 / SPAN.as_secs_f64();
+    line("inquiries of a boot server of 8, the busiest", &format!("{most:.0} B/s"), "≤ 1000 B/s");
 }
 
 fn for_real(kills: u32) {

@@ -149,7 +149,7 @@ impl Service for Shell {
             uptime: now.since(Time::ZERO),
             status: self.engine.status(now),
             responding: self.engine.responding_status(),
-            doors: self.doors.counters(),
+            counters: self.engine.counters().iter().chain(self.doors.counters()).collect(),
         };
         if json { report.json() } else { report.text() }
     }

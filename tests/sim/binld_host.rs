@@ -214,8 +214,7 @@ impl Program for BinldHost {
     }
 
     fn claims(&self, now: Time) -> Option<Vec<Claimed>> {
-        let claims = self.status(now)?.claims.into_iter();
-        let claims = claims.map(|claim| Claimed {
+        let claims = self.engine()?.claims_status(now).map(|claim| Claimed {
             content: claim.content,
             pinned: claim.pinned,
             group: claim.group,
@@ -236,8 +235,8 @@ impl Program for BinldHost {
     }
 
     fn standings(&self, now: Time, group: GroupAddr) -> Vec<(Content, Standing)> {
-        let Some(status) = self.status(now) else { return Vec::new() };
-        let claims = status.claims.into_iter().filter(|claim| claim.group == Some(group));
+        let Some(engine) = self.engine() else { return Vec::new() };
+        let claims = engine.claims_status(now).filter(|claim| claim.group == Some(group));
         let mut standings: Vec<(Content, Standing)> = claims
             .map(|claim| {
                 // A claim from before a restart clears again, but it has its stamp and is defended (Y7).
@@ -245,9 +244,9 @@ impl Program for BinldHost {
                 (claim.content, if asks { Standing::Pending } else { Standing::Firm })
             })
             .collect();
-        let rests = status.rests.into_iter().filter(|(there, _, _)| *there == group);
+        let rests = engine.rests_status(now).filter(|(there, _, _)| *there == group);
         standings.extend(rests.map(|(_, content, _)| (content, Standing::Firm)));
-        let others = status.replicas.into_iter().filter(|replica| replica.group == group);
+        let others = engine.replicas_status(now).into_iter().filter(|replica| replica.group == group);
         standings.extend(others.map(|replica| (replica.content, Standing::ForAnother)));
         standings
     }

@@ -91,12 +91,11 @@ impl Replies {
         checks: &mut Checks,
     ) {
         let Ok(Envelope { message: Message::Delete(delete), .. }) = Envelope::decode(bytes) else { return };
-        let Some(status) = host.program::<BinldHost>().and_then(|binld| binld.status(host.local(now))) else {
-            return;
-        };
-        let mut claims = status.claims.iter().filter(|claim| claim.group == Some(delete.group));
+        let Some(engine) = host.program::<BinldHost>().and_then(BinldHost::engine) else { return };
+        let mut claims =
+            engine.claims_status(host.local(now)).filter(|claim| claim.group == Some(delete.group));
         let draining = claims.any(|it| it.state == StateName::Draining && it.content.file == delete.file);
-        let yielded = status.counters.iter().any(|(name, _)| name == "conflict.yielded");
+        let yielded = engine.counters().get("conflict", "yielded") > 0;
         let told = self.told.get(&delete.group).into_iter().flatten();
         let mut recently = told.filter(|told| told.node == node && now.since(told.at) < TOLD_LIFETIME);
         if let Some(told) = recently.find(|told| draining && !yielded && told.content.file == delete.file) {

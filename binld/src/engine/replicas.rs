@@ -173,7 +173,9 @@ impl Engine {
         })
     }
 
-    pub(super) fn replicas_status(&self, now: Time) -> Vec<ReplicaStatus> {
+    /// Claims of other members, in order of address.
+    #[must_use]
+    pub fn replicas_status(&self, now: Time) -> Vec<ReplicaStatus> {
         let of = |group: GroupAddr| {
             self.replicas_on(now, group).map(move |(owner, claim, age)| ReplicaStatus {
                 owner,

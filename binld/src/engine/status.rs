@@ -115,8 +115,6 @@ pub struct Status {
     pub queries: u8,
     /// Clients that wait for an answer.
     pub clients_waiting: usize,
-    /// Counters in order of name.
-    pub counters: Vec<(String, u64)>,
 }
 
 impl Engine {
@@ -126,10 +124,9 @@ impl Engine {
         &self.domain
     }
 
-    /// Takes a picture; changes nothing.
-    #[must_use]
-    pub fn status(&self, now: Time) -> Status {
-        let claims = self.claims.iter().map(|claim| ClaimStatus {
+    /// Our claims in order of content.
+    pub fn claims_status(&self, now: Time) -> impl Iterator<Item = ClaimStatus> {
+        self.claims.iter().map(move |claim| ClaimStatus {
             content: claim.key.content.clone(),
             pinned: claim.key.pinned,
             item: claim.item.clone(),
@@ -142,7 +139,24 @@ impl Engine {
             told_ago: claim.told_at.map(|told_at| now.since(told_at)),
             refusals: claim.refusals,
             contested_by: self.opponents(&claim.key).collect(),
-        });
+        })
+    }
+
+    /// Addresses that rest, with what they carried and for how long.
+    pub fn rests_status(&self, now: Time) -> impl Iterator<Item = (GroupAddr, Content, Duration)> {
+        let rests = self.claims.rests();
+        rests.map(move |(group, rest)| (group, rest.content.clone(), rest.until.since(now)))
+    }
+
+    /// How long the tables are that grow with what comes from the network: marks, and clients that wait.
+    #[must_use]
+    pub fn lengths(&self, now: Time) -> (usize, usize) {
+        (self.marks.iter(now).count(), self.clients.len())
+    }
+
+    /// Takes a picture, but for the counters; changes nothing.
+    #[must_use]
+    pub fn status(&self, now: Time) -> Status {
         let files = self.files.iter().map(|(content, known)| FileStatus {
             content: content.clone(),
             usable: self.files.is_fresh(now, content),
@@ -150,14 +164,13 @@ impl Engine {
             multicast_max: self.files.multicast_max(content),
             server_silent: self.files.is_silent(content.server),
         });
-        let rests = self.claims.rests();
         let mut legacy_peers = self.config.legacy.peers.clone();
         legacy_peers.extend(self.domain.hellos().legacy(now));
         Status {
-            claims: claims.collect(),
+            claims: self.claims_status(now).collect(),
             files: files.collect(),
             marks: self.marks.iter(now).map(|(group, mark)| (group, mark.until.since(now))).collect(),
-            rests: rests.map(|(group, rest)| (group, rest.content.clone(), rest.until.since(now))).collect(),
+            rests: self.rests_status(now).collect(),
             peers: self.domain.hellos().status(now).collect(),
             standing: self.domain.standing(now),
             unreachable: self.domain.unreachable().collect(),
@@ -170,7 +183,6 @@ impl Engine {
             legacy_peers: legacy_peers.into_iter().collect(),
             queries: self.plan(now, Schedule::Foreground).queries,
             clients_waiting: self.clients.len(),
-            counters: self.counters.iter().collect(),
         }
     }
 }

@@ -92,8 +92,8 @@ impl Checks {
     }
 
     /// The tables of a boot server (L6).
-    pub fn on_tables(&mut self, now: Time, name: &str, status: &Status) {
-        if status.marks.len() > MARKS_MAX || status.clients_waiting > CLIENTS_WAITING_MAX {
+    pub fn on_tables(&mut self, now: Time, name: &str, (marks, clients_waiting): (usize, usize)) {
+        if marks > MARKS_MAX || clients_waiting > CLIENTS_WAITING_MAX {
             self.fail(now, "L6", format!("a table of {name} outgrew its limit"));
         }
     }

@@ -73,10 +73,10 @@ impl World {
     }
 
     pub(super) fn look(&mut self, node: usize) {
-        if self.kinds[node] == Kind::Binld
-            && let Some(status) = self.binld_status(node)
-        {
-            self.checks.on_tables(self.now, &self.nodes[node].name, &status);
+        let watched = &self.nodes[node];
+        if let Some(engine) = watched.program::<BinldHost>().and_then(BinldHost::engine) {
+            let lengths = engine.lengths(watched.local(self.now));
+            self.checks.on_tables(self.now, &watched.name, lengths);
         }
         if let Some(claims) = self.nodes[node].claims(self.now) {
             self.checks.after_step(self.now, node, &claims);

@@ -167,8 +167,8 @@ impl Meeting {
     }
 
     fn counter(&self, name: &str) -> u64 {
-        let counters = self.host.engine.status(self.host.now).counters;
-        counters.into_iter().find(|(other, _)| other == name).map_or(0, |(_, count)| count)
+        let mut counters = self.host.engine.counters().iter();
+        counters.find(|(other, _)| other == name).map_or(0, |(_, count)| count)
     }
 
     /// Whether a client is told the address now.
