@@ -16,19 +16,18 @@
 mod counters;
 mod interface;
 mod open;
+mod send;
 
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use nix::libc;
-use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg};
-
 pub use interface::Interface;
+pub use send::train_len_max;
 
-use crate::{Role, Transmit};
+use crate::Role;
 use counters::Counts;
 
 /// Longest datagram taken, in bytes: the wire formats end far below. Longer ones are counted and dropped.
@@ -36,6 +35,9 @@ pub const DATAGRAM_BYTES_MAX: usize = 2048;
 
 /// Receive buffer asked for, in bytes: 4 MiB, some thousand datagrams that come while the machine is busy.
 pub const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+
+/// Send buffer asked for, in bytes: what a thousand clients are sent at once waits in one socket for the link.
+pub const SEND_BUFFER_BYTES: usize = 4 << 20;
 
 /// What a role needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,38 +115,6 @@ impl Doors {
     #[must_use]
     pub fn local(&self, role: Role) -> Option<SocketAddrV4> {
         self.of(role).find(|door| door.is_host()).map(|door| door.bound)
-    }
-
-    /// Sends; see [`Self::send_to`].
-    pub fn send(&self, transmit: &Transmit) -> bool {
-        self.send_to(transmit.role, transmit.to, &transmit.bytes)
-    }
-
-    /// Sends a datagram from the role's socket, never blocks. True if the kernel took it. Else it is lost, as
-    /// datagrams may be: counted, and logged at the 1st, 2nd, 4th, 8th … time.
-    pub fn send_to(&self, role: Role, to: SocketAddrV4, bytes: &[u8]) -> bool {
-        let Some(door) = self.of(role).next() else {
-            tracing::error!(?role, %to, "nothing can be sent for a role without a socket");
-            return false;
-        };
-        let counts = &door.counts;
-        match door.send(to, bytes) {
-            Ok(_) => {
-                counts.sent.add();
-                return true;
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                if counts.send_full.add() {
-                    tracing::debug!(?role, %to, count = counts.send_full.get(), "the send buffer is full");
-                }
-            }
-            Err(error) => {
-                if counts.send_failed.add() {
-                    tracing::debug!(?role, %to, %error, count = counts.send_failed.get(), "cannot send");
-                }
-            }
-        }
-        false
     }
 
     /// Every count of every role, by name: `udp.<role>.<what>`, and `raw.igmp.<what>`. `kernel_dropped` are datagrams that came while a
@@ -240,21 +210,6 @@ impl Door {
 
     fn is_host(&self) -> bool {
         *self.bound.ip() == self.own
-    }
-
-    fn send(&self, to: SocketAddrV4, bytes: &[u8]) -> io::Result<usize> {
-        if self.is_host() {
-            return self.socket.send_to(bytes, to);
-        }
-        // A socket bound to a group would leave the choice of the source address to the routing table.
-        let source = libc::in_pktinfo {
-            ipi_ifindex: 0,
-            ipi_spec_dst: libc::in_addr { s_addr: u32::from_ne_bytes(self.own.octets()) },
-            ipi_addr: libc::in_addr { s_addr: 0 },
-        };
-        let source = [ControlMessage::Ipv4PacketInfo(&source)];
-        let (fd, bytes) = (self.socket.as_raw_fd(), [IoSlice::new(bytes)]);
-        Ok(sendmsg(fd, &bytes, &source, MsgFlags::empty(), Some(&SockaddrIn::from(to)))?)
     }
 }
 

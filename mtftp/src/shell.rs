@@ -1,5 +1,6 @@
 //! The engine among sockets, files, store, clock, log and operators: what makes a daemon of it.
 
+mod data;
 pub mod files;
 mod news;
 mod orders;
@@ -21,19 +22,16 @@ use driver::udp::{Doors, Interface};
 use driver::worker::Worker;
 use driver::{Arrival, Deadline, Draw, Time, Wall, host};
 use wire::ServerId;
-use wire::tftp::{BLOCK_SIZE_UNFRAGMENTED, DATA_HEADER_LEN, data_header};
 
 use crate::config::{self, Config, Loaded};
-use crate::engine::{Action, Blocks, Engine, FileError, FileFacts, FileId, FileTicket, Identity, Order};
+use crate::engine::{Action, Engine, FileError, FileFacts, FileId, FileTicket, Identity, Order};
+use data::Packets;
 use files::Files;
 pub use orders::{Forget, Start};
 use store::{Job, Stored};
 
 /// How often the log says what was suppressed.
 const TICK: Duration = Duration::from_secs(1);
-
-/// The longest DATA packet, in bytes.
-const PACKET_LEN_MAX: usize = DATA_HEADER_LEN + BLOCK_SIZE_UNFRAGMENTED as usize;
 
 /// Serves with the configuration that was read from `file`, until SIGTERM or SIGINT.
 ///
@@ -85,6 +83,7 @@ pub fn run(file: &Path, loaded: Loaded) -> anyhow::Result<()> {
         doors: doors.clone(),
         worker,
         files,
+        packets: Packets::new(),
         quiet: Quiet::default(),
         operators: BTreeMap::new(),
         orders: 0,
@@ -104,6 +103,7 @@ struct Shell {
     doors: Doors,
     worker: Worker<Job>,
     files: Files,
+    packets: Packets,
     quiet: Quiet<Ipv4Addr>,
     /// Who waits for what.
     operators: BTreeMap<Order, (Forget, Operator)>,
@@ -133,7 +133,8 @@ impl Shell {
                 Action::Open(ticket, name) => told.opened.push((ticket, self.files.open(now, &name))),
                 Action::Close(file) => self.files.close(file),
                 Action::Blocks(blocks) => {
-                    if !self.send_blocks(now, doors, &blocks) {
+                    let there = self.files.is_still_there(now, blocks.file);
+                    if !(there && self.packets.send(&self.files, doors, &blocks)) {
                         told.changed.push(blocks.file);
                     }
                 }
@@ -146,26 +147,6 @@ impl Shell {
                 }
             }
         }
-    }
-
-    /// False if the file is not what it was.
-    fn send_blocks(&mut self, now: Time, doors: &Doors, blocks: &Blocks) -> bool {
-        if !self.files.is_still_there(now, blocks.file) {
-            return false;
-        }
-        let size = usize::from(blocks.block_size);
-        let mut packet = [0; PACKET_LEN_MAX];
-        for block in (blocks.first_block..).take(usize::from(blocks.count)) {
-            let offset = block.saturating_sub(1).saturating_mul(u64::from(blocks.block_size));
-            let (header, data) = packet.split_at_mut(DATA_HEADER_LEN);
-            header.copy_from_slice(&data_header(blocks.rollover.number(block)));
-            let Some(data) = data.get_mut(..size) else { return false };
-            let Ok(count) = self.files.read(blocks.file, offset, data) else { return false };
-            if let Some(bytes) = packet.get(..DATA_HEADER_LEN + count) {
-                doors.send_to(blocks.role, blocks.to, bytes);
-            }
-        }
-        true
     }
 
     fn report(&self, now: Time) -> status::Report<'_> {

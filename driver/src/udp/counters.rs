@@ -16,6 +16,11 @@ impl Count {
         (self.0.fetch_add(1, Ordering::Relaxed) + 1).is_power_of_two()
     }
 
+    /// Adds so many, which are not worth a line.
+    pub(super) fn add_many(&self, count: usize) {
+        self.0.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
     pub(super) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -36,6 +41,8 @@ pub(super) struct Counts {
     pub(super) send_full: Count,
     /// Datagrams lost for another reason: no route, no such address, link down.
     pub(super) send_failed: Count,
+    /// Trains that the kernel would not cut apart, and whose datagrams were sent one by one.
+    pub(super) train_refused: Count,
 }
 
 impl Counts {
@@ -48,6 +55,7 @@ impl Counts {
             ("sent", &self.sent),
             ("send_full", &self.send_full),
             ("send_failed", &self.send_failed),
+            ("train_refused", &self.train_refused),
         ] {
             into.push((format!("{name}.{what}"), count.get()));
         }

@@ -9,7 +9,7 @@ use rustix::net::sockopt;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
 use super::counters::{Counts, role_name};
-use super::{Door, DoorSpec, Interface, RECEIVE_BUFFER_BYTES};
+use super::{Door, DoorSpec, Interface, RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES};
 use crate::Role;
 
 /// The sockets of all roles.
@@ -104,10 +104,13 @@ pub(super) fn igmp(interface: &Interface) -> io::Result<Door> {
 fn fresh() -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
-    // Root may exceed net.core.rmem_max. Everybody else gets what there is: a smaller buffer is no reason not to
+    // Root may exceed net.core.rmem_max and wmem_max. Everybody else gets what there is: a smaller buffer is no reason not to
     // serve, and drops are counted.
     if sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_BYTES).is_err() {
         let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
+    }
+    if sockopt::set_socket_send_buffer_size_force(&socket, SEND_BUFFER_BYTES).is_err() {
+        let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
     }
     Ok(socket)
 }

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::Transmit;
 
 const LO: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
@@ -179,4 +180,35 @@ fn an_empty_socket_says_so_and_what_the_kernel_drops_is_counted() {
         doors.send_to(Role::Query, to, &[0; DATAGRAM_BYTES_MAX]);
     });
     assert!(count(&doors, "udp.query.kernel_dropped") > 0);
+}
+
+/// A train is cut apart where the sender says, on every kernel.
+#[test]
+fn a_train_arrives_as_its_datagrams() {
+    let doors = open(&[spec(Role::Transfer), spec(Role::Control)]);
+    let to = doors.local(Role::Control).unwrap();
+    let bytes: Vec<u8> = (0..=255).cycle().take(1472 * 3 + 5).collect();
+    assert!(doors.send_train(Role::Transfer, to, &bytes, 1472));
+    for one in bytes.chunks(1472) {
+        assert_eq!(receive(&doors.all()[1]).0, one);
+    }
+    // One alone, and one that is empty.
+    assert!(doors.send_train(Role::Transfer, to, &bytes[..1472], 1472));
+    assert!(doors.send_train(Role::Transfer, to, &[], 1472));
+    assert_eq!(receive(&doors.all()[1]).0, &bytes[..1472]);
+    assert_eq!(receive(&doors.all()[1]).0, b"");
+    assert_eq!((count(&doors, "udp.transfer.sent"), count(&doors, "udp.transfer.train_refused")), (6, 0));
+}
+
+#[test]
+fn of_a_train_that_cannot_be_sent_all_datagrams_count() {
+    let doors = open(&[spec(Role::Transfer)]);
+    let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, 9);
+    assert!(!doors.send_train(Role::Transfer, to, &[7; 250], 100));
+    assert_eq!((count(&doors, "udp.transfer.sent"), count(&doors, "udp.transfer.send_failed")), (0, 3));
+}
+
+#[test]
+fn one_send_carries_so_many() {
+    assert_eq!([1, 1023, 1024, 1472, 65_507, 70_000].map(train_len_max), [64, 64, 63, 44, 1, 1]);
 }

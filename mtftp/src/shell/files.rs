@@ -8,9 +8,9 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSliceMut};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -131,20 +131,31 @@ impl Files {
         self.open.is_empty()
     }
 
-    /// Reads `buffer.len()` bytes from `offset`, fewer at the end of the file; gives how many.
+    /// Fills `parts`, one after the other, with what is in the file from `offset` on, less at its end; gives how many
+    /// bytes.
     ///
     /// # Errors
     /// [`Changed`] if the file is not what it was when it was opened.
-    pub fn read(&self, id: FileId, offset: u64, buffer: &mut [u8]) -> Result<usize, Changed> {
+    pub fn read(&self, id: FileId, offset: u64, mut parts: &mut [IoSliceMut<'_>]) -> Result<usize, Changed> {
         let open = self.open.get(&id).ok_or(Changed)?;
-        let wanted =
-            open.pin.size.saturating_sub(offset).min(u64::try_from(buffer.len()).unwrap_or(u64::MAX));
-        let wanted = usize::try_from(wanted).unwrap_or(0);
-        let part = buffer.get_mut(..wanted).ok_or(Changed)?;
-        open.file.read_exact_at(part, offset).map_err(|_| Changed)?;
+        let room: usize = parts.iter().map(|part| part.len()).sum();
+        let left = usize::try_from(open.pin.size.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let wanted = room.min(left);
+        let mut have = 0;
+        while have < wanted {
+            match rustix::io::preadv(&open.file, parts, offset + have as u64) {
+                Ok(0) => return Err(Changed),
+                Ok(count) => {
+                    IoSliceMut::advance_slices(&mut parts, count);
+                    have += count;
+                }
+                Err(Errno::INTR) => {}
+                Err(_) => return Err(Changed),
+            }
+        }
         // After the read: what was read then is what was pinned.
         let now = open.file.metadata().map_err(|_| Changed)?;
-        if Pin::of(&now) == open.pin { Ok(wanted) } else { Err(Changed) }
+        if Pin::of(&now) == open.pin && have == wanted { Ok(wanted) } else { Err(Changed) }
     }
 
     /// Whether the file's name still leads to it, looked up once a second: one that was replaced is not served to
@@ -220,6 +231,10 @@ mod tests {
         (dir, files)
     }
 
+    fn read(files: &Files, id: FileId, offset: u64, buffer: &mut [u8]) -> Result<usize, Changed> {
+        files.read(id, offset, &mut [IoSliceMut::new(buffer)])
+    }
+
     fn open(files: &mut Files, name: &[u8]) -> Result<FileFacts, FileError> {
         files.open(Time::ZERO, &FileName::new(name).unwrap())
     }
@@ -236,7 +251,7 @@ mod tests {
         ] {
             let facts = open(&mut files, name.as_bytes()).unwrap();
             let mut buffer = [0; 64];
-            let count = files.read(facts.id, 0, &mut buffer).unwrap();
+            let count = read(&files, facts.id, 0, &mut buffer).unwrap();
             assert_eq!((facts.size, &buffer[..count]), (text.len() as u64, text.as_bytes()), "{name}");
         }
         assert_eq!(files.len(), 5);
@@ -247,10 +262,11 @@ mod tests {
         let (_dir, mut files) = tree();
         let facts = open(&mut files, b"file").unwrap();
         let mut buffer = [0; 4];
-        let reads: Vec<_> = [0, 8, 10, 99].iter().map(|at| files.read(facts.id, *at, &mut buffer)).collect();
+        let reads: Vec<_> =
+            [0, 8, 10, 99].iter().map(|at| read(&files, facts.id, *at, &mut buffer)).collect();
         assert_eq!(reads, [Ok(4), Ok(2), Ok(0), Ok(0)]);
         files.close(facts.id);
-        assert_eq!(files.read(facts.id, 0, &mut buffer), Err(Changed));
+        assert_eq!(read(&files, facts.id, 0, &mut buffer), Err(Changed));
         assert!(files.is_empty());
     }
 
@@ -340,8 +356,8 @@ mod tests {
         // Shortened in place.
         let facts = open(&mut files, b"file").unwrap();
         fs::write(boot.join("file"), "abc").unwrap();
-        assert_eq!(files.read(facts.id, 0, &mut buffer), Err(Changed));
-        assert_eq!(files.read(facts.id, 4, &mut buffer), Err(Changed));
+        assert_eq!(read(&files, facts.id, 0, &mut buffer), Err(Changed));
+        assert_eq!(read(&files, facts.id, 4, &mut buffer), Err(Changed));
         files.close(facts.id);
         // Removed.
         let facts = open(&mut files, b"file").unwrap();
