@@ -7,12 +7,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::clock::Clock;
 use crate::control::Operator;
-use crate::udp::{DATAGRAM_BYTES_MAX, Door, Doors, Received};
+use crate::udp::{Batch, Door, Doors};
 use crate::{Arrival, Deadline, Time, control, host};
 use wait::{Event, Wait};
-
-/// Most datagrams taken from one socket before the others have their turn.
-pub const BATCH_DATAGRAMS_MAX: usize = 64;
 
 /// A daemon as the loop sees it: a machine and its surroundings. After each input the loop calls
 /// [`Service::flush`], before the next one.
@@ -80,7 +77,7 @@ async fn drive<S: Service>(
     done: UnboundedReceiver<S::Done>,
 ) -> anyhow::Result<()> {
     let mut wait = Wait::new(clock, doors, control, done).context("cannot set up the event loop")?;
-    let mut buffer = [0; DATAGRAM_BYTES_MAX + 1];
+    let mut batch = Batch::new();
     let mut overdue = Overdue::default();
     service.flush(clock.now(), doors);
     host::notify_ready();
@@ -105,8 +102,8 @@ async fn drive<S: Service>(
             Event::Due => continue,
             Event::Door(index) => {
                 if let Some(door) = doors.all().get(index) {
-                    let emptied = batch(service, clock, doors, door, &mut buffer);
-                    wait.taken(index, emptied);
+                    let more = take(service, clock, doors, door, &mut batch);
+                    wait.taken(index, more);
                 }
                 continue;
             }
@@ -130,28 +127,16 @@ fn stop<S: Service>(service: &mut S, clock: &Clock, doors: &Doors, why: &str) {
     service.flush(now, doors);
 }
 
-/// Takes datagrams out of one socket; true if it is empty now.
-fn batch<S: Service>(
-    service: &mut S,
-    clock: &Clock,
-    doors: &Doors,
-    door: &Door,
-    buffer: &mut [u8; DATAGRAM_BYTES_MAX + 1],
-) -> bool {
-    for _ in 0..BATCH_DATAGRAMS_MAX {
-        match door.receive(buffer) {
-            Received::Datagram(len, from) => {
-                let bytes = buffer.get(..len).unwrap_or_default();
-                let arrival = Arrival { role: door.role, from, to: *door.bound.ip(), bytes };
-                let now = clock.now();
-                service.on_datagram(now, &arrival);
-                service.flush(now, doors);
-            }
-            Received::Dropped => {}
-            Received::Empty => return true,
-        }
+/// Takes datagrams out of one socket, one batch; true if there may be more.
+fn take<S: Service>(service: &mut S, clock: &Clock, doors: &Doors, door: &Door, batch: &mut Batch) -> bool {
+    let more = door.receive_batch(batch);
+    for (from, bytes) in batch.iter() {
+        let arrival = Arrival { role: door.role, from, to: *door.bound.ip(), bytes };
+        let now = clock.now();
+        service.on_datagram(now, &arrival);
+        service.flush(now, doors);
     }
-    false
+    more
 }
 
 /// Finds a machine that asks for the same instant for ever: a busy loop.

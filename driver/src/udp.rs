@@ -16,15 +16,19 @@
 mod counters;
 mod interface;
 mod open;
+mod receive;
 mod send;
 
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 pub use interface::Interface;
+#[cfg(test)]
+pub(crate) use receive::BATCH_DATAGRAMS_MAX;
+pub(crate) use receive::{Batch, Received};
 pub use send::train_len_max;
 
 use crate::Role;
@@ -73,17 +77,6 @@ pub(crate) struct Door {
 #[derive(Debug, Clone)]
 pub struct Doors {
     doors: Arc<[Door]>,
-}
-
-/// What a read of a door gave.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Received {
-    /// A datagram of this many bytes, from there.
-    Datagram(usize, SocketAddrV4),
-    /// Something that was counted and dropped; there may be more.
-    Dropped,
-    /// Nothing more for now.
-    Empty,
 }
 
 impl Doors {
@@ -185,29 +178,6 @@ impl Doors {
 }
 
 impl Door {
-    /// Reads one datagram into `buffer`, which has room for one byte more than [`DATAGRAM_BYTES_MAX`].
-    pub(crate) fn receive(&self, buffer: &mut [u8; DATAGRAM_BYTES_MAX + 1]) -> Received {
-        match self.socket.recv_from(buffer) {
-            Ok((len, SocketAddr::V4(from))) if len <= DATAGRAM_BYTES_MAX => {
-                self.counts.received.add();
-                Received::Datagram(len, from)
-            }
-            Ok((_, from)) => {
-                if self.counts.oversize.add() {
-                    tracing::debug!(role = ?self.role, %from, "a datagram longer than any of ours was dropped");
-                }
-                Received::Dropped
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Received::Empty,
-            Err(error) => {
-                if self.counts.receive_failed.add() {
-                    tracing::debug!(role = ?self.role, %error, "cannot read a datagram");
-                }
-                Received::Dropped
-            }
-        }
-    }
-
     fn is_host(&self) -> bool {
         *self.bound.ip() == self.own
     }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::*;
 use crate::Role;
-use crate::udp::{DoorSpec, Interface};
+use crate::udp::{BATCH_DATAGRAMS_MAX, DoorSpec, Interface};
 
 /// Signals go to the whole process: one loop at a time.
 static SIGNALS: Mutex<()> = Mutex::new(());

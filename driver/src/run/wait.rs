@@ -97,9 +97,9 @@ impl<'a, D> Wait<'a, D> {
         poll_fn(|context| self.poll(context)).await
     }
 
-    /// Says that datagrams were taken from a socket, and whether it is empty now.
-    pub(super) fn taken(&self, index: usize, emptied: bool) {
-        if !emptied {
+    /// Says that datagrams were taken from a socket, and whether there may be more.
+    pub(super) fn taken(&self, index: usize, more: bool) {
+        if more {
             return;
         }
         if let Some(door) = self.doors.get(index) {
@@ -109,14 +109,13 @@ impl<'a, D> Wait<'a, D> {
     }
 
     fn arm(&mut self, deadline: Option<Time>) -> io::Result<()> {
-        if self.armed == deadline {
+        // One that fires too early costs a look; to set it anew for each ACK would cost a system call each.
+        let Some(at) = deadline.filter(|at| self.armed.is_none_or(|armed| *at < armed)) else {
             return Ok(());
-        }
-        let never = Timespec::default();
-        let it_value = deadline.map_or(never, |at| self.clock.absolute(at));
-        let when = Itimerspec { it_interval: never, it_value };
+        };
+        let when = Itimerspec { it_interval: Timespec::default(), it_value: self.clock.absolute(at) };
         timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &when)?;
-        self.armed = deadline;
+        self.armed = Some(at);
         Ok(())
     }
 

@@ -212,3 +212,27 @@ fn of_a_train_that_cannot_be_sent_all_datagrams_count() {
 fn one_send_carries_so_many() {
     assert_eq!([1, 1023, 1024, 1472, 65_507, 70_000].map(train_len_max), [64, 64, 63, 44, 1, 1]);
 }
+
+#[test]
+fn a_batch_is_what_waits_in_order_without_what_is_overlong() {
+    let doors = open(&[spec(Role::Control), spec(Role::Transfer)]);
+    let (from, to) = (doors.local(Role::Transfer).unwrap(), doors.local(Role::Control).unwrap());
+    let mut batch = Batch::new();
+    assert!(!doors.all()[0].receive_batch(&mut batch), "nothing waits");
+    assert_eq!(batch.iter().count(), 0);
+    let overlong = [7; DATAGRAM_BYTES_MAX + 1];
+    for bytes in [b"one".as_slice(), &overlong, b"", b"four"] {
+        assert!(doors.send_to(Role::Transfer, to, bytes));
+    }
+    assert!(!doors.all()[0].receive_batch(&mut batch));
+    let taken: Vec<_> = batch.iter().collect();
+    assert_eq!(taken, [(from, b"one".as_slice()), (from, b""), (from, b"four")]);
+    assert_eq!((count(&doors, "udp.control.received"), count(&doors, "udp.control.oversize")), (3, 1));
+    // More than a batch holds.
+    let numbers = || (0..=BATCH_DATAGRAMS_MAX).map(|number| number.to_be_bytes());
+    numbers().for_each(|number| assert!(doors.send_to(Role::Transfer, to, &number)));
+    assert!(doors.all()[0].receive_batch(&mut batch));
+    assert!(batch.iter().map(|(_, bytes)| bytes.to_vec()).eq(numbers().take(BATCH_DATAGRAMS_MAX)));
+    assert!(!doors.all()[0].receive_batch(&mut batch));
+    assert_eq!(batch.iter().count(), 1);
+}
