@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use wire::tftp::{BLOCK_SIZE_DEFAULT, BLOCK_SIZE_UNFRAGMENTED, Rollover};
 use wire::{DomainId, GroupAddr};
 
-use crate::engine::{EngineConfig, ReferencePolicy};
+use crate::engine::{self, EngineConfig, ReferencePolicy};
 use crate::limits::{GRACE, GRACE_MAX, STREAMS, STREAMS_MAX, WINDOW_SIZE_MAX};
 
 #[cfg(test)]
@@ -78,6 +78,19 @@ pub enum References {
     Forever,
 }
 
+/// Whether blocks go out to clients without windows before the ACK of those before them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunAhead {
+    /// Never.
+    Off,
+    /// To firmware that was seen to take it.
+    #[default]
+    Proven,
+    /// To all.
+    All,
+}
+
 /// `[tftp]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -92,6 +105,8 @@ pub struct Tftp {
     pub streams: u16,
     /// Most blocks for one ACK, 1–64, if the client asks for windows; 1: none are granted.
     pub window_size_max: u16,
+    /// Whether blocks go out to clients without windows before the ACK of those before them.
+    pub run_ahead: RunAhead,
     /// What follows block number 65,535 where the client does not say: 0 or 1.
     pub rollover: u8,
 }
@@ -177,6 +192,7 @@ impl Default for Tftp {
             transfer_port: 0,
             block_size_max: BLOCK_SIZE_UNFRAGMENTED,
             window_size_max: WINDOW_SIZE_MAX,
+            run_ahead: RunAhead::default(),
             rollover: Rollover::default().value(),
             streams: STREAMS,
         }
@@ -400,6 +416,11 @@ impl Config {
             block_size_max: self.tftp.block_size_max,
             streams: self.tftp.streams,
             window_size_max: self.tftp.window_size_max,
+            run_ahead: match self.tftp.run_ahead {
+                RunAhead::Off => engine::RunAhead::Off,
+                RunAhead::Proven => engine::RunAhead::Proven,
+                RunAhead::All => engine::RunAhead::All,
+            },
             rollover: Rollover::from_value(self.tftp.rollover).unwrap_or_default(),
             query_group: self.query.group.0,
             grace: Duration::from_secs(self.grace_s.into()),

@@ -86,6 +86,18 @@ pub enum ReferencePolicy {
     Forever,
 }
 
+/// Whether blocks go out to clients without windows before the ACK of those before them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RunAhead {
+    /// Never: one block at a time (RFC 1350).
+    Off,
+    /// To those whose requests look like those of firmware that was seen to take it.
+    #[default]
+    Proven,
+    /// To all.
+    All,
+}
+
 /// What the core must know of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineConfig {
@@ -103,6 +115,8 @@ pub struct EngineConfig {
     pub streams: u16,
     /// Most blocks for one ACK of plain TFTP, 1–[`WINDOW_SIZE_MAX`](limits::WINDOW_SIZE_MAX); 1 is without windows.
     pub window_size_max: u16,
+    /// Whether blocks go out to clients without windows before the ACK of those before them.
+    pub run_ahead: RunAhead,
     /// What follows block number 65,535 of plain TFTP, where the client does not say.
     pub rollover: Rollover,
     /// The address of queries: never carries a transfer.
@@ -137,6 +151,7 @@ impl Default for EngineConfig {
             block_size_max: BLOCK_SIZE_UNFRAGMENTED,
             streams: limits::STREAMS,
             window_size_max: limits::WINDOW_SIZE_MAX,
+            run_ahead: RunAhead::default(),
             rollover: Rollover::Zero,
             query_group: group(239, 255, 255, 15),
             grace: limits::GRACE,

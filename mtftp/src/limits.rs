@@ -163,16 +163,28 @@ pub const WINDOW_SENDS_MAX: u32 = 3;
 pub const ACK_REPEATS_FOR_EACH: u64 = 2;
 /// First time to a resend, before the round trip is known.
 pub const TRANSFER_RESEND_FIRST: Duration = Duration::from_millis(500);
-/// Shortest time to a resend.
-pub const TRANSFER_RESEND_MIN: Duration = Duration::from_millis(50);
+/// Shortest time to a resend of one block: below, a busy host's scheduling looks like loss. A copy too many does no harm
+/// (see `plain/outstanding.rs`), and each loss costs a client that ACKs block by block so long.
+pub const TRANSFER_RESEND_MIN: Duration = Duration::from_millis(5);
+/// The same of a window: many copies, and rarely needed, as a client says by itself that it lacks a block before its last.
+pub const WINDOW_RESEND_MIN: Duration = Duration::from_millis(20);
 /// Longest time to a resend; it doubles with each.
 pub const TRANSFER_RESEND_MAX: Duration = Duration::from_secs(2);
 /// Sends of an OACK before the first ACK (`reliability.md`, amplification).
 pub const OACK_SENDS_MAX: u32 = 5;
 /// Sends of block 1 before the first ACK, without options.
 pub const FIRST_BLOCK_SENDS_MAX: u32 = 3;
-/// Sends of any later block: about 11 s, longer than EDK2's 4 s timer and twice it.
-pub const BLOCK_SENDS_MAX: u32 = 10;
+/// Sends of any later block: from the shortest time to a resend on about 12 s, longer than EDK2's 4 s timer and twice it.
+pub const BLOCK_SENDS_MAX: u32 = 14;
+/// Blocks out to a client that ACKs each: 32 of 1468 bytes at a round trip of 1 ms are 46 MB/s, and fit into any buffer of
+/// a socket.
+pub const RUN_AHEAD_MAX: u16 = 32;
+/// ACKs before it is tried whether a client takes as many blocks as it once did not: a try in vain costs a round trip.
+pub const RUN_AHEAD_HOLD: u16 = 64;
+/// The most of them: it doubles with each time that it did not take them.
+pub const RUN_AHEAD_HOLD_MAX: u16 = 1024;
+/// Kinds of clients of which it is remembered how many blocks they take.
+pub const KINDS_MAX: usize = 64;
 
 // --- mtftp-get ----------------------------------------------------------------------------------------------
 

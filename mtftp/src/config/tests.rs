@@ -8,7 +8,7 @@ fn fails(text: &str) -> String {
 fn what_is_printed_parses_back() {
     let full = "interface = \"br0\"\naddress = \"10.0.0.9\"\nboot_dir = \"/b\"\nstate_dir = \"/s\"\nrun_dir = \"/r\"\ngrace_s = 7\n\
         references = \"forever\"\n\
-        [tftp]\nport = 1069\ntransfer_port = 1070\nblock_size_max = 512\nwindow_size_max = 4\nrollover = 1\nstreams = 3\n\
+        [tftp]\nport = 1069\ntransfer_port = 1070\nblock_size_max = 512\nwindow_size_max = 4\nrun_ahead = \"all\"\nrollover = 1\nstreams = 3\n\
         [mtftp]\npinned_group = \"239.255.1.2\"\npinned_client_port = 3002\npinned_port = 9\nports = [10, 11]\nttl = 4\n\
         [query]\ngroup = \"239.255.255.16\"\nport = 12\n[control]\nport = 13\n\
         [domain]\nname = \"attic\"\nport = 14\ncontacts = [\"10.1.0.1:4016\"]\npreset = \"wan\"\n\

@@ -23,13 +23,19 @@ use super::action::{Blocks, Event, FileError, FileFacts, FileId, FileTicket, Out
 use super::context::Context;
 use crate::limits::{
     BLOCK_SENDS_MAX, FIRST_BLOCK_SENDS_MAX, OACK_SENDS_MAX, TRANSFER_RESEND_FIRST, TRANSFER_RESEND_MAX,
-    TRANSFER_RESEND_MIN, TRANSFERS_MAX, TRANSFERS_PER_SOURCE_MAX, WINDOW_SIZE_MAX,
+    TRANSFER_RESEND_MIN, TRANSFERS_MAX, TRANSFERS_PER_SOURCE_MAX, WINDOW_RESEND_MIN, WINDOW_SIZE_MAX,
 };
 
+mod ahead;
+mod kinds;
+mod out;
 mod outstanding;
 #[cfg(test)]
 mod tests;
 
+use ahead::Ahead;
+use kinds::{Kind, Kinds};
+use out::Out;
 use outstanding::{Outstanding, Span, Verdict};
 
 /// The shell looks the file up.
@@ -50,7 +56,7 @@ struct Offered {
 /// Blocks are out.
 #[derive(Debug)]
 struct Sending {
-    out: Outstanding,
+    out: Out,
     /// An ACK came: the client is real.
     heard: bool,
     flow: Flow,
@@ -65,6 +71,7 @@ struct Flow {
     block_size: u16,
     /// Blocks for one ACK.
     window: u16,
+    kind: Kind,
     rollover: Rollover,
     round_trip: RoundTrip,
     sent_at: Time,
@@ -87,6 +94,7 @@ pub(crate) struct Plain {
     block_size_max: u16,
     window_size_max: u16,
     rollover: Rollover,
+    kinds: Kinds,
     transfers: BTreeMap<SocketAddrV4, Transfer>,
     /// Whose file is being looked up.
     tickets: BTreeMap<FileTicket, SocketAddrV4>,
@@ -101,8 +109,8 @@ impl Flow {
     }
 
     fn resend_at(&self) -> Time {
-        let first =
-            self.round_trip.resend_after(TRANSFER_RESEND_FIRST, TRANSFER_RESEND_MIN, TRANSFER_RESEND_MAX);
+        let least = if self.window > 1 { WINDOW_RESEND_MIN } else { TRANSFER_RESEND_MIN };
+        let first = self.round_trip.resend_after(TRANSFER_RESEND_FIRST, least, TRANSFER_RESEND_MAX);
         let doubled = first.saturating_mul(1_u32 << self.doublings.min(16));
         self.sent_at + doubled.min(TRANSFER_RESEND_MAX)
     }
@@ -118,9 +126,9 @@ impl Flow {
     }
 
     /// Something new was ACKed.
-    fn acked(&mut self, now: Time, measures: bool) {
-        if measures {
-            self.round_trip.measured(now.since(self.sent_at));
+    fn acked(&mut self, round_trip: Option<Duration>) {
+        if let Some(span) = round_trip {
+            self.round_trip.measured(span);
             self.doublings = 0;
         }
         self.sends = 0;
@@ -134,9 +142,21 @@ impl Flow {
     }
 
     /// The first blocks. `once`: nothing that the client could ACK with 0 went out twice.
-    fn start(mut self, now: Time, client: SocketAddrV4, once: bool, context: &mut Context) -> Sending {
-        let out = Outstanding::new(self.last_block(), self.window, self.rollover, once);
-        self.put_blocks(client, out.span(), context);
+    fn start(
+        mut self,
+        now: Time,
+        client: SocketAddrV4,
+        once: bool,
+        kinds: &Kinds,
+        context: &mut Context,
+    ) -> Sending {
+        let (last, rollover) = (self.last_block(), self.rollover);
+        let room = (self.window == 1).then(|| kinds.room(self.kind)).flatten();
+        let out = match room {
+            Some(room) => Out::Ahead(Ahead::new(now, last, room, rollover, once)),
+            None => Out::Windows(Outstanding::new(last, self.window, rollover, once)),
+        };
+        self.put_blocks(client, out.first(), context);
         self.sent(now);
         Sending { out, heard: false, flow: self }
     }
@@ -159,6 +179,7 @@ impl Plain {
             block_size_max: config.block_size_max,
             window_size_max: config.window_size_max.min(WINDOW_SIZE_MAX),
             rollover: config.rollover,
+            kinds: Kinds::new(config.run_ahead),
             transfers: BTreeMap::new(),
             tickets: BTreeMap::new(),
             files: BTreeMap::new(),
@@ -279,6 +300,7 @@ impl Plain {
             size: facts.size,
             block_size: answer.block_size.unwrap_or(BLOCK_SIZE_DEFAULT),
             window: answer.window_size.unwrap_or(1),
+            kind: Kind::of(&looking.options),
             rollover: answer.rollover.unwrap_or(self.rollover),
             round_trip: RoundTrip::default(),
             sent_at: now,
@@ -287,7 +309,7 @@ impl Plain {
         };
         self.files.insert(facts.id, client);
         let transfer = if answer.is_empty() {
-            Transfer::Sending(flow.start(now, client, true, context))
+            Transfer::Sending(flow.start(now, client, true, &self.kinds, context))
         } else {
             context.send(Role::Transfer, client, Packet::OptionAck(answer.clone()).encode());
             let mut flow = flow;
@@ -359,9 +381,9 @@ impl Plain {
             None => context.count("transfer", "ack_from_nobody"),
             Some(Transfer::Offered(Offered { mut flow, .. })) if acked == 0 => {
                 let once = flow.sends == 1;
-                flow.acked(now, once);
+                flow.acked(once.then(|| now.since(flow.sent_at)));
                 let name = flow.name.clone();
-                let sending = flow.start(now, client, once, context);
+                let sending = flow.start(now, client, once, &self.kinds, context);
                 self.put(client, Transfer::Sending(Sending { heard: true, ..sending }));
                 return Some(name);
             }
@@ -386,7 +408,7 @@ impl Plain {
     ) -> Option<FileName> {
         let flow = &mut sending.flow;
         let first = (!sending.heard).then(|| flow.name.clone());
-        match sending.out.on_ack(acked) {
+        match sending.out.on_ack(now, flow.sent_at, acked) {
             Verdict::Stale => {
                 context.count("transfer", "ack_again");
                 self.transfers.insert(client, Transfer::Sending(sending));
@@ -399,8 +421,8 @@ impl Plain {
                 self.put(client, Transfer::Sending(sending));
                 None
             }
-            Verdict::Onward { measures, next } => {
-                flow.acked(now, measures);
+            Verdict::Onward { round_trip, next } => {
+                flow.acked(round_trip);
                 if let Some(span) = next {
                     flow.put_blocks(client, span, context);
                 }
@@ -409,6 +431,9 @@ impl Plain {
                 first
             }
             Verdict::Complete => {
+                if let Out::Ahead(out) = &sending.out {
+                    self.kinds.learn(flow.kind, out.ceiling());
+                }
                 self.transfers.insert(client, Transfer::Sending(sending));
                 self.end(client, Outcome::Complete, context);
                 first

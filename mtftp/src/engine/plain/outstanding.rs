@@ -17,6 +17,9 @@
 //! And ACKs have only so many blocks repeated for each that they acknowledge; beyond that, all is left to the timer. The
 //! first answer to a block that the timer sent alone is always heeded: no copies are under way then.
 
+use std::time::Duration;
+
+use driver::Time;
 use wire::tftp::Rollover;
 
 use crate::limits::{ACK_REPEATS_FOR_EACH, WINDOW_SENDS_MAX};
@@ -37,8 +40,8 @@ pub(super) enum Verdict {
     Again(Span),
     /// It has more than before.
     Onward {
-        /// Whether the time since the last send is a round trip (Karn).
-        measures: bool,
+        /// How long that took, if nothing of it went out twice (Karn).
+        round_trip: Option<Duration>,
         /// What goes out now; none if all that is left is out.
         next: Option<Span>,
     },
@@ -98,8 +101,8 @@ impl Outstanding {
         Span { first, count: u16::try_from(self.top + 1 - first).unwrap_or(self.window) }
     }
 
-    /// An ACK with this number on the wire.
-    pub(super) fn on_ack(&mut self, number: u16) -> Verdict {
+    /// An ACK with this number on the wire; `sent_at`: when blocks went out last.
+    pub(super) fn on_ack(&mut self, now: Time, sent_at: Time, number: u16) -> Verdict {
         // A window is far shorter than what the numbers go round in: at most one block has this one.
         let found = (self.acked..=self.top).rev().find(|&block| self.rollover.number(block) == number);
         let Some(block) = found else { return Verdict::Stale };
@@ -109,7 +112,8 @@ impl Outstanding {
         if block == self.acked {
             return self.repeated_ack();
         }
-        let (measures, out) = (block >= self.once_from, self.top);
+        let round_trip = (block >= self.once_from).then(|| now.since(sent_at));
+        let out = self.top;
         let restarts = self.probed || (block > self.guessed_to && self.may_repeat(block));
         self.acked = block;
         self.top = (block + u64::from(self.window)).min(self.last);
@@ -119,7 +123,7 @@ impl Outstanding {
             self.once_from = out + 1;
             self.repeated += out + 1 - first;
         }
-        Verdict::Onward { measures, next: (first <= self.top).then(|| self.from(first)) }
+        Verdict::Onward { round_trip, next: (first <= self.top).then(|| self.from(first)) }
     }
 
     fn repeated_ack(&mut self) -> Verdict {
