@@ -38,6 +38,9 @@ use kinds::{Kind, Kinds};
 use out::Out;
 use outstanding::{Outstanding, Span, Verdict};
 
+/// Why there is a deadline.
+const AWAITS_ACK: &str = "a transfer waits for an ACK";
+
 /// The shell looks the file up.
 #[derive(Debug)]
 struct Looking {
@@ -159,6 +162,44 @@ impl Flow {
         self.put_blocks(client, out.first(), context);
         self.sent(now);
         Sending { out, heard: false, flow: self }
+    }
+}
+
+/// What an ACK came to.
+enum Heard {
+    /// Nothing.
+    Nothing,
+    /// Blocks went out, or all are: the timer runs anew.
+    Sent,
+    /// The client has all.
+    Complete,
+}
+
+impl Sending {
+    fn on_ack(&mut self, now: Time, client: SocketAddrV4, acked: u16, context: &mut Context) -> Heard {
+        let flow = &mut self.flow;
+        match self.out.on_ack(now, flow.sent_at, acked) {
+            Verdict::Stale => {
+                context.count("transfer", "ack_again");
+                Heard::Nothing
+            }
+            Verdict::Again(span) => {
+                context.count("transfer", "window_again");
+                flow.put_blocks(client, span, context);
+                flow.sent_at = now;
+                Heard::Sent
+            }
+            Verdict::Onward { round_trip, next } => {
+                flow.acked(round_trip);
+                if let Some(span) = next {
+                    flow.put_blocks(client, span, context);
+                }
+                flow.sent(now);
+                self.heard = true;
+                Heard::Sent
+            }
+            Verdict::Complete => Heard::Complete,
+        }
     }
 }
 
@@ -334,7 +375,7 @@ impl Plain {
 
     fn put(&mut self, client: SocketAddrV4, transfer: Transfer) {
         if let Transfer::Offered(Offered { flow, .. }) | Transfer::Sending(Sending { flow, .. }) = &transfer {
-            self.deadlines.arm(client, flow.resend_at(), "a transfer waits for an ACK");
+            self.deadlines.arm(client, flow.resend_at(), AWAITS_ACK);
         }
         self.transfers.insert(client, transfer);
     }
@@ -377,68 +418,42 @@ impl Plain {
         acked: u16,
         context: &mut Context,
     ) -> Option<FileName> {
-        match self.transfers.remove(&client) {
+        match self.transfers.get_mut(&client) {
             None => context.count("transfer", "ack_from_nobody"),
-            Some(Transfer::Offered(Offered { mut flow, .. })) if acked == 0 => {
-                let once = flow.sends == 1;
-                flow.acked(once.then(|| now.since(flow.sent_at)));
-                let name = flow.name.clone();
-                let sending = flow.start(now, client, once, &self.kinds, context);
-                self.put(client, Transfer::Sending(Sending { heard: true, ..sending }));
-                return Some(name);
-            }
+            Some(Transfer::Offered(_)) if acked == 0 => return self.on_accepted(now, client, context),
+            Some(Transfer::Looking(_) | Transfer::Offered(_)) => context.count("transfer", "ack_again"),
             Some(Transfer::Sending(sending)) => {
-                return self.on_block_ack(now, client, sending, acked, context);
-            }
-            Some(other @ (Transfer::Looking(_) | Transfer::Offered(_))) => {
-                context.count("transfer", "ack_again");
-                self.transfers.insert(client, other);
+                let first = (!sending.heard).then(|| sending.flow.name.clone());
+                match sending.on_ack(now, client, acked, context) {
+                    Heard::Nothing => return None,
+                    Heard::Sent => {
+                        self.deadlines.arm(client, sending.flow.resend_at(), AWAITS_ACK);
+                        return first.filter(|_| sending.heard);
+                    }
+                    Heard::Complete => {
+                        if let Out::Ahead(out) = &sending.out {
+                            self.kinds.learn(sending.flow.kind, out.ceiling());
+                        }
+                        self.end(client, Outcome::Complete, context);
+                        return first;
+                    }
+                }
             }
         }
         None
     }
 
-    fn on_block_ack(
-        &mut self,
-        now: Time,
-        client: SocketAddrV4,
-        mut sending: Sending,
-        acked: u16,
-        context: &mut Context,
-    ) -> Option<FileName> {
-        let flow = &mut sending.flow;
-        let first = (!sending.heard).then(|| flow.name.clone());
-        match sending.out.on_ack(now, flow.sent_at, acked) {
-            Verdict::Stale => {
-                context.count("transfer", "ack_again");
-                self.transfers.insert(client, Transfer::Sending(sending));
-                None
-            }
-            Verdict::Again(span) => {
-                context.count("transfer", "window_again");
-                flow.put_blocks(client, span, context);
-                flow.sent_at = now;
-                self.put(client, Transfer::Sending(sending));
-                None
-            }
-            Verdict::Onward { round_trip, next } => {
-                flow.acked(round_trip);
-                if let Some(span) = next {
-                    flow.put_blocks(client, span, context);
-                }
-                flow.sent(now);
-                self.put(client, Transfer::Sending(Sending { heard: true, ..sending }));
-                first
-            }
-            Verdict::Complete => {
-                if let Out::Ahead(out) = &sending.out {
-                    self.kinds.learn(flow.kind, out.ceiling());
-                }
-                self.transfers.insert(client, Transfer::Sending(sending));
-                self.end(client, Outcome::Complete, context);
-                first
-            }
-        }
+    /// The client takes the options that it was offered.
+    fn on_accepted(&mut self, now: Time, client: SocketAddrV4, context: &mut Context) -> Option<FileName> {
+        let Some(Transfer::Offered(Offered { mut flow, .. })) = self.transfers.remove(&client) else {
+            return None;
+        };
+        let once = flow.sends == 1;
+        flow.acked(once.then(|| now.since(flow.sent_at)));
+        let name = flow.name.clone();
+        let sending = flow.start(now, client, once, &self.kinds, context);
+        self.put(client, Transfer::Sending(Sending { heard: true, ..sending }));
+        Some(name)
     }
 
     /// An ERROR on the transfer port ends the transfer; never answered (RFC 1350 § 7).
