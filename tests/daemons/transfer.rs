@@ -1,6 +1,7 @@
 //! Files by multicast and by plain TFTP, every byte of them.
 
 use std::net::SocketAddrV4;
+use std::path::Path;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -185,6 +186,25 @@ fn windows_of_any_size_carry_every_byte() {
     host.lose_percent(5, 3000);
     let fetched = tftp(&socket, mtftpd.host().address(), b"f", &[("blksize", "1468"), ("windowsize", "16")]);
     assert!(fetched.outcome == Outcome::File(file), "not the file");
+}
+
+/// Where the kernel does not cut a window apart, its packets go one by one, and in fragments.
+#[test]
+fn windows_pass_a_link_of_small_packets() {
+    let mut lab = Lab::new();
+    let file = pattern(1468 * 50);
+    lab.boot_file("f", &file);
+    let mtftpd = start_mtftpd(&mut lab);
+    let host = lab.host("machine", 101);
+    let options = [("blksize", "1468"), ("windowsize", "16")];
+    let fetch = || tftp(&host.bind(0), mtftpd.host().address(), b"f", &options).outcome;
+    assert!(fetch() == Outcome::File(file.clone()), "not the file");
+    assert_eq!(counter(&mtftpd, "udp.transfer.train_refused"), 0);
+    let smaller = mtftpd.host().run(Path::new("ip"), &["link", "set", "eth0", "mtu", "1300"]);
+    assert!(smaller.status.success(), "{smaller:?}");
+    assert!(fetch() == Outcome::File(file), "not the file");
+    assert_ne!(counter(&mtftpd, "udp.transfer.train_refused"), 0);
+    assert_eq!(counter(&mtftpd, "udp.transfer.send_failed"), 0);
 }
 
 #[test]
