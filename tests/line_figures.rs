@@ -22,6 +22,8 @@ use crate::{Killed, line};
 const PEERS: &str = "PXEMC_BENCH_PEERS";
 /// Sockets and files beside those of the clients, and of a server that needs some for each of its clients.
 const FILES: u64 = 8192;
+/// Servers and clients go before what else the machine does, which would tell more of the scheduler than of them.
+const NICE: i32 = -15;
 /// Where servers run; the clients run beside them, or on the same core.
 const SERVER_CORE: usize = 0;
 const OTHER_CORE: usize = 1;
@@ -146,6 +148,9 @@ pub(crate) fn print(arguments: &[String]) {
     let unknown: Vec<&&String> = names.iter().filter(|name| !known.contains(name.as_str())).collect();
     assert!(unknown.is_empty(), "{unknown:?}: the rows are {known:?}");
     open_files(FILES);
+    if rustix::process::nice(NICE).is_err() {
+        println!("  (no higher priority: what else the machine does counts)");
+    }
     let mut lab = Lab::new();
     let machines = lab.host("machines", 31);
     // All of that prefix is this host.
