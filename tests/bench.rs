@@ -26,6 +26,10 @@ mod domain_figures;
 mod failover_figures;
 #[path = "figures.rs"]
 mod figures;
+#[path = "line_figures.rs"]
+mod line_figures;
+#[path = "line_rows.rs"]
+mod line_rows;
 #[path = "scale_figures.rs"]
 mod scale_figures;
 #[path = "transfer_figures.rs"]
@@ -72,6 +76,7 @@ fn main() {
                 number(2, failover_figures::SIMULATED),
             );
         }
+        Some("line") => line_figures::print(arguments.get(1..).unwrap_or_default()),
         Some("scale") => {
             scale_figures::print(number(1, scale_figures::MEMBERS), number(2, scale_figures::ASKED));
         }

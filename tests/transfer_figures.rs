@@ -123,11 +123,9 @@ fn clients(host: &Host, server: SocketAddrV4, count: u32) -> Vec<Client> {
     })
 }
 
-/// A file server, and so many clients that all have their OACK before the first block goes out.
-pub(crate) fn transfers(count: u32) {
-    println!("\n{count} plain transfers at once, {BLOCKS} blocks of {BLOCK} bytes in windows of {WINDOW}");
+/// So many files may be open from now on, here and in what is started from here.
+pub(crate) fn open_files(wanted: u64) {
     let limit = getrlimit(Resource::Nofile);
-    let wanted = u64::from(count) + SPARE_FILES;
     if limit.current.is_some_and(|current| current < wanted) {
         setrlimit(
             Resource::Nofile,
@@ -135,6 +133,12 @@ pub(crate) fn transfers(count: u32) {
         )
         .expect("root may open that many files");
     }
+}
+
+/// A file server, and so many clients that all have their OACK before the first block goes out.
+pub(crate) fn transfers(count: u32) {
+    println!("\n{count} plain transfers at once, {BLOCKS} blocks of {BLOCK} bytes in windows of {WINDOW}");
+    open_files(u64::from(count) + SPARE_FILES);
     let mut lab = Lab::new();
     let file = pattern(usize::from(BLOCKS) * BLOCK - 100);
     lab.boot_file("f", &file);

@@ -15,7 +15,8 @@
 //!
 //! Beside it, for tests of the daemons themselves, real time and real sockets: [`lab`] makes network namespaces,
 //! [`daemon`] runs our programs in them, [`boot_net`] puts a boot network together, [`pxe_client`] and
-//! [`transfer_client`] are its machines. [`capture`] records every datagram of a lab, and [`wire_check`] judges them.
+//! [`transfer_client`] are its machines. [`tftp_load`] is many of them in one thread, and [`meter`] tells what a server
+//! spent on them. [`capture`] records every datagram of a lab, and [`wire_check`] judges them.
 //!
 //! Everything in the simulator is drawn from one seed, each purpose from a stream of its own ([`seed`]), so a run can be
 //! repeated to the byte: `PXEMC_SEED=123 cargo test -p tests --test swarm replay -- --nocapture`.
@@ -39,6 +40,7 @@ pub mod ipxe;
 pub mod lab;
 pub mod legacy;
 pub mod link;
+pub mod meter;
 pub mod mix;
 pub mod mtftp_host;
 pub mod node;
@@ -49,6 +51,7 @@ pub mod scenario;
 pub mod script;
 pub mod seed;
 pub mod swarm;
+pub mod tftp_load;
 pub mod trace;
 pub mod transfer_client;
 pub mod wire_check;
