@@ -121,7 +121,7 @@ impl Round {
 
     /// How much of their time the clients worked.
     fn busy(&self) -> f64 {
-        self.outcome.cpu.as_secs_f64() / self.outcome.elapsed.as_secs_f64()
+        1.0 - self.outcome.idle.as_secs_f64() / self.outcome.elapsed.as_secs_f64()
     }
 
     /// The fastest client : the slowest.
@@ -135,7 +135,8 @@ fn spread(values: impl Iterator<Item = f64>) -> (f64, f64, f64) {
     let mut values: Vec<f64> = values.collect();
     values.sort_unstable_by(f64::total_cmp);
     let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
-    (at(values.len() / 2), at(0), at(values.len().saturating_sub(1)))
+    let last = values.len().saturating_sub(1);
+    (f64::midpoint(at(last / 2), at(values.len() / 2)), at(0), at(last))
 }
 
 /// Prints the rows of these names, or all; a number among them is how many rounds each has.
