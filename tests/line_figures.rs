@@ -14,7 +14,7 @@ use sim::lab::{Host, Lab, eventually};
 use sim::meter::Family;
 use sim::tftp_load::{Failure, Load, Outcome, run};
 
-use crate::line_rows::{Row, rows};
+use crate::line_rows::{Also, Row, rows};
 use crate::transfer_figures::open_files;
 use crate::{Killed, line};
 
@@ -119,6 +119,14 @@ impl Round {
         self.cpu.as_secs_f64() * f64::from(1 << 30) / self.outcome.bytes.max(1) as f64
     }
 
+    fn timeouts(&self) -> f64 {
+        self.outcome.timeouts as f64
+    }
+
+    fn gap_millis(&self) -> f64 {
+        self.outcome.gap_max.as_secs_f64() * 1e3
+    }
+
     /// How much of their time the clients worked.
     fn busy(&self) -> f64 {
         1.0 - self.outcome.idle.as_secs_f64() / self.outcome.elapsed.as_secs_f64()
@@ -216,7 +224,7 @@ fn show(lab: &Lab, machines: &Host, servers: &[Server], row: &Row, rounds: usize
     measured.retain(|(_, results)| !results.is_empty());
     println!(
         "  {:<10} {:>24} {:>10} {:>10} {:>11} {:>9} {:>10} {:>8}",
-        "server", "MB/s", "CPU-s/GiB", "time-outs", "unfinished", "gap ms", "fast:slow", "clients"
+        "server", "MB/s", "CPU-s/GiB", "time-outs", "unfinished", "gap ms", "fast:slow", "busy"
     );
     for (server, results) in &measured {
         table_line(server.name, results);
@@ -224,16 +232,20 @@ fn show(lab: &Lab, machines: &Host, servers: &[Server], row: &Row, rounds: usize
     compare(row, &measured);
 }
 
+fn middle(rounds: &[Round], value: fn(&Round) -> f64) -> f64 {
+    spread(rounds.iter().map(value)).0
+}
+
 fn table_line(name: &str, rounds: &[Round]) {
-    let middle = |value: fn(&Round) -> f64| spread(rounds.iter().map(value)).0;
+    let middle = |value: fn(&Round) -> f64| middle(rounds, value);
     let (speed, least, most) = spread(rounds.iter().map(Round::megabytes_a_second));
     println!(
         "  {name:<10} {:>24} {:>10.2} {:>10.0} {:>11.0} {:>9.1} {:>10.2} {:>7.0}%",
         format!("{speed:.2} ({least:.2}-{most:.2})"),
         middle(Round::cpu_a_gib),
-        middle(|round| round.outcome.timeouts as f64),
+        middle(Round::timeouts),
         middle(|round| round.outcome.unfinished as f64),
-        middle(|round| round.outcome.gap_max.as_secs_f64() * 1e3),
+        middle(Round::gap_millis),
         middle(Round::unevenness),
         middle(Round::busy) * 100.0,
     );
@@ -246,20 +258,19 @@ fn table_line(name: &str, rounds: &[Round]) {
         println!("  {name:<10} answered {refused:.0} of the unfinished clients with an ERROR");
     }
     if middle(Round::busy) > BUSY {
-        println!("  {name:<10} was as fast as these clients can be: it may be faster");
+        println!("  {name:<10} kept the clients busy all the time: it may be faster than they are");
     }
 }
 
 /// Ours beside the best of the others: the ratio in each round, so that what struck a round strikes both.
 fn compare(row: &Row, measured: &[(&Server, Vec<Round>)]) {
     let Some(((ours, own), others)) = measured.split_first() else { return };
-    if others.is_empty() || ours.packaged.is_some() {
+    if ours.packaged.is_some() {
         return;
     }
     let ratio = |what: &str, value: fn(&Round) -> f64, is_more_better: bool, expected: &str| {
-        let of = |rounds: &[Round]| spread(rounds.iter().map(value)).0;
         let order = |one: &&(&Server, Vec<Round>), other: &&(&Server, Vec<Round>)| {
-            of(&one.1).total_cmp(&of(&other.1))
+            middle(&one.1, value).total_cmp(&middle(&other.1, value))
         };
         let best = if is_more_better { others.iter().max_by(order) } else { others.iter().min_by(order) };
         let Some((best, theirs)) = best else { return };
@@ -274,4 +285,12 @@ fn compare(row: &Row, measured: &[(&Server, Vec<Round>)]) {
     };
     ratio("MB/s", Round::megabytes_a_second, true, row.speed);
     ratio("CPU time a byte", Round::cpu_a_gib, false, row.cost);
+    for also in row.also {
+        let (what, measured, expected) = match *also {
+            Also::Gap(most) => ("longest wait for a new block, ms", middle(own, Round::gap_millis), most),
+            Also::NoTimeouts => ("clients' time-outs", middle(own, Round::timeouts), 0.0),
+            Also::Evenness(most) => ("fastest client : slowest", middle(own, Round::unevenness), most),
+        };
+        line(what, &format!("{measured:.1}"), &format!("<= {expected}"));
+    }
 }
