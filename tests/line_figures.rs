@@ -166,9 +166,14 @@ pub(crate) fn print(arguments: &[String]) {
     ip(&machines, &["route", "add", "local", "10.78.0.0/16", "dev", "lo"]);
     let servers = servers(&mut lab);
     println!("Plain TFTP, each server on core {SERVER_CORE}; only ratios within a run count");
-    for row in rows.iter().filter(|row| names.is_empty() || names.iter().any(|name| *name == row.name)) {
-        show(&lab, &machines, &servers, row, rounds.unwrap_or(row.rounds));
-    }
+    let wanted = |row: &&Row| names.is_empty() || names.iter().any(|name| *name == row.name);
+    let result = rows
+        .iter()
+        .filter(wanted)
+        .try_for_each(|row| show(&lab, &machines, &servers, row, rounds.unwrap_or(row.rounds)));
+    // What fails here ends the process at once, and would leave the network behind.
+    drop(lab);
+    result.expect("every server sends the file's bytes");
 }
 
 fn ip(host: &Host, arguments: &[&str]) {
@@ -197,7 +202,7 @@ fn servers(lab: &mut Lab) -> Vec<Server> {
 }
 
 /// One row: all servers in turn, round after round.
-fn show(lab: &Lab, machines: &Host, servers: &[Server], row: &Row, rounds: usize) {
+fn show(lab: &Lab, machines: &Host, servers: &[Server], row: &Row, rounds: usize) -> Result<(), String> {
     let file = pattern(row.bytes);
     lab.boot_file("f", &file);
     let core = if row.one_core { SERVER_CORE } else { OTHER_CORE };
@@ -217,7 +222,8 @@ fn show(lab: &Lab, machines: &Host, servers: &[Server], row: &Row, rounds: usize
                     println!("  {:<10} does not grant {option}", server.name);
                     lacking.insert(server.name);
                 }
-                result => results.push(result.expect(server.name)),
+                Err(failure) => return Err(format!("{}: {}: {failure}", row.name, server.name)),
+                Ok(round) => results.push(round),
             }
         }
     }
@@ -230,6 +236,7 @@ fn show(lab: &Lab, machines: &Host, servers: &[Server], row: &Row, rounds: usize
         table_line(server.name, results);
     }
     compare(row, &measured);
+    Ok(())
 }
 
 fn middle(rounds: &[Round], value: fn(&Round) -> f64) -> f64 {
