@@ -92,8 +92,12 @@ impl Server {
         let (running, family) = self.start(lab);
         let before = family.cpu();
         let outcome = run(load, machines, SocketAddrV4::new(self.host.address(), 69))?;
-        let round =
-            Round { cpu: family.cpu().saturating_sub(before), has_ended: !family.is_alive(), outcome };
+        let round = Round {
+            cpu: family.cpu().saturating_sub(before),
+            is_exact: family.is_exact(),
+            has_ended: !family.is_alive(),
+            outcome,
+        };
         match running {
             Running::Ours(mut daemon) => daemon.kill(),
             Running::Packaged(child) => drop(child),
@@ -105,6 +109,8 @@ impl Server {
 struct Round {
     /// Of the server.
     cpu: Duration,
+    /// It was counted to the microsecond.
+    is_exact: bool,
     /// The server is gone.
     has_ended: bool,
     outcome: Outcome,
@@ -256,6 +262,9 @@ fn table_line(name: &str, rounds: &[Round]) {
         middle(Round::unevenness),
         middle(Round::busy) * 100.0,
     );
+    if rounds.iter().any(|round| !round.is_exact) {
+        println!("  {name:<10} CPU time is by /proc, to 10 ms: no cgroup can be made");
+    }
     let ended = rounds.iter().filter(|round| round.has_ended).count();
     if ended > 0 {
         println!("  {name:<10} ended by itself in {ended} rounds");
