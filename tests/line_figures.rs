@@ -18,9 +18,9 @@ use crate::line_rows::{Also, Row, rows};
 use crate::transfer_figures::open_files;
 use crate::{Killed, line};
 
-/// Where the packaged servers are: programs, or scripts that run them.
+/// The folder of packaged servers: PACKAGE/run is a program, or a script that runs it.
 const PEERS: &str = "PXEMC_BENCH_PEERS";
-/// Sockets and files beside those of the clients, and of a server that needs some for each of its clients.
+/// Files that the clients may have open, and each server.
 const FILES: u64 = 8192;
 /// Servers and clients go before what else the machine does, which would tell more of the scheduler than of them.
 const NICE: i32 = -15;
@@ -263,7 +263,9 @@ fn table_line(name: &str, rounds: &[Round]) {
         middle(Round::busy) * 100.0,
     );
     if rounds.iter().any(|round| !round.is_exact) {
-        println!("  {name:<10} CPU time is by /proc, to 10 ms: no cgroup can be made");
+        println!(
+            "  {name:<10} CPU time is by /proc, without children that nobody waited for (no cgroup can be made): not compared"
+        );
     }
     let ended = rounds.iter().filter(|round| round.has_ended).count();
     if ended > 0 {
@@ -300,7 +302,9 @@ fn compare(row: &Row, measured: &[(&Server, Vec<Round>)]) {
         );
     };
     ratio("MB/s", Round::megabytes_a_second, true, row.speed);
-    ratio("CPU time a byte", Round::cpu_a_gib, false, row.cost);
+    if measured.iter().all(|(_, rounds)| rounds.iter().all(|round| round.is_exact)) {
+        ratio("CPU time a byte", Round::cpu_a_gib, false, row.cost);
+    }
     for also in row.also {
         let (what, measured, expected) = match *also {
             Also::Gap(most) => ("longest wait for a new block, ms", middle(own, Round::gap_millis), most),
