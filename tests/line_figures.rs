@@ -14,13 +14,13 @@ use sim::lab::{Host, Lab, eventually};
 use sim::meter::Family;
 use sim::tftp_load::{Failure, Load, Outcome, run};
 
-use crate::line_rows::{Row, rows};
+use crate::line_rows::{Also, Row, rows};
 use crate::transfer_figures::open_files;
 use crate::{Killed, line};
 
-/// Where the packaged servers are: programs, or scripts that run them.
+/// The folder of packaged servers: PACKAGE/run is a program, or a script that runs it.
 const PEERS: &str = "PXEMC_BENCH_PEERS";
-/// Sockets and files beside those of the clients, and of a server that needs some for each of its clients.
+/// Files that the clients may have open, and each server.
 const FILES: u64 = 8192;
 /// Servers and clients go before what else the machine does, which would tell more of the scheduler than of them.
 const NICE: i32 = -15;
@@ -92,8 +92,12 @@ impl Server {
         let (running, family) = self.start(lab);
         let before = family.cpu();
         let outcome = run(load, machines, SocketAddrV4::new(self.host.address(), 69))?;
-        let round =
-            Round { cpu: family.cpu().saturating_sub(before), has_ended: !family.is_alive(), outcome };
+        let round = Round {
+            cpu: family.cpu().saturating_sub(before),
+            is_exact: family.is_exact(),
+            has_ended: !family.is_alive(),
+            outcome,
+        };
         match running {
             Running::Ours(mut daemon) => daemon.kill(),
             Running::Packaged(child) => drop(child),
@@ -105,6 +109,8 @@ impl Server {
 struct Round {
     /// Of the server.
     cpu: Duration,
+    /// It was counted to the microsecond.
+    is_exact: bool,
     /// The server is gone.
     has_ended: bool,
     outcome: Outcome,
@@ -119,9 +125,17 @@ impl Round {
         self.cpu.as_secs_f64() * f64::from(1 << 30) / self.outcome.bytes.max(1) as f64
     }
 
+    fn timeouts(&self) -> f64 {
+        self.outcome.timeouts as f64
+    }
+
+    fn gap_millis(&self) -> f64 {
+        self.outcome.gap_max.as_secs_f64() * 1e3
+    }
+
     /// How much of their time the clients worked.
     fn busy(&self) -> f64 {
-        self.outcome.cpu.as_secs_f64() / self.outcome.elapsed.as_secs_f64()
+        1.0 - self.outcome.idle.as_secs_f64() / self.outcome.elapsed.as_secs_f64()
     }
 
     /// The fastest client : the slowest.
@@ -135,7 +149,8 @@ fn spread(values: impl Iterator<Item = f64>) -> (f64, f64, f64) {
     let mut values: Vec<f64> = values.collect();
     values.sort_unstable_by(f64::total_cmp);
     let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
-    (at(values.len() / 2), at(0), at(values.len().saturating_sub(1)))
+    let last = values.len().saturating_sub(1);
+    (f64::midpoint(at(last / 2), at(values.len() / 2)), at(0), at(last))
 }
 
 /// Prints the rows of these names, or all; a number among them is how many rounds each has.
@@ -157,9 +172,14 @@ pub(crate) fn print(arguments: &[String]) {
     ip(&machines, &["route", "add", "local", "10.78.0.0/16", "dev", "lo"]);
     let servers = servers(&mut lab);
     println!("Plain TFTP, each server on core {SERVER_CORE}; only ratios within a run count");
-    for row in rows.iter().filter(|row| names.is_empty() || names.iter().any(|name| *name == row.name)) {
-        show(&lab, &machines, &servers, row, rounds.unwrap_or(row.rounds));
-    }
+    let wanted = |row: &&Row| names.is_empty() || names.iter().any(|name| *name == row.name);
+    let result = rows
+        .iter()
+        .filter(wanted)
+        .try_for_each(|row| show(&lab, &machines, &servers, row, rounds.unwrap_or(row.rounds)));
+    // What fails here ends the process at once, and would leave the network behind.
+    drop(lab);
+    result.expect("every server sends the file's bytes");
 }
 
 fn ip(host: &Host, arguments: &[&str]) {
@@ -188,7 +208,7 @@ fn servers(lab: &mut Lab) -> Vec<Server> {
 }
 
 /// One row: all servers in turn, round after round.
-fn show(lab: &Lab, machines: &Host, servers: &[Server], row: &Row, rounds: usize) {
+fn show(lab: &Lab, machines: &Host, servers: &[Server], row: &Row, rounds: usize) -> Result<(), String> {
     let file = pattern(row.bytes);
     lab.boot_file("f", &file);
     let core = if row.one_core { SERVER_CORE } else { OTHER_CORE };
@@ -208,34 +228,45 @@ fn show(lab: &Lab, machines: &Host, servers: &[Server], row: &Row, rounds: usize
                     println!("  {:<10} does not grant {option}", server.name);
                     lacking.insert(server.name);
                 }
-                result => results.push(result.expect(server.name)),
+                Err(failure) => return Err(format!("{}: {}: {failure}", row.name, server.name)),
+                Ok(round) => results.push(round),
             }
         }
     }
     measured.retain(|(_, results)| !results.is_empty());
     println!(
         "  {:<10} {:>24} {:>10} {:>10} {:>11} {:>9} {:>10} {:>8}",
-        "server", "MB/s", "CPU-s/GiB", "time-outs", "unfinished", "gap ms", "fast:slow", "clients"
+        "server", "MB/s", "CPU-s/GiB", "time-outs", "unfinished", "gap ms", "fast:slow", "busy"
     );
     for (server, results) in &measured {
         table_line(server.name, results);
     }
     compare(row, &measured);
+    Ok(())
+}
+
+fn middle(rounds: &[Round], value: fn(&Round) -> f64) -> f64 {
+    spread(rounds.iter().map(value)).0
 }
 
 fn table_line(name: &str, rounds: &[Round]) {
-    let middle = |value: fn(&Round) -> f64| spread(rounds.iter().map(value)).0;
+    let middle = |value: fn(&Round) -> f64| middle(rounds, value);
     let (speed, least, most) = spread(rounds.iter().map(Round::megabytes_a_second));
     println!(
         "  {name:<10} {:>24} {:>10.2} {:>10.0} {:>11.0} {:>9.1} {:>10.2} {:>7.0}%",
         format!("{speed:.2} ({least:.2}-{most:.2})"),
         middle(Round::cpu_a_gib),
-        middle(|round| round.outcome.timeouts as f64),
+        middle(Round::timeouts),
         middle(|round| round.outcome.unfinished as f64),
-        middle(|round| round.outcome.gap_max.as_secs_f64() * 1e3),
+        middle(Round::gap_millis),
         middle(Round::unevenness),
         middle(Round::busy) * 100.0,
     );
+    if rounds.iter().any(|round| !round.is_exact) {
+        println!(
+            "  {name:<10} CPU time is by /proc, without children that nobody waited for (no cgroup can be made): not compared"
+        );
+    }
     let ended = rounds.iter().filter(|round| round.has_ended).count();
     if ended > 0 {
         println!("  {name:<10} ended by itself in {ended} rounds");
@@ -245,20 +276,19 @@ fn table_line(name: &str, rounds: &[Round]) {
         println!("  {name:<10} answered {refused:.0} of the unfinished clients with an ERROR");
     }
     if middle(Round::busy) > BUSY {
-        println!("  {name:<10} was as fast as these clients can be: it may be faster");
+        println!("  {name:<10} kept the clients busy all the time: it may be faster than they are");
     }
 }
 
 /// Ours beside the best of the others: the ratio in each round, so that what struck a round strikes both.
 fn compare(row: &Row, measured: &[(&Server, Vec<Round>)]) {
     let Some(((ours, own), others)) = measured.split_first() else { return };
-    if others.is_empty() || ours.packaged.is_some() {
+    if ours.packaged.is_some() {
         return;
     }
     let ratio = |what: &str, value: fn(&Round) -> f64, is_more_better: bool, expected: &str| {
-        let of = |rounds: &[Round]| spread(rounds.iter().map(value)).0;
         let order = |one: &&(&Server, Vec<Round>), other: &&(&Server, Vec<Round>)| {
-            of(&one.1).total_cmp(&of(&other.1))
+            middle(&one.1, value).total_cmp(&middle(&other.1, value))
         };
         let best = if is_more_better { others.iter().max_by(order) } else { others.iter().min_by(order) };
         let Some((best, theirs)) = best else { return };
@@ -272,5 +302,15 @@ fn compare(row: &Row, measured: &[(&Server, Vec<Round>)]) {
         );
     };
     ratio("MB/s", Round::megabytes_a_second, true, row.speed);
-    ratio("CPU time a byte", Round::cpu_a_gib, false, row.cost);
+    if measured.iter().all(|(_, rounds)| rounds.iter().all(|round| round.is_exact)) {
+        ratio("CPU time a byte", Round::cpu_a_gib, false, row.cost);
+    }
+    for also in row.also {
+        let (what, measured, expected) = match *also {
+            Also::Gap(most) => ("longest wait for a new block, ms", middle(own, Round::gap_millis), most),
+            Also::NoTimeouts => ("clients' time-outs", middle(own, Round::timeouts), 0.0),
+            Also::Evenness(most) => ("fastest client : slowest", middle(own, Round::unevenness), most),
+        };
+        line(what, &format!("{measured:.1}"), &format!("<= {expected}"));
+    }
 }

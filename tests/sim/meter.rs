@@ -31,7 +31,7 @@ impl Family {
         Self { pid, group }
     }
 
-    /// Whether its time is counted to the microsecond, children that nobody waited for included.
+    /// Whether its time is counted to the microsecond, with children that nobody waited for.
     #[must_use]
     pub fn is_exact(&self) -> bool {
         self.group.is_some()
@@ -69,12 +69,6 @@ impl Family {
     #[must_use]
     pub fn is_alive(&self) -> bool {
         Stat::read(self.pid).is_some_and(|stat| !stat.is_dead)
-    }
-
-    /// How many processes there are.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.members().len()
     }
 
     fn members(&self) -> Vec<u32> {

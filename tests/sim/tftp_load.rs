@@ -19,19 +19,20 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::thread::{CpuSet, sched_setaffinity};
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::lab::Host;
 use crate::transfer_client::read_request;
 use client::{Client, Stage};
 use socket::Inlet;
 
+/// Bytes of a DATA packet before the block.
+const DATA_HEADER: usize = 4;
 /// Clients' timers are looked at this often.
 const SWEEP: Duration = Duration::from_millis(5);
 /// The kernel wakes us too late by about as much: the rest of a wait is spent looking.
 const SPIN: Duration = Duration::from_micros(100);
 /// Reads of one socket before the others have their turn.
-const READS_MAX: usize = 32;
+const READS_MAX: usize = 4;
 /// Sockets looked at in one turn.
 const EVENTS_MAX: usize = 256;
 
@@ -73,6 +74,9 @@ pub struct Load<'a> {
     pub coalesced: bool,
     /// The core that the clients run on.
     pub core: usize,
+    /// Whether they look for packets all the time instead of sleeping. Waking them across cores costs the server more than
+    /// a packet does; clients on machines of their own would cost it nothing.
+    pub awake: bool,
 }
 
 impl<'a> Load<'a> {
@@ -93,6 +97,7 @@ impl<'a> Load<'a> {
             out_of_order: OutOfOrder::Each,
             coalesced: true,
             core: 1,
+            awake: false,
         }
     }
 }
@@ -114,8 +119,8 @@ pub struct Outcome {
     pub gap_max: Duration,
     /// Bytes a second of the slowest and the fastest client.
     pub rates: (f64, f64),
-    /// What the clients themselves cost; as much as `elapsed` means that they set the pace.
-    pub cpu: Duration,
+    /// How long the clients had nothing to do; next to nothing means that they set the pace, not the server.
+    pub idle: Duration,
 }
 
 /// Why there is no outcome.
@@ -176,11 +181,6 @@ pub fn run(load: &Load<'_>, host: &Host, server: SocketAddrV4) -> Result<Outcome
     thread::scope(|scope| scope.spawn(work).join()).expect("the clients' thread ends well")
 }
 
-fn thread_cpu() -> Duration {
-    let now = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
-}
-
 /// splitmix64: a draw per packet must cost nothing.
 #[derive(Debug)]
 struct Loss {
@@ -208,6 +208,42 @@ struct Departure {
     number: u16,
 }
 
+/// What leaves.
+#[derive(Debug)]
+struct Outlet {
+    round_trip: Duration,
+    loss: Loss,
+    /// In order of time: all wait equally long.
+    departures: VecDeque<Departure>,
+}
+
+impl Outlet {
+    /// Sends the place of a client, at once or when the round trip is over.
+    fn ack(&mut self, now: Instant, sockets: &[UdpSocket], client: usize, has: u64) {
+        let number = has as u16;
+        if self.round_trip.is_zero() {
+            self.send(sockets, client, number);
+        } else {
+            self.departures.push_back(Departure { at: now + self.round_trip, client, number });
+        }
+    }
+
+    fn depart(&mut self, now: Instant, sockets: &[UdpSocket]) {
+        while let Some(next) = self.departures.front().copied().filter(|next| next.at <= now) {
+            self.departures.pop_front();
+            self.send(sockets, next.client, next.number);
+        }
+    }
+
+    fn send(&mut self, sockets: &[UdpSocket], client: usize, number: u16) {
+        if !self.loss.strikes() {
+            let [high, low] = number.to_be_bytes();
+            // What the kernel has no room for is as good as lost.
+            let _ = sockets[client].send(&[0, 4, high, low]);
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Swarm<'a> {
     load: &'a Load<'a>,
@@ -217,14 +253,13 @@ struct Swarm<'a> {
     clients: Vec<Client>,
     epoll: OwnedFd,
     inlet: Inlet,
-    loss: Loss,
-    /// In order of time: all wait equally long.
-    departures: VecDeque<Departure>,
+    outlet: Outlet,
     began: Instant,
     asked: usize,
     sweep_at: Instant,
     /// Clients that have neither the file nor an ERROR.
     left: usize,
+    idle: Duration,
 }
 
 impl<'a> Swarm<'a> {
@@ -245,33 +280,39 @@ impl<'a> Swarm<'a> {
             sockets,
             epoll,
             inlet: Inlet::new(),
-            loss: Loss { state: load.seed, per_million: load.loss_ppm },
-            departures: VecDeque::with_capacity(4096),
+            outlet: Outlet {
+                round_trip: load.round_trip,
+                loss: Loss { state: load.seed, per_million: load.loss_ppm },
+                departures: VecDeque::with_capacity(4096),
+            },
             began,
             asked: 0,
             sweep_at: began,
+            idle: Duration::ZERO,
         })
     }
 
     fn run(mut self) -> Result<Outcome, Failure> {
-        let cpu = thread_cpu();
         self.began = Instant::now();
         let end = self.began + self.load.deadline;
         let mut events = Vec::with_capacity(EVENTS_MAX);
         loop {
             let now = Instant::now();
             self.begin_more(now);
-            self.depart(now);
+            self.outlet.depart(now, &self.sockets);
             self.sweep(now);
             if self.left == 0 || now >= end {
                 break;
             }
             self.wait(now, end, &mut events)?;
+            if !self.load.awake || events.is_empty() {
+                self.idle += now.elapsed();
+            }
             for event in &events {
                 self.read(event.data.u64() as usize)?;
             }
         }
-        Ok(self.outcome(thread_cpu() - cpu))
+        Ok(self.outcome())
     }
 
     /// When the next client begins.
@@ -293,30 +334,6 @@ impl<'a> Swarm<'a> {
         let _ = self.sockets[client].send_to(&self.request, self.server);
     }
 
-    fn depart(&mut self, now: Instant) {
-        while let Some(next) = self.departures.front().copied().filter(|next| next.at <= now) {
-            self.departures.pop_front();
-            self.send_ack(next.client, next.number);
-        }
-    }
-
-    /// Sends the place of a client, at once or when the round trip is over.
-    fn ack(&mut self, now: Instant, client: usize) {
-        let number = self.clients[client].has as u16;
-        if self.load.round_trip.is_zero() {
-            self.send_ack(client, number);
-        } else {
-            self.departures.push_back(Departure { at: now + self.load.round_trip, client, number });
-        }
-    }
-
-    fn send_ack(&mut self, client: usize, number: u16) {
-        if !self.loss.strikes() {
-            let [high, low] = number.to_be_bytes();
-            let _ = self.sockets[client].send(&[0, 4, high, low]);
-        }
-    }
-
     /// Clients whose timer ran out say again what they said last.
     fn sweep(&mut self, now: Instant) {
         if now < self.sweep_at {
@@ -328,7 +345,7 @@ impl<'a> Swarm<'a> {
                 if self.clients[number].stage == Stage::Asking {
                     self.ask(number);
                 } else {
-                    self.ack(now, number);
+                    self.outlet.ack(now, &self.sockets, number, self.clients[number].has);
                 }
             }
         }
@@ -336,10 +353,12 @@ impl<'a> Swarm<'a> {
 
     /// Waits for packets, the next departure, the next beginning or the next sweep.
     fn wait(&self, now: Instant, end: Instant, events: &mut Vec<epoll::Event>) -> Result<(), Failure> {
-        let soon = [self.departures.front().map(|next| next.at), self.begins_at()];
+        let soon = [self.outlet.departures.front().map(|next| next.at), self.begins_at()];
         let exact = soon.into_iter().flatten().min();
         let mut wait = self.sweep_at.min(end).saturating_duration_since(now);
-        if let Some(at) = exact {
+        if self.load.awake {
+            wait = Duration::ZERO;
+        } else if let Some(at) = exact {
             // epoll counts in milliseconds, `poll` in nanoseconds.
             let short = at.saturating_duration_since(now).saturating_sub(SPIN).min(wait);
             if !short.is_zero() {
@@ -355,30 +374,38 @@ impl<'a> Swarm<'a> {
 
     fn read(&mut self, number: usize) -> Result<(), Failure> {
         for _ in 0..READS_MAX {
-            let Some(arrived) = self.inlet.receive(&self.sockets[number])? else { return Ok(()) };
+            let count = self.inlet.receive(&self.sockets[number])?;
             let now = Instant::now();
-            if self.clients[number].stage == Stage::Asking {
-                let Some(from) = arrived.from.filter(|from| from.ip() == self.server.ip()) else { continue };
-                // From now on the kernel takes no other's packets for this client.
-                self.sockets[number].connect(from)?;
+            for datagram in 0..count {
+                self.hear(now, number, datagram)?;
             }
-            let was_waiting = self.clients[number].is_waiting();
-            let mut at = 0;
-            while at < arrived.len {
-                let to = (at + arrived.segment).min(arrived.len);
-                if !self.loss.strikes()
-                    && self.clients[number].hear(now, &self.inlet.bytes[at..to], self.load)?
-                {
-                    self.ack(now, number);
-                }
-                at = to;
+            if count < Inlet::MOST {
+                break;
             }
-            self.left -= usize::from(was_waiting && !self.clients[number].is_waiting());
         }
         Ok(())
     }
 
-    fn outcome(mut self, cpu: Duration) -> Outcome {
+    fn hear(&mut self, now: Instant, number: usize, datagram: usize) -> Result<(), Failure> {
+        let (bytes, from) = self.inlet.datagram(datagram);
+        let client = &mut self.clients[number];
+        if client.stage == Stage::Asking {
+            let Some(from) = from.filter(|from| from.ip() == self.server.ip()) else { return Ok(()) };
+            // From now on the kernel takes no other's packets for this client.
+            self.sockets[number].connect(from)?;
+        }
+        let was_waiting = client.is_waiting();
+        // What is longer than a DATA packet is several, sent at once.
+        for packet in bytes.chunks(DATA_HEADER + self.load.block) {
+            if !self.outlet.loss.strikes() && client.hear(now, packet, self.load)? {
+                self.outlet.ack(now, &self.sockets, number, client.has);
+            }
+        }
+        self.left -= usize::from(was_waiting && !client.is_waiting());
+        Ok(())
+    }
+
+    fn outcome(mut self) -> Outcome {
         let now = Instant::now();
         let mut rates = (f64::INFINITY, 0.0_f64);
         for client in &mut self.clients {
@@ -396,7 +423,7 @@ impl<'a> Swarm<'a> {
             refused: count(Stage::Refused),
             gap_max: self.clients.iter().map(|client| client.gap_max).max().unwrap_or_default(),
             rates,
-            cpu,
+            idle: self.idle,
         }
     }
 }

@@ -1,11 +1,12 @@
-//! The sockets of a load: opened on the clients' host, read many packets at once where the sender made them at once.
+//! The sockets of a load: opened on the clients' host, and read many packets at once.
 
+use std::array;
 use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::Load;
@@ -16,52 +17,54 @@ const PER_ADDRESS: usize = 8;
 const BUFFER_ALONE: usize = 4 << 20;
 const BUFFER_LEAST: usize = 256 << 10;
 const BUFFERS_ALL: usize = 64 << 20;
-/// No datagram is longer.
-const DATAGRAM_MAX: usize = 1 << 16;
+/// Datagrams of one read.
+const READ: usize = 16;
+/// Room for one: the longest there is, and so much more that the beginnings do not share their places in the cache.
+const ROOM: usize = (1 << 16) + 1600;
 
-/// What came at once: packets of `segment` bytes each, the last one shorter.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Arrived {
-    pub(super) from: Option<SocketAddrV4>,
-    pub(super) len: usize,
-    pub(super) segment: usize,
-}
-
-/// Room for what comes.
+/// What one read gave.
 #[derive(Debug)]
 pub(super) struct Inlet {
-    pub(super) bytes: Box<[u8]>,
-    control: Vec<u8>,
+    bytes: Vec<u8>,
+    headers: MultiHeaders<SockaddrIn>,
+    arrived: [(usize, Option<SocketAddrV4>); READ],
 }
 
 impl Inlet {
     pub(super) fn new() -> Self {
-        Self { bytes: vec![0; DATAGRAM_MAX].into_boxed_slice(), control: nix::cmsg_space!(i32) }
+        let headers = MultiHeaders::preallocate(READ, None);
+        Self { bytes: vec![0; ROOM * READ], headers, arrived: [(0, None); READ] }
     }
 
-    /// Reads once; `None` if there is nothing.
-    pub(super) fn receive(&mut self, socket: &UdpSocket) -> io::Result<Option<Arrived>> {
-        let mut parts = [IoSliceMut::new(&mut self.bytes)];
-        let control = Some(self.control.as_mut_slice());
-        match recvmsg::<SockaddrIn>(socket.as_raw_fd(), &mut parts, control, MsgFlags::empty()) {
-            Ok(message) => {
-                let from = message.address.map(|from| SocketAddrV4::new(from.ip(), from.port()));
-                let size = message.cmsgs().ok().and_then(|mut all| all.find_map(|one| segment_size(&one)));
-                let len = message.bytes;
-                Ok(Some(Arrived { from, len, segment: size.unwrap_or(len).max(1) }))
+    /// Reads once, and tells how many datagrams came; with fewer than [`Self::MOST`] there are no more.
+    pub(super) fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+        let mut rooms = self.bytes.chunks_exact_mut(ROOM);
+        let mut parts: [[IoSliceMut<'_>; 1]; READ] =
+            array::from_fn(|_| [IoSliceMut::new(rooms.next().unwrap_or_default())]);
+        let flags = MsgFlags::MSG_DONTWAIT;
+        match recvmmsg(socket.as_raw_fd(), &mut self.headers, parts.iter_mut(), flags, None) {
+            Ok(messages) => {
+                let mut count = 0;
+                for (message, arrived) in messages.zip(&mut self.arrived) {
+                    let from = message.address.map(|from| SocketAddrV4::new(from.ip(), from.port()));
+                    *arrived = (message.bytes, from);
+                    count += 1;
+                }
+                Ok(count)
             }
             // Refused: the server's socket of before is gone. The clients' timers see to it.
-            Err(Errno::EAGAIN | Errno::ECONNREFUSED | Errno::EINTR) => Ok(None),
+            Err(Errno::EAGAIN | Errno::ECONNREFUSED | Errno::EINTR) => Ok(0),
             Err(error) => Err(error.into()),
         }
     }
-}
 
-#[allow(clippy::wildcard_enum_match_arm, reason = "one kind of many that are not ours")]
-fn segment_size(message: &ControlMessageOwned) -> Option<usize> {
-    match message {
-        ControlMessageOwned::UdpGroSegments(size) => usize::try_from(*size).ok(),
-        _ => None,
+    /// Datagrams of one read at most.
+    pub(super) const MOST: usize = READ;
+
+    /// One of those that came last, and its sender.
+    pub(super) fn datagram(&self, number: usize) -> (&[u8], Option<SocketAddrV4>) {
+        let (len, from) = self.arrived[number];
+        (&self.bytes[number * ROOM..][..len], from)
     }
 }
 
