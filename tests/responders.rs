@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use driver::Time;
+use sim::answers::Doubles;
 use sim::binld_host::BinldHost;
 use sim::failover::{Site, deaths};
 use sim::{Fault, LinkFaults};
@@ -62,7 +63,7 @@ fn every_client_is_answered_by_its_responder_and_by_nobody_else() {
     let answers = site.scenario.world.replies.count - answered;
     assert_eq!(answers, 24, "one answer for each client");
     assert_eq!(counted(&site, "discovery.stood_by"), 3 * 24);
-    assert_eq!(site.scenario.world.replies.answers.doubles, 0);
+    assert_eq!(site.scenario.world.replies.answers.doubles, Doubles::default());
 }
 
 #[test]
@@ -167,8 +168,8 @@ fn a_paused_responder_that_goes_on_answers_nobody() {
     let _ = all_ask(&mut site);
     run(&mut site, ms(500));
     assert!(all_ask(&mut site).iter().all(|by| *by != address), "it has woken up, and stands by");
-    let differing = &site.scenario.world.replies.answers;
-    assert_eq!((differing.differing, differing.degraded), (0, 0));
+    let Doubles { degraded, apart, .. } = site.scenario.world.replies.answers.doubles;
+    assert_eq!((degraded, apart), (0, 0));
     run(&mut site, ms(40_000));
     assert!(all_ask(&mut site).contains(&address));
 }
@@ -187,8 +188,8 @@ fn a_domain_in_two_parts_answers_in_both_and_agrees_afterwards() {
     run(&mut site, ms(2000));
     // The clients hear both.
     let _ = all_ask(&mut site);
-    let answers = &site.scenario.world.replies.answers;
-    assert!(answers.doubles > 0 && answers.differing == 0, "{answers:?}");
+    let doubles = site.scenario.world.replies.answers.doubles;
+    assert!(doubles.same > 0 && doubles.apart == 0, "{doubles:?}");
     site.happen(Fault::Heal);
     run(&mut site, ms(3000));
     for client in site.clients.clone() {
@@ -213,7 +214,7 @@ fn a_link_that_flaps_leaves_nobody_without_an_answer() {
         let _ = all_ask(&mut site);
     }
     let answers = &site.scenario.world.replies.answers;
-    assert_eq!((answers.differing, answers.degraded), (0, 0));
+    assert_eq!((answers.doubles.degraded, answers.doubles.apart), (0, 0));
 }
 
 /// The file server dies: the next answer names another one that has the file.

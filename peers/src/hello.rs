@@ -297,6 +297,16 @@ impl Hellos {
         self.peers.iter().map(move |(server, peer)| peer.status(*server, now, interval))
     }
 
+    /// Whether one of the last two hellos of a file server at that address was heard.
+    #[must_use]
+    pub fn is_file_server_there(&self, now: Time, address: Ipv4Addr) -> bool {
+        let lately = self.interval() * 2;
+        self.peers.values().any(|peer| {
+            let is_it = peer.about.role == ServerRole::Mtftpd && *peer.control.ip() == address;
+            is_it && now.since(peer.heard_at) <= lately
+        })
+    }
+
     /// One server, if it is remembered.
     #[must_use]
     pub fn peer(&self, server: ServerId, now: Time) -> Option<PeerStatus> {
@@ -358,6 +368,19 @@ mod tests {
         assert_eq!(hellos.loss(now).per_mille(), 90);
         // What we are told is not told on: it would never end.
         assert_eq!(hellos.next_hello(now, false, ABOUT).loss.per_mille(), 46);
+    }
+
+    #[test]
+    fn a_file_server_is_there_for_two_hellos() {
+        let mut hellos = Hellos::default();
+        let file_server = Hello { role: ServerRole::Mtftpd, ..hello(0) };
+        hellos.on_hello(at(0), A, SERVER, BootEpoch(1), &file_server);
+        hellos.on_hello(at(0), B, ServerId([2; 16]), BootEpoch(1), &hello(0));
+        let is_there = |address: SocketAddrV4, now| hellos.is_file_server_there(now, *address.ip());
+        let twice = HELLO_INTERVAL * 2;
+        assert!(is_there(A, Time::ZERO + twice));
+        assert!(!is_there(A, Time::ZERO + twice + Duration::from_millis(1)));
+        assert!(!is_there(B, at(0)), "a boot server");
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! **A1**: one client, one answer. Two boot servers that answer one client's question say the same: the same boot file, the
-//! same file server, the same address. Not the same, and no wrong answer either, is an answer by plain TFTP beside one by
-//! multicast: it is counted. Answers that differ are a violation, unless nothing else was possible.
+//! **A1**: one client, one answer. Two boot servers whose answers to its question both reach a client say the same: the same
+//! boot file, the same file server, the same address. Not the same, and no wrong answer either, is an answer by plain TFTP
+//! beside one by multicast: it is counted. Answers that differ are a violation, unless nothing else was possible: two that are
+//! cut off from each other, of which each may hear another file server, answer what they can; that is counted, too.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use driver::Time;
@@ -43,23 +45,40 @@ type What<'a> = (Ipv4Addr, &'a [u8], Option<(Ipv4Addr, u16, u16)>, Option<&'a st
 #[derive(Debug, Default)]
 pub struct Answers {
     given: BTreeMap<Vec<u8>, Vec<Given>>,
-    /// Answers that were the same as that of another server to the same question.
-    pub doubles: u64,
+    /// Answers beside that of another server to the same question.
+    pub doubles: Doubles,
+}
+
+/// Answers of two servers to one question.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Doubles {
+    /// That were the same.
+    pub same: u64,
     /// One by plain TFTP, the other by multicast.
     pub degraded: u64,
-    /// Answers that were not the same in another way.
-    pub differing: u64,
+    /// That were not the same in another way, of servers that could not hear each other.
+    pub apart: u64,
+}
+
+impl AddAssign for Doubles {
+    fn add_assign(&mut self, other: Self) {
+        self.same += other.same;
+        self.degraded += other.degraded;
+        self.apart += other.apart;
+    }
 }
 
 impl Answers {
-    /// A boot server answers, beside those that are `alike`; gives in words how that differs from what another one has answered.
-    pub fn on_reply(
+    /// The answer of a boot server arrives, beside those of others that are `alike`, or `apart` from it; gives in words how
+    /// it differs from one of these.
+    pub fn on_arrival(
         &mut self,
         now: Time,
         node: usize,
         bytes: &[u8],
         reply: &Reply,
         alike: impl Fn(usize) -> bool,
+        apart: impl Fn(usize) -> bool,
     ) -> Option<String> {
         let mac = bytes.get(MAC)?.to_vec();
         let ours = Given {
@@ -75,11 +94,12 @@ impl Answers {
         let mut differs = None;
         if let Some(other) = earlier.iter().find(|given| given.node != node && alike(given.node)) {
             if other.what() == ours.what() {
-                self.doubles += 1;
+                self.doubles.same += 1;
             } else if other.is_plain() != ours.is_plain() {
-                self.degraded += 1;
+                self.doubles.degraded += 1;
+            } else if apart(other.node) {
+                self.doubles.apart += 1;
             } else {
-                self.differing += 1;
                 differs = Some(format!(
                     "{:?}, and host {} at {:?} {:?}",
                     ours.what(),

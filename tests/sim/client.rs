@@ -14,7 +14,7 @@ const REPEAT: Duration = Duration::from_millis(1040);
 /// When a server is given up.
 const GIVE_UP: Duration = Duration::from_millis(3050);
 /// The discovery port of boot servers.
-const DISCOVERY_PORT: u16 = 4011;
+pub(crate) const DISCOVERY_PORT: u16 = 4011;
 /// Where boot servers are asked all at once: as a server of a client, its question goes to all.
 pub const DISCOVERY_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 1, 2);
 

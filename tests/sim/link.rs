@@ -138,6 +138,12 @@ impl Link {
         self.cuts.insert((from, to));
     }
 
+    /// Whether one of two hosts does not hear the other.
+    #[must_use]
+    pub fn is_cut_between(&self, one: usize, other: usize) -> bool {
+        self.cuts.contains(&(one, other)) || self.cuts.contains(&(other, one))
+    }
+
     /// All ways are open again.
     pub fn heal(&mut self) {
         self.cuts.clear();

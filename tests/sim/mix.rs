@@ -8,6 +8,7 @@ use binld::engine::Legacy as LegacyPeers;
 use driver::{Draw, Time};
 use wire::{Content, GroupAddr};
 
+use crate::answers::Doubles;
 use crate::check::{Rules, Violation};
 use crate::client::{Client, ClientKind, DISCOVERY_GROUP};
 use crate::clock::Clock;
@@ -48,8 +49,8 @@ pub struct Outcome {
     pub compared: u64,
     /// Answers to clients, and those of them that named a group address.
     pub answers: (u64, u64),
-    /// Answers of two servers to one question: the same, and one by plain TFTP.
-    pub doubles: (u64, u64),
+    /// Answers of two servers to one question.
+    pub doubles: Doubles,
     /// How long the members took at most to know the same, while nothing was wrong.
     pub converged_within: Duration,
     /// Boot servers and MTFTP servers.
@@ -88,7 +89,7 @@ pub fn play(seed: u64, rules: Rules, tracing: bool) -> Outcome {
         legacy: draft.legacy.is_some(),
         compared: world.ledger.compared,
         answers: (world.replies.count, world.replies.multicast),
-        doubles: (world.replies.answers.doubles, world.replies.answers.degraded),
+        doubles: world.replies.answers.doubles,
         converged_within: world.converged_within(),
         members: draft.daemons.len(),
     }

@@ -15,8 +15,8 @@ use wire::{Content, FileName, GroupAddr};
 use crate::answers::Answers;
 use crate::binld_host::BinldHost;
 use crate::check::Checks;
-use crate::client::{Reply, read_reply};
-use crate::link::Copy;
+use crate::client::{DISCOVERY_PORT, Reply, read_reply};
+use crate::link::{Copy, Link};
 use crate::mtftp_host::MtftpHost;
 use crate::node::Node;
 
@@ -118,24 +118,38 @@ impl Replies {
         }
     }
 
-    /// A boot server answers a client.
-    pub fn on_reply(&mut self, now: Time, node: usize, nodes: &[Node], bytes: &[u8], checks: &mut Checks) {
+    /// The answer of a boot server reaches a client (A1).
+    pub fn on_arrival(
+        &mut self,
+        now: Time,
+        node: usize,
+        (nodes, link): (&[Node], &Link),
+        bytes: &[u8],
+        checks: &mut Checks,
+    ) {
         let Some(host) = nodes.get(node) else { return };
-        let Some(binld) = host.program::<BinldHost>() else { return };
-        let from = SocketAddrV4::new(host.address, 4011);
-        let Some(reply) = read_reply(from, bytes) else {
-            return checks.fail(now, "I5", format!("{} sent an answer that no client can read", host.name));
-        };
-        self.count += 1;
+        let Some(reply) = read_reply(SocketAddrV4::new(host.address, DISCOVERY_PORT), bytes) else { return };
         // Servers that offer other things answer otherwise.
         let catalog = |node: usize| {
             let binld = nodes.get(node).and_then(|node| node.program::<BinldHost>());
             binld.map(|binld| &binld.config().catalog)
         };
         let alike = |other: usize| catalog(other) == catalog(node);
-        if let Some(differs) = self.answers.on_reply(now, node, bytes, &reply, alike) {
+        let apart = |other: usize| link.is_cut_between(node, other);
+        if let Some(differs) = self.answers.on_arrival(now, node, bytes, &reply, alike, apart) {
             checks.fail(now, "A1", format!("{} answers {differs}", host.name));
         }
+    }
+
+    /// A boot server answers a client.
+    pub fn on_reply(&mut self, now: Time, node: usize, nodes: &[Node], bytes: &[u8], checks: &mut Checks) {
+        let Some(host) = nodes.get(node) else { return };
+        let Some(binld) = host.program::<BinldHost>() else { return };
+        let from = SocketAddrV4::new(host.address, DISCOVERY_PORT);
+        let Some(reply) = read_reply(from, bytes) else {
+            return checks.fail(now, "I5", format!("{} sent an answer that no client can read", host.name));
+        };
+        self.count += 1;
         let mut plain: Vec<(Ipv4Addr, Vec<u8>)> = Vec::new();
         let mut offer = self.offer(binld, &reply, &mut plain);
         if reply.multicast.is_none() && !is_uri(&reply.file) {

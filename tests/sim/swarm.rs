@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::answers::Doubles;
 use crate::check::Rules;
 use crate::mix::{Outcome, play};
 
@@ -53,8 +54,8 @@ pub struct Tally {
     pub answers: u64,
     /// Those of them that named a group address.
     pub multicast: u64,
-    /// Answers of two servers to one question: the same, and one by plain TFTP.
-    pub doubles: (u64, u64),
+    /// Answers of two servers to one question.
+    pub doubles: Doubles,
     /// How long members took at most to know the same, while nothing was wrong.
     pub converged_within: Duration,
     /// Members of the largest world.
@@ -129,8 +130,7 @@ impl Tally {
         self.compared += outcome.compared;
         self.answers += outcome.answers.0;
         self.multicast += outcome.answers.1;
-        self.doubles.0 += outcome.doubles.0;
-        self.doubles.1 += outcome.doubles.1;
+        self.doubles += outcome.doubles;
         self.converged_within = self.converged_within.max(outcome.converged_within);
         self.members_most = self.members_most.max(outcome.members);
         if let Some(violation) = &outcome.violation {
@@ -153,8 +153,7 @@ impl Tally {
         self.compared += other.compared;
         self.answers += other.answers;
         self.multicast += other.multicast;
-        self.doubles.0 += other.doubles.0;
-        self.doubles.1 += other.doubles.1;
+        self.doubles += other.doubles;
         self.converged_within = self.converged_within.max(other.converged_within);
         self.members_most = self.members_most.max(other.members_most);
     }
@@ -171,7 +170,8 @@ impl fmt::Display for Tally {
         write!(
             f,
             "swarm: {} seeds ({} with a legacy peer), {:.1} simulated hours, {:.0} simulated seconds per second and \
-             core ({} cores, {:.0} s), {} answers ({} multicast; {} twice and the same, {} twice and once by plain TFTP), {} duplicates explained, up to {} members knew the \
+             core ({} cores, {:.0} s), {} answers ({} multicast; {} twice and the same, {} twice and once by plain TFTP, \
+             {} differently by servers cut off from each other), {} duplicates explained, up to {} members knew the \
              same after {:.1} s at most, {} violations",
             self.seeds,
             self.legacies,
@@ -181,8 +181,9 @@ impl fmt::Display for Tally {
             self.took.as_secs_f64(),
             self.answers,
             self.multicast,
-            self.doubles.0,
-            self.doubles.1,
+            self.doubles.same,
+            self.doubles.degraded,
+            self.doubles.apart,
             self.explained,
             self.members_most,
             self.converged_within.as_secs_f64(),

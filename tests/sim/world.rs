@@ -16,6 +16,7 @@ use crate::check::convergence::Convergence;
 use crate::check::references::Ledger;
 use crate::check::{Checks, Done, Heard, Rules, Violation};
 use crate::client::Client;
+use crate::client::DISCOVERY_PORT;
 use crate::clock::Clock;
 use crate::legacy::Legacy;
 use crate::link::{Copy, Link, LinkFaults};
@@ -474,6 +475,13 @@ impl World {
                     self.replies.on_altered(*from.ip(), *to.ip());
                 }
                 self.ledger.on_heard(now, node, from, copy);
+            }
+            Kind::Other if copy.intact && from.port() == DISCOVERY_PORT => {
+                let at_it = self.by_address.get(from.ip()).into_iter().flatten();
+                if let Some(binld) = at_it.copied().find(|node| self.kinds[*node] == Kind::Binld) {
+                    let world = (self.nodes.as_slice(), &self.link);
+                    self.replies.on_arrival(now, binld, world, &copy.bytes, &mut self.checks);
+                }
             }
             Kind::Binld | Kind::Mtftp | Kind::Other => {}
         }

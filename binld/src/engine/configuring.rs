@@ -103,10 +103,12 @@ impl Engine {
     /// The server is silent: another one that has the file, then plain TFTP.
     fn on_given_up(&mut self, now: Time, subject: &Subject, to: SocketAddrV4) {
         self.counters.add("request", "given_up", 1);
-        if !self.files.is_silent(*to.ip()) {
+        let was_silent = self.files.is_silent(*to.ip());
+        let lives = self.domain.hellos().is_file_server_there(now, *to.ip());
+        self.files.on_silence(*to.ip(), lives);
+        if !was_silent && self.files.is_silent(*to.ip()) {
             self.tell(Event::ServerSilent { server: *to.ip() });
         }
-        self.files.on_silence(*to.ip());
         match subject {
             Subject::File(content) => self.retry_file(now, content.clone()),
             Subject::Delete(key, group) => {

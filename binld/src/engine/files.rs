@@ -40,6 +40,8 @@ pub struct TooLarge {
 pub struct Files {
     known: BTreeMap<Content, Knowledge>,
     too_large: BTreeMap<ClaimKey, TooLarge>,
+    /// Of these the last request stayed without an answer, though they are there.
+    unanswered: BTreeSet<Ipv4Addr>,
     silent: BTreeSet<Ipv4Addr>,
 }
 
@@ -62,6 +64,7 @@ impl Files {
 
     /// The server answered: with the file's size, or `None` for *no such file*.
     pub fn on_answer(&mut self, now: Time, content: &Content, size: Option<u64>) {
+        self.unanswered.remove(&content.server);
         self.silent.remove(&content.server);
         // It is not what it was.
         self.too_large.retain(|key, facts| key.content != *content || Some(facts.size) == size);
@@ -98,12 +101,15 @@ impl Files {
         }
     }
 
-    /// The server did not answer a request, sendings and all.
-    pub fn on_silence(&mut self, server: Ipv4Addr) {
-        self.silent.insert(server);
+    /// The server did not answer a request, sendings and all. If it `lives`, for all that is heard of it otherwise, it takes
+    /// two of them: on a link with loss servers would differ in whom they send a client to.
+    pub fn on_silence(&mut self, server: Ipv4Addr, lives: bool) {
+        if !self.unanswered.insert(server) || !lives {
+            self.silent.insert(server);
+        }
     }
 
-    /// Whether the server's last request stayed without an answer.
+    /// Whether requests to the server stay without an answer.
     #[must_use]
     pub fn is_silent(&self, server: Ipv4Addr) -> bool {
         self.silent.contains(&server)
@@ -146,5 +152,29 @@ impl Files {
     /// In order of server and name.
     pub fn iter(&self) -> impl Iterator<Item = (&Content, Knowledge)> {
         self.known.iter().map(|(content, known)| (content, *known))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A request that stays without an answer on a link with loss makes no difference; a second one does, and so does the
+    /// first to a server of which nothing else is heard.
+    #[test]
+    fn who_is_heard_otherwise_is_silent_the_second_time() {
+        let content = Content { server: Ipv4Addr::new(10, 77, 0, 21), file: FileName::new(b"f").unwrap() };
+        for (lives, is_silent) in
+            [(&[true][..], false), (&[true, true], true), (&[false], true), (&[true, false], true)]
+        {
+            let mut files = Files::default();
+            for lives in lives {
+                files.on_silence(content.server, *lives);
+            }
+            assert_eq!(files.is_silent(content.server), is_silent, "{lives:?}");
+            files.on_answer(Time::ZERO, &content, None);
+            files.on_silence(content.server, true);
+            assert!(!files.is_silent(content.server), "an answer begins anew");
+        }
     }
 }
