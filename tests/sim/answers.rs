@@ -1,7 +1,7 @@
 //! **A1**: one client, one answer. Two boot servers whose answers to its question both reach a client say the same: the same
 //! boot file, the same file server, the same address. Not the same, and no wrong answer either, is an answer by plain TFTP
 //! beside one by multicast: it is counted. Answers that differ are a violation, unless nothing else was possible: two that are
-//! cut off from each other, of which each may hear another file server, answer what they can; that is counted, too.
+//! cut off from each other, or one of them from a file server, answer what they can; that is counted, too.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -56,7 +56,7 @@ pub struct Doubles {
     pub same: u64,
     /// One by plain TFTP, the other by multicast.
     pub degraded: u64,
-    /// That were not the same in another way, of servers that could not hear each other.
+    /// That were not the same in another way, of servers that could not hear each other, or a file server.
     pub apart: u64,
 }
 

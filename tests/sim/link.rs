@@ -7,6 +7,10 @@ use driver::{Draw, Time};
 
 use crate::seed::stream;
 
+/// Two that were cut off from each other may answer otherwise than each other for so long: that the other one lives is known
+/// within a second, and which of the file servers do after their next answers.
+const APART: Duration = Duration::from_secs(5);
+
 /// Two-state loss: good, and bursts in which most is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bursts {
@@ -104,6 +108,8 @@ pub struct Link {
     faults: LinkFaults,
     ways: BTreeMap<(usize, usize), Way>,
     cuts: BTreeSet<(usize, usize)>,
+    /// Ways that were cut, and until when.
+    mended: BTreeMap<(usize, usize), Time>,
     is_light: bool,
     /// Until when a host hears no group.
     deaf_until: BTreeMap<usize, Time>,
@@ -118,6 +124,7 @@ impl Link {
             faults,
             ways: BTreeMap::new(),
             cuts: BTreeSet::new(),
+            mended: BTreeMap::new(),
             is_light: false,
             deaf_until: BTreeMap::new(),
         }
@@ -138,14 +145,18 @@ impl Link {
         self.cuts.insert((from, to));
     }
 
-    /// Whether one of two hosts does not hear the other.
+    /// Whether one of two hosts did not hear the other just now, within [`APART`].
     #[must_use]
-    pub fn is_cut_between(&self, one: usize, other: usize) -> bool {
-        self.cuts.contains(&(one, other)) || self.cuts.contains(&(other, one))
+    pub fn is_cut_between(&self, now: Time, one: usize, other: usize) -> bool {
+        [(one, other), (other, one)].iter().any(|way| {
+            let was_cut = self.mended.get(way).is_some_and(|mended_at| now.since(*mended_at) < APART);
+            was_cut || self.cuts.contains(way)
+        })
     }
 
     /// All ways are open again.
-    pub fn heal(&mut self) {
+    pub fn heal(&mut self, now: Time) {
+        self.mended.extend(self.cuts.iter().map(|way| (*way, now)));
         self.cuts.clear();
         self.deaf_until.clear();
     }

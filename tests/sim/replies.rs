@@ -135,7 +135,11 @@ impl Replies {
             binld.map(|binld| &binld.config().catalog)
         };
         let alike = |other: usize| catalog(other) == catalog(node);
-        let apart = |other: usize| link.is_cut_between(node, other);
+        let file_servers = || (0..nodes.len()).filter(|node| nodes[*node].program::<MtftpHost>().is_some());
+        let apart = |other: usize| {
+            let of = |binld| file_servers().any(|server| link.is_cut_between(now, binld, server));
+            link.is_cut_between(now, node, other) || of(node) || of(other)
+        };
         if let Some(differs) = self.answers.on_arrival(now, node, bytes, &reply, alike, apart) {
             checks.fail(now, "A1", format!("{} answers {differs}", host.name));
         }

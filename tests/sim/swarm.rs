@@ -171,7 +171,7 @@ impl fmt::Display for Tally {
             f,
             "swarm: {} seeds ({} with a legacy peer), {:.1} simulated hours, {:.0} simulated seconds per second and \
              core ({} cores, {:.0} s), {} answers ({} multicast; {} twice and the same, {} twice and once by plain TFTP, \
-             {} differently by servers cut off from each other), {} duplicates explained, up to {} members knew the \
+             {} differently by servers cut off from each other or from a file server), {} duplicates explained, up to {} members knew the \
              same after {:.1} s at most, {} violations",
             self.seeds,
             self.legacies,

@@ -401,7 +401,7 @@ impl World {
             Fault::Pause(node, span) => self.nodes[node].paused_until = self.now + span,
             Fault::Deaf(node, span) => self.nodes[node].deaf_until = self.now + span,
             Fault::Cut(from, to) => self.link.cut(from, to),
-            Fault::Heal => self.link.heal(),
+            Fault::Heal => self.link.heal(self.now),
             Fault::Link(faults) => self.link.set_faults(faults),
             Fault::StoreFails(ppm) => {
                 self.store_fails_ppm = ppm;

@@ -495,7 +495,8 @@ impl Engine {
                 basis: None,
                 candidate: 0,
                 refusals: 0,
-                told_at: recent.then_some(now),
+                // However long ago the clock says that we died: it may have been set since.
+                told_at: Some(now),
                 asked_at: None,
                 elsewhere: None,
                 cleared: false,
