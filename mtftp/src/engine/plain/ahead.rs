@@ -88,6 +88,12 @@ impl Room {
         let hold = if again { self.hold.saturating_mul(2).min(RUN_AHEAD_HOLD_MAX) } else { RUN_AHEAD_HOLD };
         *self = Self { most: (self.most / 2).max(1), ceiling: self.most.max(2), clean: false, acks: 0, hold };
     }
+
+    /// It said nothing: that tells of the link, or that it was busy, not of its buffers.
+    fn pause(&mut self, again: bool) {
+        let most = if again { 1 } else { (self.most / 2).max(1) };
+        *self = Self { most, clean: false, acks: 0, ..*self };
+    }
 }
 
 impl Ahead {
@@ -166,12 +172,7 @@ impl Ahead {
 
     /// The timer: what is out for the `sends`th time goes out once more; from the second time on only its first block.
     pub(super) fn again(&mut self, sends: u32) -> Span {
-        if self.top - self.acked > 1 || sends > 1 {
-            self.room.halve();
-        }
-        if sends > 1 {
-            self.room.most = 1;
-        }
+        self.room.pause(sends > 1);
         let first = self.acked + 1;
         self.start_again().unwrap_or(Span { first, count: 1 })
     }
