@@ -145,7 +145,7 @@ impl Link {
         self.cuts.insert((from, to));
     }
 
-    /// Whether one of two hosts did not hear the other just now, within [`APART`].
+    /// Whether one of two hosts did not hear the other just now, or in the last five seconds.
     #[must_use]
     pub fn is_cut_between(&self, now: Time, one: usize, other: usize) -> bool {
         [(one, other), (other, one)].iter().any(|way| {
