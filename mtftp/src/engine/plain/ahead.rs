@@ -7,7 +7,7 @@
 //! each time it turns out to be one.
 //!
 //! ```text
-//!    acked │ next ─► … acked + most │        ACK of n: acked = n, one more goes out, or two
+//!    acked │ next ─► … acked + most │        ACK of n: acked = n; once half of the room is free, it is filled
 //!          ├── out ──┤                       ACK of acked again, more than one out: it lacks the first;
 //!          │ 1 … top                         all behind it goes out again as its ACKs come, once
 //! ```
@@ -145,11 +145,15 @@ impl Ahead {
         Verdict::Onward { round_trip, next: self.go_on() }
     }
 
-    /// What there is room for.
+    /// What there is room for, once that is half of the room: many blocks in one send cost little more than one.
     fn go_on(&mut self) -> Option<Span> {
-        let end = (self.acked + u64::from(self.room.most)).min(self.last);
+        let most = u64::from(self.room.most);
+        let end = (self.acked + most).min(self.last);
         let first = self.next;
         let count = u16::try_from((end + 1).checked_sub(first)?).ok().filter(|count| *count > 0)?;
+        if u64::from(count) * 2 < most && end < self.last {
+            return None;
+        }
         self.next = end + 1;
         self.top = self.top.max(end);
         Some(Span { first, count })
