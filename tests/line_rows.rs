@@ -68,41 +68,46 @@ pub(crate) fn rows() -> Vec<Row> {
 fn lock_step() -> Vec<Row> {
     let one = Load::new(&[]);
     let cut = Load { deadline: 5 * SECOND / 2, ..one.clone() };
-    let ahead = ">= 25 with run-ahead";
+    let lossy = Load {
+        round_trip: MILLISECOND,
+        loss_ppm: 10_000,
+        timeout: QUARTER,
+        deadline: 6 * SECOND,
+        ..one.clone()
+    };
+    let lost = |asks_size, speed, what| Row {
+        load: Load { asks_size, ..lossy.clone() },
+        bytes: 6 * MIB,
+        rounds: 3,
+        speed,
+        also: &[Also::Gap(30.0)],
+        ..Row::new("lockstep-loss", what)
+    };
     vec![
+        Row { bytes: 64 * MIB, speed: ">= 7", ..Row::new("lockstep", "one client, run ahead of") },
         Row {
+            load: Load { asks_size: true, ..one.clone() },
             bytes: 32 * MIB,
-            speed: ">= 7 with run-ahead; >= 1 without",
-            ..Row::new("lockstep", "one client")
+            speed: ">= 1",
+            ..Row::new("lockstep", "one client, not run ahead of")
         },
         Row {
             load: Load { round_trip: MILLISECOND, ..cut.clone() },
-            speed: ahead,
+            speed: ">= 25",
             ..Row::new("lockstep-rtt", "one client, round trip 1 ms, cut off after 2.5 s")
         },
         Row {
             load: Load { round_trip: 5 * MILLISECOND, ..cut },
             bytes: 8 * MIB,
-            speed: ahead,
+            speed: ">= 25",
             ..Row::new("lockstep-rtt", "one client, round trip 5 ms, cut off after 2.5 s")
         },
-        Row {
-            load: Load {
-                round_trip: MILLISECOND,
-                loss_ppm: 10_000,
-                timeout: QUARTER,
-                deadline: 6 * SECOND,
-                ..one
-            },
-            bytes: 6 * MIB,
-            rounds: 3,
-            speed: ">= 10 with run-ahead, >= 3 without",
-            also: &[Also::Gap(30.0)],
-            ..Row::new(
-                "lockstep-loss",
-                "one client, round trip 1 ms, 1 % lost, client's timer 250 ms, cut off after 6 s",
-            )
-        },
+        lost(
+            false,
+            ">= 10",
+            "one client, run ahead of, round trip 1 ms, 1 % lost, client's timer 250 ms, cut off after 6 s",
+        ),
+        lost(true, ">= 3", "the same, not run ahead of"),
     ]
 }
 
@@ -157,8 +162,14 @@ fn many() -> Vec<Row> {
         Row {
             load: crowd.clone(),
             bytes: 2 * MIB,
-            cost: "<= 0.9; <= 0.35 with run-ahead",
-            ..Row::new("clients-128", "128 lock-step clients")
+            cost: "<= 0.35",
+            ..Row::new("clients-128", "128 lock-step clients, run ahead of")
+        },
+        Row {
+            load: Load { asks_size: true, ..crowd.clone() },
+            bytes: 2 * MIB,
+            cost: "<= 0.9",
+            ..Row::new("clients-128", "128 lock-step clients, not run ahead of")
         },
         Row {
             load: thousand.clone(),

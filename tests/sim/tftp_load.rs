@@ -56,6 +56,8 @@ pub struct Load<'a> {
     pub block: usize,
     /// Blocks for one ACK; with 1 the option is not sent.
     pub window: u16,
+    /// Asks for the file's size, too: without windows it then looks like no firmware that a server may run ahead of.
+    pub asks_size: bool,
     /// Put before each ACK leaves.
     pub round_trip: Duration,
     /// Datagrams lost of a million, in each direction.
@@ -88,6 +90,7 @@ impl<'a> Load<'a> {
             clients: 1,
             block: 1468,
             window: 1,
+            asks_size: false,
             round_trip: Duration::ZERO,
             loss_ppm: 0,
             seed: 1,
@@ -269,12 +272,14 @@ impl<'a> Swarm<'a> {
             epoll::add(&epoll, socket, epoll::EventData::new_u64(number), epoll::EventFlags::IN)?;
         }
         let (size, window) = (load.block.to_string(), load.window.to_string());
-        let options = [("blksize", size.as_str()), ("windowsize", window.as_str())];
+        let mut options = vec![("blksize", size.as_str())];
+        options.extend(load.asks_size.then_some(("tsize", "0")));
+        options.extend((load.window > 1).then_some(("windowsize", window.as_str())));
         let began = Instant::now();
         Ok(Self {
             load,
             server,
-            request: read_request(b"f", if load.window > 1 { &options } else { &options[..1] }),
+            request: read_request(b"f", &options),
             clients: sockets.iter().map(|_| Client::new(began)).collect(),
             left: sockets.len(),
             sockets,

@@ -7,16 +7,16 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 use driver::Time;
+use rustix::fs::{Stat, fstat};
 use rustix::io::Errno;
 use wire::FileName;
 
@@ -30,18 +30,15 @@ pub const FILES_MAX: usize = 20_000;
 struct Pin {
     device: u64,
     inode: u64,
-    size: u64,
-    changed: (i64, i64),
+    size: i64,
+    changed: (i64, u64),
 }
 
 impl Pin {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            changed: (metadata.mtime(), metadata.mtime_nsec()),
-        }
+    /// By `fstat`: `File::metadata` asks for more (`statx`), and this is done after each read.
+    fn of(file: &File) -> io::Result<Self> {
+        let Stat { st_dev, st_ino, st_size, st_mtime, st_mtime_nsec, .. } = fstat(file)?;
+        Ok(Self { device: st_dev, inode: st_ino, size: st_size, changed: (st_mtime, st_mtime_nsec) })
     }
 }
 
@@ -100,11 +97,12 @@ impl Files {
         if !metadata.is_file() {
             return Err(FileError::Denied);
         }
-        let pin = Pin::of(&metadata);
+        let pin = Pin::of(&file).map_err(|error| kind_of(&error))?;
+        let size = u64::try_from(pin.size).map_err(|_| FileError::Denied)?;
         self.last += 1;
         let id = FileId(self.last);
         self.open.insert(id, Open { file, name, pin, seen_at: now });
-        Ok(FileFacts { id, size: pin.size })
+        Ok(FileFacts { id, size })
     }
 
     fn open_below(&self, name: &Path) -> io::Result<File> {
@@ -139,7 +137,8 @@ impl Files {
     pub fn read(&self, id: FileId, offset: u64, mut parts: &mut [IoSliceMut<'_>]) -> Result<usize, Changed> {
         let open = self.open.get(&id).ok_or(Changed)?;
         let room: usize = parts.iter().map(|part| part.len()).sum();
-        let left = usize::try_from(open.pin.size.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let size = u64::try_from(open.pin.size).map_err(|_| Changed)?;
+        let left = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
         let wanted = room.min(left);
         let mut have = 0;
         while have < wanted {
@@ -154,8 +153,8 @@ impl Files {
             }
         }
         // After the read: what was read then is what was pinned.
-        let now = open.file.metadata().map_err(|_| Changed)?;
-        if Pin::of(&now) == open.pin && have == wanted { Ok(wanted) } else { Err(Changed) }
+        let now = Pin::of(&open.file).map_err(|_| Changed)?;
+        if now == open.pin && have == wanted { Ok(wanted) } else { Err(Changed) }
     }
 
     /// Whether the file's name still leads to it, looked up once a second: one that was replaced is not served to
@@ -165,8 +164,8 @@ impl Files {
         if now.since(open.seen_at) < LOOK_AFTER {
             return true;
         }
-        let found = self.open_below(&open.name).and_then(|file| file.metadata());
-        let same = found.is_ok_and(|metadata| Pin::of(&metadata) == open.pin);
+        let found = self.open_below(&open.name).and_then(|file| Pin::of(&file));
+        let same = found.is_ok_and(|pin| pin == open.pin);
         if let Some(open) = self.open.get_mut(&id) {
             open.seen_at = now;
         }
