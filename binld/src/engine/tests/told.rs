@@ -99,3 +99,26 @@ fn answers_without_an_address_are_nobodys_business() {
     host.ask(1);
     assert_eq!((host.replies().len(), told(&host)), (1, vec![]));
 }
+
+#[test]
+fn after_a_restart_an_address_is_kept_for_clients_told_before_whatever_the_clock_says() {
+    let wall = Wall(1_000_000_000_000);
+    // Died now; a minute ago; the clock was set back since, or ahead, but by less than makes the claim forgotten.
+    for last_alive in [wall, Wall(wall.0 - 60_000), Wall(wall.0 + 3_600_000), Wall(wall.0 - 290_000)] {
+        let mut before = settled(true);
+        before.ask(1);
+        let record = before
+            .changes
+            .drain(..)
+            .rev()
+            .find_map(|change| if let Change::PutClaim(record) = change { Some(record) } else { None });
+        let journal = Journal { claims: vec![record.unwrap()], last_alive, ..Journal::default() };
+        let mut host = Host::restart(vec![item(ipxe_boot(true, &[21]))], everywhere(&[21]), journal);
+        host.engine.on_reload(host.now, Catalog::default());
+        host.drain();
+        host.run_for(Duration::from_secs(119));
+        assert_eq!(host.states()[0].1, StateName::Draining, "{last_alive:?}: the client may still open it");
+        host.run_for(Duration::from_secs(2));
+        assert_eq!(host.states(), []);
+    }
+}
