@@ -1,7 +1,7 @@
 //! **A1**: one client, one answer. Two boot servers whose answers to its question both reach a client say the same: the same
 //! boot file, the same file server, the same address. Not the same, and no wrong answer either, is an answer by plain TFTP
 //! beside one by multicast: it is counted. Answers that differ are a violation, unless nothing else was possible: two that are
-//! cut off from each other, or one of them from a file server, answer what they can; that is counted, too.
+//! cut off from each other, or one of them from a file server that was named, answer what they can; that is counted, too.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -69,8 +69,8 @@ impl AddAssign for Doubles {
 }
 
 impl Answers {
-    /// The answer of a boot server arrives, beside those of others that are `alike`, or `apart` from it; gives in words how
-    /// it differs from one of these.
+    /// The answer of a boot server arrives, beside those of others that are `alike`, or `apart` from it or from one of the
+    /// file servers that they name; gives in words how it differs from one of these.
     pub fn on_arrival(
         &mut self,
         now: Time,
@@ -78,7 +78,7 @@ impl Answers {
         bytes: &[u8],
         reply: &Reply,
         alike: impl Fn(usize) -> bool,
-        apart: impl Fn(usize) -> bool,
+        apart: impl Fn(usize, [Ipv4Addr; 2]) -> bool,
     ) -> Option<String> {
         let mac = bytes.get(MAC)?.to_vec();
         let ours = Given {
@@ -97,7 +97,7 @@ impl Answers {
                 self.doubles.same += 1;
             } else if other.is_plain() != ours.is_plain() {
                 self.doubles.degraded += 1;
-            } else if apart(other.node) {
+            } else if apart(other.node, [ours.file_server, other.file_server]) {
                 self.doubles.apart += 1;
             } else {
                 differs = Some(format!(

@@ -135,9 +135,11 @@ impl Replies {
             binld.map(|binld| &binld.config().catalog)
         };
         let alike = |other: usize| catalog(other) == catalog(node);
-        let file_servers = || (0..nodes.len()).filter(|node| nodes[*node].program::<MtftpHost>().is_some());
-        let apart = |other: usize| {
-            let of = |binld| file_servers().any(|server| link.is_cut_between(now, binld, server));
+        let at = |address: Ipv4Addr| nodes.iter().position(|host| host.address == address);
+        let apart = |other: usize, named: [Ipv4Addr; 2]| {
+            let of = |binld| {
+                named.into_iter().filter_map(at).any(|server| link.is_cut_between(now, binld, server))
+            };
             link.is_cut_between(now, node, other) || of(node) || of(other)
         };
         if let Some(differs) = self.answers.on_arrival(now, node, bytes, &reply, alike, apart) {

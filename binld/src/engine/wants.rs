@@ -95,8 +95,14 @@ impl Engine {
             let key = ClaimKey { content: Content { server, file: file.clone() }, pinned: boot.pinned };
             let is_ours =
                 self.claims.get(&key).is_some_and(|claim| matches!(claim.state, State::Held { .. }));
-            // So that all say the same. But a boot ROM must be sent to us ourselves.
-            is_ours || (boot.profile != Profile::PxeRom && self.shareable(now, &key).is_some())
+            // So that all say the same. But a boot ROM must be sent to us ourselves, or has its file by plain TFTP: an
+            // address of another file server is none of its business.
+            match boot.profile {
+                Profile::PxeRom => is_ours && server == self.config.address,
+                Profile::Ipxe | Profile::MtftpGet | Profile::Tftp => {
+                    is_ours || self.shareable(now, &key).is_some()
+                }
+            }
         })
     }
 }
