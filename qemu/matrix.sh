@@ -44,6 +44,7 @@ servers() {
     step "starting dnsmasq, mtftpd, $*"
     dhcp_up dhcp "$POOL_FIRST" "$POOL_LAST" "$@"
     daemon_config mtftpd mtftpd.toml "BOOT=$LAB_DIR/boot"
+    [ -z "${NO_WINDOWS:-}" ] || printf '[tftp]\nwindow_size_max = 1\n' >>"$LAB_DIR/conf/mtftpd.toml"
     daemon_start mtftpd mtftp1 mtftpd
     for name in "$@"; do
         daemon_config "$name" binld.toml
@@ -111,6 +112,16 @@ expect_one_stream() {
     expect "nobody asked for $1 by plain TFTP" "$plain requests" test "$plain" -eq 0
 }
 
+# expect_run_ahead: blocks went out before the ACK of those before them, to clients that asked for no windows, and hardly one
+# went out again.
+expect_run_ahead() {
+    local ahead again
+    ahead=$(ask mtftpd '.counters["transfer.ahead"] // 0')
+    again=$(ask mtftpd '.counters["transfer.window_again"] // 0')
+    expect "the file server runs ahead of ACKs" "$ahead blocks" test "$ahead" -gt 0
+    expect "and seldom lacks a machine one" "$again times" test "$((again * 100))" -lt "$ahead"
+}
+
 # --- BIOS machines with iPXE in ROM -----------------------------------------------------------------
 
 row_bios_virtio() { three_bios virtio-net-pci; }
@@ -126,6 +137,7 @@ three_bios() {
     finish
     expect_right initrd.img 1 2 3
     expect_one_stream initrd.img
+    expect_run_ahead
 }
 
 # --- UEFI machines ----------------------------------------------------------------------------------
@@ -167,6 +179,11 @@ uefi_boots() {
 row_uefi_multicast() { uefi_boots menu-multicast.conf 224.0.1.2; }
 
 row_uefi_unicast() { uefi_boots menu.conf "${HOST_ADDRESS[binld1]}"; }
+
+row_uefi_lockstep() {
+    NO_WINDOWS=1 uefi_boots menu.conf "${HOST_ADDRESS[binld1]}"
+    expect_run_ahead
+}
 
 row_uefi_ipxe() {
     local n asked

@@ -193,6 +193,7 @@ impl Sending {
                 flow.acked(round_trip);
                 if let Some(span) = next {
                     flow.put_blocks(client, span, context);
+                    context.counters.add("transfer", "ahead", self.out.ahead_in(span));
                 }
                 flow.sent(now);
                 self.heard = true;

@@ -39,6 +39,16 @@ impl Out {
         }
     }
 
+    /// How many of these go out although the client has not ACKed the block before, and asked for no windows.
+    pub(super) fn ahead_in(&self, span: Span) -> u64 {
+        match self {
+            Self::Windows(_) => 0,
+            Self::Ahead(out) => {
+                (span.first + u64::from(span.count)).saturating_sub(span.first.max(out.progress().0 + 2))
+            }
+        }
+    }
+
     /// The timer: what is out for the `sends`th time goes out once more, or part of it.
     pub(super) fn again(&mut self, sends: u32) -> Span {
         match self {

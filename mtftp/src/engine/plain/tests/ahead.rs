@@ -100,8 +100,12 @@ fn each_block_goes_out_once_and_many_at_a_time_where_the_client_takes_them() {
     for manner in [Manner::Strict, Manner::Keeps] {
         let slow = Client::new(manner, 1000).fetch(&mut server(RunAhead::Off));
         assert_eq!((slow.millis, slow.sent), (BLOCKS, BLOCKS));
-        let fast = Client::new(manner, 1000).fetch(&mut server(RunAhead::Proven));
+        let mut bench = server(RunAhead::Proven);
+        let fast = Client::new(manner, 1000).fetch(&mut bench);
         assert_eq!((fast.sent, &fast.outcome), (BLOCKS, &vec![Outcome::Complete]));
+        // All but the first, and what went out when nothing was.
+        let ahead = bench.engine.counters().get("transfer", "ahead");
+        assert!(ahead >= BLOCKS - fast.millis && ahead < BLOCKS, "{ahead}");
         assert!(slow.millis >= 25 * fast.millis, "{manner:?}: {} ms", fast.millis);
     }
 }
