@@ -4,7 +4,6 @@
 #![allow(clippy::print_stdout, reason = "the numbers are what it is for")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
-use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -12,14 +11,13 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sim::boot_net::{
-    PINNED_ITEM, TYPE, binld_config, boot_files, pattern, start, start_binld, start_mtftpd, until_held,
-};
-use sim::daemon::Kind;
+use sim::boot_net::{PINNED_ITEM, TYPE, boot_files, pattern, start_binld, start_mtftpd, until_held};
 use sim::lab::{Host, Lab, eventually};
-use sim::pxe_client::{Answer, DISCOVERY_PORT, Firmware, Form, Machine, receive};
+use sim::pxe_client::{DISCOVERY_PORT, Firmware, Form, Machine, receive};
 use sim::transfer_client::{MtftpClient, Received, Stream, Traffic, traffic};
 
+#[path = "demand_figures.rs"]
+mod demand_figures;
 #[path = "domain_figures.rs"]
 mod domain_figures;
 #[path = "failover_figures.rs"]
@@ -37,8 +35,6 @@ mod transfer_figures;
 
 /// Requests measured, after as many again to warm up.
 const REQUESTS: usize = 500;
-/// Items that are cleared on demand, each once.
-const ITEMS: u16 = 100;
 /// Transfers of each kind.
 const TRANSFERS: usize = 5;
 /// Bytes of the file that is multicast: 8,001 blocks.
@@ -68,7 +64,7 @@ fn main() {
         |index: usize, default| arguments.get(index).map_or(default, |text| text.parse().expect("a number"));
     match arguments.first().map(String::as_str) {
         Some("cleared") => cleared(),
-        Some("on-demand") => on_demand(),
+        Some("on-demand") => demand_figures::on_demand(),
         Some("domain") => domain_figures::print(),
         Some("failover") => {
             failover_figures::print(
@@ -86,7 +82,7 @@ fn main() {
         Some("memory") => figures::memory(number(1, CLAIMS), number(2, JUNK)),
         atftpd => {
             cleared();
-            on_demand();
+            demand_figures::on_demand();
             multicast(atftpd.map(Path::new));
             figures::group_commit();
             figures::memory(CLAIMS, JUNK);
@@ -152,70 +148,6 @@ fn cleared() {
     line("boot server's answer", &format!("{:.0} us", micros(answer)), "no clearing on the path: < 1 ms");
     line("plain UDP echo between the same hosts", &format!("{:.0} us", micros(echo)), "-");
     line("ratio", &format!("{:.2}", micros(answer) / micros(echo)), "< 3");
-}
-
-/// From request to answer where the address is cleared because the client asks.
-fn on_demand() {
-    println!("\nFrom request to answer, dynamic item cleared on demand (median of {ITEMS})");
-    let mut lab = Lab::new();
-    let host = lab.host("both", 31);
-    let mut items = String::new();
-    for number in 0..ITEMS {
-        lab.boot_file(&format!("rom{number}.img"), &pattern(10_000));
-        let _ = write!(
-            items,
-            "[[item]]\nname = \"rom{number}\"\ntype = {}\npreclear = false\n\
-             [[item.boot]]\nprofile = \"pxe-rom\"\narch = [0]\nfile = \"rom{number}.img\"\nmulticast = \"rom{number}.img\"\n",
-            0x9000 + number,
-        );
-    }
-    let _mtftpd = start(&lab, &host, Kind::Mtftpd, "mtftpd", "");
-    let binld = start(&lab, &host, Kind::Binld, "binld", &binld_config(&[host.address()], &items));
-    eventually("files that are known", || {
-        let status = binld.status();
-        let files = status["files"].as_array()?;
-        (files.len() == usize::from(ITEMS) && files.iter().all(|file| file["usable"] == true)).then_some(())
-    });
-    let client = lab.host("machine", 101);
-    let machine = Machine::new(Firmware::Rom, client.address());
-    let socket = client.bind(machine.firmware.source_port());
-    let server = SocketAddrV4::new(host.address(), DISCOVERY_PORT);
-    let round = || {
-        let spans = (0..ITEMS).map(|number| {
-            let question = machine.question(Form::Request, 0x9000 + number, 0);
-            let asked = Instant::now();
-            socket.send_to(&question, server).expect("a question can be sent");
-            let (bytes, from) = receive(&socket, Duration::from_secs(5)).expect("an answer");
-            let span = asked.elapsed();
-            let answer = Answer::read(from, &bytes).expect("a boot server's answer");
-            if answer.multicast().is_none() {
-                let log = binld.log();
-                let last: Vec<&str> = log.lines().rev().take(4).collect();
-                println!("  put off with plain TFTP after {span:?}; last in the log: {last:#?}");
-            }
-            span
-        });
-        spans.collect::<Vec<_>>()
-    };
-    let mut first = round();
-    first.sort_unstable();
-    let slowest = first.last().copied().unwrap_or_default();
-    let p99 = first.get(first.len() * 99 / 100).copied().unwrap_or_default();
-    let first = median(first);
-    let again = median(round());
-    let millis = |span: Duration| micros(span) / 1e3;
-    line(
-        "first request",
-        &format!("{:.1} ms, p99 {:.1}, slowest {:.1}", millis(first), millis(p99), millis(slowest)),
-        "400 ms + 0-20 ms jitter + configure: <= 420 ms",
-    );
-    let configure = first.saturating_sub(Duration::from_millis(400));
-    line(
-        "of it above 400 ms: jitter, record, configure",
-        &format!("{:.1} ms", millis(configure)),
-        "10 ms + two synchronous writes",
-    );
-    line("the same item again", &format!("{:.2} ms", millis(again)), "as cleared at start");
 }
 
 /// DATA packets on the wire for three machines.

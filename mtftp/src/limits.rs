@@ -42,11 +42,11 @@ pub const PROBES_MAX: usize = 256;
 pub const REQUESTS_PER_SECOND: u32 = 20;
 /// Requests of one source address at once.
 pub const REQUESTS_BURST: u32 = 40;
-/// Control messages per second of one source: a BINLD renews every claim of its own once a minute, and may
-/// configure a whole catalogue at start.
-pub const CONTROLS_PER_SECOND: u32 = 200;
-/// Control messages of one source at once.
-pub const CONTROLS_BURST: u32 = 1024;
+/// Control messages per second of one source: a BINLD asks for all files of its catalogue at start, every 2 ms for one, and
+/// renews every claim of its own once a minute.
+pub const CONTROLS_PER_SECOND: u32 = 500;
+/// Control messages of one source at once: all the addresses that it may have here, cleared together, and their files.
+pub const CONTROLS_BURST: u32 = 4096;
 /// What one source says as a member of the domain, per second and at once: a partition that heals brings hundreds of
 /// records together. As many as `binld` takes.
 pub const MEMBERS_PER_SECOND: u32 = 500;
@@ -192,6 +192,7 @@ pub const KINDS_MAX: usize = 64;
 pub const LOAD_CLIENTS_MAX: u16 = 4096;
 
 const _: () = assert!(GRACE.as_nanos() < LEASE.as_nanos());
+const _: () = assert!(2 * REFERENCES_PER_SENDER_MAX <= CONTROLS_BURST as usize);
 const _: () = assert!(FALL_BACKS_SHOWN > 0 && TOLD_PER_CLIENT_MAX > 0);
 const _: () = assert!(TOLD_AGAIN.as_nanos() < TOLD_KEEP.as_nanos());
 const _: () = assert!(KNOWN_MAX >= REFERENCES_MAX);
