@@ -20,6 +20,10 @@ use sim::lab::{Host, Lab, eventually};
 use sim::pxe_client::{Answer, DISCOVERY_PORT, Firmware, Form, Machine, receive};
 use sim::transfer_client::{MtftpClient, Received, Stream, Traffic, traffic};
 
+#[path = "boot_figures.rs"]
+mod boot_figures;
+#[path = "boot_rows.rs"]
+mod boot_rows;
 #[path = "domain_figures.rs"]
 mod domain_figures;
 #[path = "failover_figures.rs"]
