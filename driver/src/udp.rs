@@ -16,6 +16,7 @@
 mod counters;
 mod interface;
 mod open;
+mod outgoing;
 mod receive;
 mod send;
 
@@ -26,6 +27,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 pub use interface::Interface;
+pub use outgoing::Outgoing;
 #[cfg(test)]
 pub(crate) use receive::BATCH_DATAGRAMS_MAX;
 pub(crate) use receive::{Batch, Received};
