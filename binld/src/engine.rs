@@ -49,6 +49,7 @@ mod wants;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
 use std::time::Duration;
 
 use driver::{Arrival, Counters, Deadline, Deadlines, Draw, Outbox, Rate, Role, Time, Transmit, Wall};
@@ -88,6 +89,7 @@ use turns::Turns;
 
 use crate::limits::{
     ALIVE_INTERVAL, ANSWER_RATE, FILE_RETRY, FILE_SPACING, RECONCILE_INTERVAL, SOURCES_MAX, STATEMENT_RATE,
+    TOLD_BURST, TOLD_RATE,
 };
 
 /// What the engine must know of its host and its site.
@@ -116,7 +118,7 @@ pub struct EngineConfig {
     /// Spans of the domain's lowest-id record.
     pub lowest: LowestConstants,
     /// What clients may ask for.
-    pub catalog: Catalog,
+    pub catalog: Arc<Catalog>,
     /// How large a share of the clients we want, 1 to [`WEIGHT_MAX`](wire::elect::WEIGHT_MAX).
     pub weight: u8,
 }
@@ -322,6 +324,8 @@ pub struct Engine {
     answers: Rate,
     /// Statements and hellos.
     statements: Rate,
+    /// What file servers are told of clients.
+    tells: Rate,
     timers: Deadlines<Timer>,
     unsettled: bool,
     /// When the claims may next be compared with the catalog.
@@ -387,6 +391,7 @@ impl Engine {
             clients: Clients::default(),
             answers: Rate::new(ANSWER_RATE, ANSWER_RATE, SOURCES_MAX),
             statements: Rate::new(STATEMENT_RATE, STATEMENT_RATE, SOURCES_MAX),
+            tells: Rate::new(TOLD_RATE, TOLD_BURST, SOURCES_MAX),
             timers: Deadlines::default(),
             unsettled: false,
             reconcile_at: now,
@@ -412,7 +417,12 @@ impl Engine {
         debug_assert!(self.out.is_empty(), "the driver must take every action before the next input");
         self.responders.on_input(now);
         match arrival.role {
-            Role::Discovery | Role::Broadcast => self.on_discovery(now, arrival),
+            Role::Discovery | Role::Broadcast => {
+                self.on_discovery(now, arrival);
+                if !self.has_moved() {
+                    return;
+                }
+            }
             Role::Query => self.on_query_port(now, arrival),
             Role::Control => self.on_control_port(now, arrival),
             Role::Domain | Role::Tftp | Role::Transfer | Role::Mtftp(_) | Role::Stream(_) | Role::Igmp => {
@@ -474,8 +484,8 @@ impl Engine {
     }
 
     /// A new catalog: items that are gone drain, new ones are cleared.
-    pub fn on_reload(&mut self, now: Time, catalog: Catalog) {
-        self.config.catalog = catalog;
+    pub fn on_reload(&mut self, now: Time, catalog: impl Into<Arc<Catalog>>) {
+        self.config.catalog = catalog.into();
         self.watch_files(now);
         self.tell_types(now);
         self.unsettle();
@@ -516,6 +526,11 @@ impl Engine {
 
     fn tell(&mut self, event: Event) {
         self.out.push(Action::Tell(event));
+    }
+
+    /// Whether a client's question has changed anything beyond the client: in a boot storm hardly one does.
+    fn has_moved(&self) -> bool {
+        self.unsettled || !self.unpublished.is_empty() || self.responders.has_output()
     }
 
     /// Something changed that claims or clients may wait for: looked at once, at the end of the input.

@@ -161,6 +161,11 @@ pub const ANSWER_RATE: u32 = 50;
 /// Statements and hellos of one source that are looked at in a second, and at once: a partition that heals may leave some
 /// hundred addresses in dispute with one server.
 pub const STATEMENT_RATE: u32 = 500;
+/// Clients that a file server is told of, at once: as many as it remembers (`TOLD_MAX` of `mtftp`). In a larger boot storm
+/// it would forget each further one, and it has more to do than to hear of them.
+pub const TOLD_BURST: u32 = 16_384;
+/// … and in a second: it remembers them for ten minutes.
+pub const TOLD_RATE: u32 = 27;
 /// Sources whose rate is watched at once, at most.
 pub const SOURCES_MAX: usize = 4096;
 

@@ -6,6 +6,7 @@ use wire::pxe::{Ours, VendorOptions};
 use wire::told::Told;
 
 use super::*;
+use crate::limits::TOLD_BURST;
 
 const MAC: Mac = Mac([0x52, 0x54, 0, 0, 0, 1]);
 
@@ -52,7 +53,7 @@ fn a_rom_and_mtftp_get_that_are_told_tags_count_too() {
         (boot.profile, boot.file) = (profile, name("initrd.img"));
         boot.also.clear();
         let mut host = Host::start(vec![item(boot)], everywhere(&[last]));
-        host.engine.config.catalog.servers.push(to(11));
+        Arc::make_mut(&mut host.engine.config.catalog).servers.push(to(11));
         host.run_for(SETTLED);
         let boot_item = Some(BootItem { server_type: TYPE, layer: Layer(0) });
         let request = BootRequest {
@@ -98,4 +99,20 @@ fn answers_without_an_address_are_nobodys_business() {
     host.run_for(JOIN_PATIENCE);
     host.ask(1);
     assert_eq!((host.replies().len(), told(&host)), (1, vec![]));
+}
+
+/// In a boot storm a file server hears of as many clients as it remembers, and no client waits for that.
+#[test]
+fn of_more_clients_than_a_server_remembers_it_hears_no_more() {
+    let mut host = settled(true);
+    let clients = TOLD_BURST + 3;
+    for xid in 0..clients {
+        host.ask(xid);
+    }
+    assert_eq!(host.replies().len(), clients as usize);
+    assert_eq!(told(&host).len(), TOLD_BURST as usize);
+    assert_eq!(host.engine.counters().get("told", "held_back"), 3);
+    host.run_for(Duration::from_secs(1));
+    host.ask(1);
+    assert_eq!(told(&host).len(), TOLD_BURST as usize + 1);
 }
