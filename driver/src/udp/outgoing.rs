@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, sendmmsg};
 
-use super::{Door, Doors, train_len_max};
+use super::{Door, Doors};
 use crate::{Role, Transmit};
 
 /// Datagrams of one `sendmmsg`.
@@ -19,7 +19,6 @@ pub struct Outgoing {
     control: Vec<Transmit>,
     others: Vec<Transmit>,
     headers: MultiHeaders<SockaddrIn>,
-    train: Vec<u8>,
 }
 
 impl fmt::Debug for Outgoing {
@@ -35,7 +34,6 @@ impl Default for Outgoing {
             control: Vec::new(),
             others: Vec::new(),
             headers: MultiHeaders::preallocate(TOGETHER_MAX, None),
-            train: Vec::new(),
         }
     }
 }
@@ -48,32 +46,19 @@ impl Outgoing {
 
     /// Sends all of them; as [`Doors::send_to`] never blocks, and counts what is lost.
     pub fn send(&mut self, doors: &Doors) {
-        self.send_trains(doors);
-        for run in self.others.chunk_by(|one, other| one.role == other.role) {
-            let Some(Transmit { role, to, .. }) = run.first() else { continue };
-            match doors.sender(*role, *to) {
-                Some(door) if door.is_host() => {
-                    run.chunks(TOGETHER_MAX).for_each(|some| door.send_together(some, &mut self.headers));
+        let Self { control, others, headers } = self;
+        for list in [control, others] {
+            for run in list.chunk_by(|one, other| one.role == other.role) {
+                let Some(Transmit { role, to, .. }) = run.first() else { continue };
+                match doors.sender(*role, *to) {
+                    Some(door) if door.is_host() => {
+                        run.chunks(TOGETHER_MAX).for_each(|some| door.send_together(some, headers));
+                    }
+                    Some(_) | None => run.iter().for_each(|one| _ = doors.send(one)),
                 }
-                Some(_) | None => run.iter().for_each(|one| _ = doors.send(one)),
             }
+            list.clear();
         }
-        self.others.clear();
-    }
-
-    /// Messages of one length to one server follow each other when many clients ask: they go as trains.
-    fn send_trains(&mut self, doors: &Doors) {
-        let likes =
-            |one: &Transmit, other: &Transmit| (one.to, one.bytes.len()) == (other.to, other.bytes.len());
-        for run in self.control.chunk_by(likes) {
-            let Some(Transmit { role, to, bytes }) = run.first() else { continue };
-            for some in run.chunks(train_len_max(bytes.len())) {
-                self.train.clear();
-                some.iter().for_each(|one| self.train.extend_from_slice(&one.bytes));
-                doors.send_train(*role, *to, &self.train, bytes.len());
-            }
-        }
-        self.control.clear();
     }
 }
 
