@@ -16,6 +16,10 @@ use sim::lab::{Host, Lab, eventually};
 use sim::pxe_client::{DISCOVERY_PORT, Firmware, Form, Machine, receive};
 use sim::transfer_client::{MtftpClient, Received, Stream, Traffic, traffic};
 
+#[path = "boot_figures.rs"]
+mod boot_figures;
+#[path = "boot_rows.rs"]
+mod boot_rows;
 #[path = "demand_figures.rs"]
 mod demand_figures;
 #[path = "domain_figures.rs"]

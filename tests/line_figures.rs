@@ -14,6 +14,8 @@ use sim::lab::{Host, Lab, eventually};
 use sim::meter::Family;
 use sim::tftp_load::{Failure, Load, Outcome, run};
 
+use crate::boot_figures;
+use crate::boot_rows;
 use crate::line_rows::{Also, Row, rows};
 use crate::transfer_figures::open_files;
 use crate::{Killed, line};
@@ -25,10 +27,10 @@ const FILES: u64 = 8192;
 /// Servers and clients go before what else the machine does, which would tell more of the scheduler than of them.
 const NICE: i32 = -15;
 /// Where servers run; the clients run beside them, or on the same core.
-const SERVER_CORE: usize = 0;
-const OTHER_CORE: usize = 1;
+pub(crate) const SERVER_CORE: usize = 0;
+pub(crate) const OTHER_CORE: usize = 1;
 /// The clients cannot be much faster than what they did with so much of their core.
-const BUSY: f64 = 0.9;
+pub(crate) const BUSY: f64 = 0.9;
 
 /// Who can be compared: name, package, and what the program is told before the boot folder.
 const PACKAGED: [(&str, &str, &str); 3] = [
@@ -145,7 +147,7 @@ impl Round {
 }
 
 /// The middle, the least and the greatest.
-fn spread(values: impl Iterator<Item = f64>) -> (f64, f64, f64) {
+pub(crate) fn spread(values: impl Iterator<Item = f64>) -> (f64, f64, f64) {
     let mut values: Vec<f64> = values.collect();
     values.sort_unstable_by(f64::total_cmp);
     let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
@@ -159,45 +161,57 @@ pub(crate) fn print(arguments: &[String]) {
         arguments.iter().partition(|argument| argument.parse::<usize>().is_ok());
     let rounds = numbers.first().and_then(|number| number.parse().ok()).filter(|&number| number > 0);
     let rows = rows();
-    let known: BTreeSet<&str> = rows.iter().map(|row| row.name).collect();
+    let boots = boot_rows::rows();
+    let known: BTreeSet<&str> =
+        rows.iter().map(|row| row.name).chain(boots.iter().map(|row| row.name)).collect();
     let unknown: Vec<&&String> = names.iter().filter(|name| !known.contains(name.as_str())).collect();
     assert!(unknown.is_empty(), "{unknown:?}: the rows are {known:?}");
     open_files(FILES);
     if rustix::process::nice(NICE).is_err() {
         println!("  (no higher priority: what else the machine does counts)");
     }
+    let is_wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| *wanted == name);
+    if rows.iter().any(|row| is_wanted(row.name)) {
+        transfers(&rows, is_wanted, rounds);
+    }
+    boot_figures::print(is_wanted, rounds);
+}
+
+fn transfers(rows: &[Row], is_wanted: impl Fn(&str) -> bool, rounds: Option<usize>) {
     let mut lab = Lab::new();
     let machines = lab.host("machines", 31);
     // All of that prefix is this host.
     ip(&machines, &["route", "add", "local", "10.78.0.0/16", "dev", "lo"]);
     let servers = servers(&mut lab);
     println!("Plain TFTP, each server on core {SERVER_CORE}; only ratios within a run count");
-    let wanted = |row: &&Row| names.is_empty() || names.iter().any(|name| *name == row.name);
     let result = rows
         .iter()
-        .filter(wanted)
+        .filter(|row| is_wanted(row.name))
         .try_for_each(|row| show(&lab, &machines, &servers, row, rounds.unwrap_or(row.rounds)));
     // What fails here ends the process at once, and would leave the network behind.
     drop(lab);
     result.expect("every server sends the file's bytes");
 }
 
-fn ip(host: &Host, arguments: &[&str]) {
+pub(crate) fn ip(host: &Host, arguments: &[&str]) {
     assert!(host.run(Path::new("ip"), arguments).status.success(), "ip {arguments:?}");
 }
 
-/// Ours, and what is in the folder of peers.
+/// The program of that package, if it is in the folder of peers.
 #[expect(clippy::disallowed_methods, reason = "`tests/bench` says where it unpacked the packages")]
+pub(crate) fn peer(package: &str) -> Option<PathBuf> {
+    let Ok(folder) = std::env::var(PEERS).map(PathBuf::from) else {
+        println!("  (no {PEERS}: no {package} to compare with)");
+        return None;
+    };
+    Some(folder.join(package).join("run")).filter(|path| path.is_file())
+}
+
+/// Ours, and what is in the folder of peers.
 fn servers(lab: &mut Lab) -> Vec<Server> {
-    let folder = std::env::var(PEERS).map(PathBuf::from);
-    if folder.is_err() {
-        println!("  (no {PEERS}: nothing to compare with)");
-    }
     let mut found = vec![("mtftpd", None)];
     for (name, package, arguments) in PACKAGED {
-        let program =
-            folder.iter().map(|folder| folder.join(package).join("run")).find(|path| path.is_file());
-        found.extend(program.map(|program| (name, Some((program, arguments)))));
+        found.extend(peer(package).map(|program| (name, Some((program, arguments)))));
     }
     let server = |(number, (name, packaged)): (u8, (&'static str, _))| {
         let host = lab.host(name, number);

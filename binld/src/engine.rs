@@ -49,6 +49,7 @@ mod wants;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
 use std::time::Duration;
 
 use driver::{Arrival, Counters, Deadline, Deadlines, Draw, Outbox, Rate, Role, Time, Transmit, Wall};
@@ -87,7 +88,8 @@ use slices::Slices;
 use turns::Turns;
 
 use crate::limits::{
-    ALIVE_INTERVAL, ANSWER_RATE, FILE_RETRY, FILE_SPACING, RECONCILE_INTERVAL, SOURCES_MAX, STATEMENT_RATE,
+    ALIVE_INTERVAL, ANSWER_RATE, CLIENTS_AT_ONCE, FILE_RETRY, FILE_SPACING, RECONCILE_INTERVAL, SOURCES_MAX,
+    STATEMENT_RATE, TOLD_BURST, TOLD_RATE,
 };
 
 /// What the engine must know of its host and its site.
@@ -116,7 +118,7 @@ pub struct EngineConfig {
     /// Spans of the domain's lowest-id record.
     pub lowest: LowestConstants,
     /// What clients may ask for.
-    pub catalog: Catalog,
+    pub catalog: Arc<Catalog>,
     /// How large a share of the clients we want, 1 to [`WEIGHT_MAX`](wire::elect::WEIGHT_MAX).
     pub weight: u8,
 }
@@ -322,8 +324,12 @@ pub struct Engine {
     answers: Rate,
     /// Statements and hellos.
     statements: Rate,
+    /// What file servers are told of clients.
+    tells: Rate,
     timers: Deadlines<Timer>,
     unsettled: bool,
+    /// What has got an address that is held, since clients were last looked at.
+    held: Vec<BootItem>,
     /// When the claims may next be compared with the catalog.
     reconcile_at: Time,
     counters: Counters,
@@ -387,8 +393,10 @@ impl Engine {
             clients: Clients::default(),
             answers: Rate::new(ANSWER_RATE, ANSWER_RATE, SOURCES_MAX),
             statements: Rate::new(STATEMENT_RATE, STATEMENT_RATE, SOURCES_MAX),
+            tells: Rate::new(TOLD_RATE, TOLD_BURST, SOURCES_MAX),
             timers: Deadlines::default(),
             unsettled: false,
+            held: Vec::new(),
             reconcile_at: now,
             counters: Counters::default(),
             out: Outbox::default(),
@@ -412,7 +420,12 @@ impl Engine {
         debug_assert!(self.out.is_empty(), "the driver must take every action before the next input");
         self.responders.on_input(now);
         match arrival.role {
-            Role::Discovery | Role::Broadcast => self.on_discovery(now, arrival),
+            Role::Discovery | Role::Broadcast => {
+                self.on_discovery(now, arrival);
+                if !self.has_moved() {
+                    return;
+                }
+            }
             Role::Query => self.on_query_port(now, arrival),
             Role::Control => self.on_control_port(now, arrival),
             Role::Domain | Role::Tftp | Role::Transfer | Role::Mtftp(_) | Role::Stream(_) | Role::Igmp => {
@@ -474,8 +487,8 @@ impl Engine {
     }
 
     /// A new catalog: items that are gone drain, new ones are cleared.
-    pub fn on_reload(&mut self, now: Time, catalog: Catalog) {
-        self.config.catalog = catalog;
+    pub fn on_reload(&mut self, now: Time, catalog: impl Into<Arc<Catalog>>) {
+        self.config.catalog = catalog.into();
         self.watch_files(now);
         self.tell_types(now);
         self.unsettle();
@@ -518,6 +531,11 @@ impl Engine {
         self.out.push(Action::Tell(event));
     }
 
+    /// Whether a client's question has changed anything beyond the client: in a boot storm hardly one does.
+    fn has_moved(&self) -> bool {
+        self.unsettled || !self.unpublished.is_empty() || self.responders.has_output()
+    }
+
     /// Something changed that claims or clients may wait for: looked at once, at the end of the input.
     fn unsettle(&mut self) {
         self.unsettled = true;
@@ -543,16 +561,24 @@ impl Engine {
     }
 
     fn settle_claims(&mut self, now: Time) {
+        let held = std::mem::take(&mut self.held);
         if !std::mem::take(&mut self.unsettled) {
             return;
         }
-        if now >= self.reconcile_at {
+        let is_due = now >= self.reconcile_at;
+        if is_due {
             self.reconcile_at = now + RECONCILE_INTERVAL;
             self.reconcile(now);
         } else {
             self.timers.arm(Timer::Reconcile, self.reconcile_at, "claims to be compared with the catalog");
         }
-        self.serve_waiting_clients(now);
+        if is_due || self.clients.len() <= CLIENTS_AT_ONCE {
+            self.serve_waiting_clients(now, |_| true);
+        } else if !held.is_empty() {
+            // Of any layer.
+            let is_held = |wanted: BootItem| held.iter().any(|item| item.server_type == wanted.server_type);
+            self.serve_waiting_clients(now, is_held);
+        }
     }
 
     fn draw_ticket(&mut self) -> Ticket {

@@ -134,7 +134,7 @@ pub const FILE_RETRY: Duration = Duration::from_secs(2);
 /// The list of boot servers is told who lives at most this often, among a thousand some 100 µs each time.
 pub const LIVING_INTERVAL: Duration = Duration::from_millis(50);
 /// The claims are compared with the catalog at most this often: with 10,000 items that takes some 20 ms, and every answer
-/// of an MTFTP server may be a reason. Clients do not wait for it.
+/// of an MTFTP server may be a reason. Clients do not wait for it, unless more than [`CLIENTS_AT_ONCE`] wait.
 pub const RECONCILE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A client that was told an address may open it for this long (P3).
@@ -156,11 +156,19 @@ pub const WAIT_SECONDS: u8 = 2;
 pub const REPEAT_AFTER: Duration = Duration::from_millis(500);
 /// Clients waiting for an answer, at most; beyond that a request is dropped and counted.
 pub const CLIENTS_WAITING_MAX: usize = 16_384;
+/// If more wait, then whatever happens only those are looked at whom it concerns, and all every [`RECONCILE_INTERVAL`]:
+/// a thousand answers that a thousand clients wait for are not a million looks.
+pub const CLIENTS_AT_ONCE: usize = 64;
 /// Queries of one source that are answered in a second, and at once; the rest is dropped and counted (`security.md`).
 pub const ANSWER_RATE: u32 = 50;
 /// Statements and hellos of one source that are looked at in a second, and at once: a partition that heals may leave some
 /// hundred addresses in dispute with one server.
 pub const STATEMENT_RATE: u32 = 500;
+/// Clients that a file server is told of, at once: as many as it remembers (`TOLD_MAX` of `mtftp`). In a larger boot storm
+/// it would forget each further one, and it has more to do than to hear of them.
+pub const TOLD_BURST: u32 = 16_384;
+/// … and in a second: it remembers them for ten minutes.
+pub const TOLD_RATE: u32 = 27;
 /// Sources whose rate is watched at once, at most.
 pub const SOURCES_MAX: usize = 4096;
 

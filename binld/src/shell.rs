@@ -15,7 +15,7 @@ use driver::clock::Clock;
 use driver::control::Listener;
 use driver::quiet::Quiet;
 use driver::run::Service;
-use driver::udp::{Doors, Interface};
+use driver::udp::{Doors, Interface, Outgoing};
 use driver::worker::{self, Worker};
 use driver::{Arrival, Deadline, Draw, Role, Time, Wall, host};
 use wire::ServerId;
@@ -70,6 +70,7 @@ pub fn run(file: &Path, loaded: Loaded) -> anyhow::Result<()> {
         identity,
         clock,
         doors: doors.clone(),
+        outgoing: Outgoing::default(),
         worker,
         quiet: Quiet::default(),
         file: file.to_owned(),
@@ -89,6 +90,7 @@ struct Shell {
     identity: Identity,
     clock: Clock,
     doors: Doors,
+    outgoing: Outgoing,
     worker: Worker<Job>,
     quiet: Quiet<news::Source>,
     file: PathBuf,
@@ -173,12 +175,12 @@ impl Service for Shell {
         self.engine.has_left()
     }
 
-    fn flush(&mut self, now: Time, doors: &Doors) {
+    fn flush(&mut self, now: Time, _doors: &Doors) {
         while let Some(action) = self.engine.poll_action() {
             match action {
                 Action::Send(transmit) => {
                     tracing::trace!(role = ?transmit.role, to = %transmit.to, len = transmit.bytes.len(), "said");
-                    doors.send(&transmit);
+                    self.outgoing.put(transmit);
                 }
                 Action::Persist(ticket, changes) => self.worker.submit(Job { ticket, changes }),
                 Action::Tell(event) => news::tell(&mut self.quiet, now, &event),
@@ -193,6 +195,10 @@ impl Service for Shell {
             }
             self.quiet.tell_suppressed(now);
         }
+    }
+
+    fn dispatch(&mut self, doors: &Doors) {
+        self.outgoing.send(doors);
     }
 
     fn next_deadline(&self) -> Option<Deadline> {

@@ -38,7 +38,8 @@ impl Rate {
         while let Some(idle) = self.idle.pop_due(now) {
             self.sources.remove(&idle);
         }
-        if !self.sources.contains_key(&source) && self.sources.len() >= self.sources_max {
+        let is_new = !self.sources.contains_key(&source);
+        if is_new && self.sources.len() >= self.sources_max {
             return false;
         }
         let (tokens, at) = self.sources.entry(source).or_insert((self.most, now));
@@ -49,7 +50,10 @@ impl Rate {
         if allowed {
             *tokens -= self.interval;
         }
-        self.idle.arm(source, now + Duration::from_nanos(self.most - *tokens), "a source is idle");
+        // A source refused is idle no later than before: a flood costs little.
+        if allowed || is_new {
+            self.idle.arm(source, now + Duration::from_nanos(self.most - *tokens), "a source is idle");
+        }
         allowed
     }
 }

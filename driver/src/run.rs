@@ -41,6 +41,9 @@ pub trait Service {
     }
     /// Takes every action out of the machine and carries it out. Also called once before the first input.
     fn flush(&mut self, now: Time, doors: &Doors);
+    /// Sends what flushes kept to be sent together, if the service keeps any. Called before the loop waits: once for all
+    /// datagrams that were taken from a socket together.
+    fn dispatch(&mut self, _doors: &Doors) {}
     /// When [`Service::on_timeout`] is wanted; asked after each flush.
     fn next_deadline(&self) -> Option<Deadline>;
 }
@@ -82,6 +85,7 @@ async fn drive<S: Service>(
     service.flush(clock.now(), doors);
     host::notify_ready();
     loop {
+        service.dispatch(doors);
         // A due deadline comes before everything else, so that a flood cannot postpone it.
         let deadline = service.next_deadline();
         let now = clock.now();
@@ -89,6 +93,7 @@ async fn drive<S: Service>(
         if let Some(due) = due {
             service.on_timeout(now);
             service.flush(now, doors);
+            service.dispatch(doors);
             overdue.note(due, now);
         }
         if service.has_ended() {
@@ -125,6 +130,7 @@ fn stop<S: Service>(service: &mut S, clock: &Clock, doors: &Doors, why: &str) {
     let now = clock.now();
     service.on_stop(now);
     service.flush(now, doors);
+    service.dispatch(doors);
 }
 
 /// Takes datagrams out of one socket, one batch; true if there may be more.

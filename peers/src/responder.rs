@@ -454,6 +454,12 @@ impl Responders {
 
     // --- out ------------------------------------------------------------------------------------------------
 
+    /// Whether there is any output.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        !self.out.is_empty()
+    }
+
     /// Takes the oldest output.
     pub fn next_output(&mut self) -> Option<Output> {
         self.out.pop_front()

@@ -87,7 +87,7 @@ impl BinldHost {
 
     /// A new configuration; a dead process reads it when it starts.
     pub fn reload(&mut self, now: Time, catalog: Catalog) {
-        self.config.catalog = catalog.clone();
+        self.config.catalog = catalog.clone().into();
         if let Some(engine) = &mut self.engine {
             engine.on_reload(now, catalog);
         }

@@ -15,8 +15,8 @@
 //!
 //! Beside it, for tests of the daemons themselves, real time and real sockets: [`lab`] makes network namespaces,
 //! [`daemon`] runs our programs in them, [`boot_net`] puts a boot network together, [`pxe_client`] and
-//! [`transfer_client`] are its machines. [`tftp_load`] is many of them in one thread, and [`meter`] tells what a server
-//! spent on them. [`capture`] records every datagram of a lab, and [`wire_check`] judges them.
+//! [`transfer_client`] are its machines. [`tftp_load`] and [`boot_load`] are many of them in one thread, and [`meter`] tells
+//! what a server spent on them. [`capture`] records every datagram of a lab, and [`wire_check`] judges them.
 //!
 //! Everything in the simulator is drawn from one seed, each purpose from a stream of its own ([`seed`]), so a run can be
 //! repeated to the byte: `PXEMC_SEED=123 cargo test -p tests --test swarm replay -- --nocapture`.
@@ -26,6 +26,7 @@
 pub mod amplification;
 pub mod answers;
 pub mod binld_host;
+pub mod boot_load;
 pub mod boot_net;
 pub mod capture;
 pub mod check;

@@ -81,7 +81,7 @@ impl Wants {
             ..boot.clone()
         };
         Item {
-            name: format!("{} {}", self.server_type, self.file),
+            name: format!("{} {}", self.server_type, self.file).into(),
             boot_item: BootItem { server_type: ServerType(self.server_type), layer: Layer(0) },
             user_class: None,
             clients: Vec::new(),
@@ -186,7 +186,7 @@ impl Scenario {
             domain: self.domain_of(address),
             contacts: Vec::new(),
             lowest: binld::engine::LowestConstants::LAN,
-            catalog,
+            catalog: catalog.into(),
             weight: 4,
         };
         let host = BinldHost::new(config, self.server_id());

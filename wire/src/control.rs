@@ -28,6 +28,8 @@ pub const MAGIC: [u8; 4] = *b"PXMC";
 pub const VERSION: u8 = 1;
 /// Bytes before the payload.
 pub const HEADER_LEN: usize = 42;
+/// Room that most messages need, in bytes.
+const ROOM: usize = 128;
 /// Longest envelope we send or accept, in bytes: one Ethernet frame.
 pub const PACKET_LEN_MAX: usize = 1400;
 /// Longest tag that a signature will put behind the payload, in bytes.
@@ -164,33 +166,7 @@ impl Envelope {
     /// there is too much.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut payload = Vec::new();
-        match &self.message {
-            Message::Configure(message) => message.put(&mut payload),
-            Message::Ack(message) => message.put(&mut payload),
-            Message::Nak(message) => message.put(&mut payload),
-            Message::Delete(message) => message.put(&mut payload),
-            Message::Superseded(message) => message.put(&mut payload),
-            Message::Hold(message) => message.put(&mut payload),
-            Message::Hello(message) => message.put(&mut payload),
-            Message::DeleteForDead(message) => message.put(&mut payload),
-            Message::Connect(message) => message.put(&mut payload),
-            Message::Welcome(message) => message.put(&mut payload),
-            Message::Refuse(message) => message.put(&mut payload),
-            Message::Disconnect(message) => message.put(&mut payload),
-            Message::SyncList(message) => message.put(&mut payload),
-            Message::Flood(message) => message.put(&mut payload),
-            Message::FloodAck(message) => message.put(&mut payload),
-            Message::ClearAsk(message) => message.put(&mut payload),
-            Message::ClearAnswer(message) => message.put(&mut payload),
-            Message::LoanAsk(message) => message.put(&mut payload),
-            Message::LoanAnswer(message) => message.put(&mut payload),
-            Message::Told(message) => message.put(&mut payload),
-            Message::Inquiry(message) => message.put(&mut payload),
-            Message::Declare(message) => message.put(&mut payload),
-            Message::Revoke(message) => message.put(&mut payload),
-        }
-        let mut out = Vec::with_capacity(HEADER_LEN + payload.len());
+        let mut out = Vec::with_capacity(ROOM);
         out.put_slice(&MAGIC);
         out.put_u8(VERSION);
         out.put_u8(self.message.kind());
@@ -199,9 +175,38 @@ impl Envelope {
         out.put_u32(self.boot_epoch.0);
         out.put_u32(0);
         out.put_u64(self.sequence);
+        // The length, once it is known.
+        out.put_u16(0);
+        match &self.message {
+            Message::Configure(message) => message.put(&mut out),
+            Message::Ack(message) => message.put(&mut out),
+            Message::Nak(message) => message.put(&mut out),
+            Message::Delete(message) => message.put(&mut out),
+            Message::Superseded(message) => message.put(&mut out),
+            Message::Hold(message) => message.put(&mut out),
+            Message::Hello(message) => message.put(&mut out),
+            Message::DeleteForDead(message) => message.put(&mut out),
+            Message::Connect(message) => message.put(&mut out),
+            Message::Welcome(message) => message.put(&mut out),
+            Message::Refuse(message) => message.put(&mut out),
+            Message::Disconnect(message) => message.put(&mut out),
+            Message::SyncList(message) => message.put(&mut out),
+            Message::Flood(message) => message.put(&mut out),
+            Message::FloodAck(message) => message.put(&mut out),
+            Message::ClearAsk(message) => message.put(&mut out),
+            Message::ClearAnswer(message) => message.put(&mut out),
+            Message::LoanAsk(message) => message.put(&mut out),
+            Message::LoanAnswer(message) => message.put(&mut out),
+            Message::Told(message) => message.put(&mut out),
+            Message::Inquiry(message) => message.put(&mut out),
+            Message::Declare(message) => message.put(&mut out),
+            Message::Revoke(message) => message.put(&mut out),
+        }
         // No payload is longer than PAYLOAD_LEN_MAX.
-        out.put_u16(u16::try_from(payload.len()).unwrap_or(u16::MAX));
-        out.put_slice(&payload);
+        let len = u16::try_from(out.len().saturating_sub(HEADER_LEN)).unwrap_or(u16::MAX);
+        if let Some(place) = out.get_mut(HEADER_LEN - 2..HEADER_LEN) {
+            place.copy_from_slice(&len.to_be_bytes());
+        }
         out
     }
 

@@ -2,14 +2,17 @@
 //! and the ACK a boot server gives (table 2-5), over `dhcproto`.
 //!
 //! Requests are read through `dhcproto`'s borrowed view, because its owned decoder trusts `hlen` and the lengths of
-//! typed options.
+//! typed options. What a server reads and writes for every machine, options of requests and answers, is done by hand, for
+//! speed; tests read it with `dhcproto`.
 
 mod client;
 
+use std::borrow::Cow;
 use std::net::Ipv4Addr;
 
+use bytes::BufMut;
 use dhcproto::v4::borrowed::Message as View;
-use dhcproto::v4::{DhcpOption, DhcpOptions, Flags, Message, MessageType, Opcode, OptionCode, UnknownOption};
+use dhcproto::v4::{Message, Opcode};
 use dhcproto::{Encodable, Encoder};
 
 use crate::error::{DecodeError, DecodeErrorKind, EncodeError};
@@ -30,7 +33,12 @@ const OPTION_LEN_MAX: usize = 255;
 /// Longest boot file name in the header's `file` field, in bytes; longer ones go into option 67.
 const FILE_FIELD_LEN_MAX: usize = 127;
 
+/// Room that most answers need, in bytes.
+const REPLY_ROOM: usize = 512;
+
 const HEADER_LEN: usize = 236;
+/// Where the header has the boot file.
+const FILE_OFFSET: usize = 108;
 const COOKIE: [u8; 4] = [99, 130, 83, 99];
 const OPTION_PAD: u8 = 0;
 const OPTION_VENDOR: u8 = 43;
@@ -79,8 +87,7 @@ impl BootRequest {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let wrong = |what, offset, kind| Err(DecodeError { what, offset, kind });
         let (view, mac) = check_header(bytes, Opcode::BootRequest)?;
-        let vendor_offset = check_options(bytes)?;
-        let options = Options::read(&view, vendor_offset)?;
+        let options = Options::read(bytes)?;
         let Some(kind) = options.kind else {
             return wrong("DHCP message type", HEADER_LEN, DecodeErrorKind::Code);
         };
@@ -140,24 +147,37 @@ fn check_header(bytes: &[u8], opcode: Opcode) -> Result<(View<'_>, Mac), DecodeE
     Ok((view, Mac(mac)))
 }
 
-/// Every option fits into the datagram and the end option is there (RFC 2131 § 4.1): `dhcproto`'s iterator would take
-/// the whole options of a cut datagram for all there are. What follows the end option is padding and ignored.
-/// Gives the offset of the value of the first option 43, or 0.
-fn check_options(bytes: &[u8]) -> Result<usize, DecodeError> {
+/// Gives each option's code, value, and the value's offset, in order; those of one code that stand side by side are one
+/// (RFC 3396). Every option fits into the datagram and the end option is there (RFC 2131 § 4.1): `dhcproto`'s iterator
+/// would take the whole options of a cut datagram for all there are. What follows the end option is padding and ignored.
+fn each_option<'a>(
+    bytes: &'a [u8],
+    mut take: impl FnMut(u8, Cow<'a, [u8]>, usize),
+) -> Result<(), DecodeError> {
     let mut reader = Reader::new(bytes);
-    let mut vendor_offset = 0;
     reader.take("DHCP header", HEADER_LEN + COOKIE.len())?;
+    let mut last: Option<(u8, Cow<'a, [u8]>, usize)> = None;
     loop {
-        match reader.u8("DHCP option")? {
-            OPTION_END => return Ok(vendor_offset),
-            OPTION_PAD => {}
-            code => {
-                let count = usize::from(reader.u8("DHCP option length")?);
-                if code == OPTION_VENDOR && vendor_offset == 0 {
-                    vendor_offset = reader.offset();
-                }
-                reader.take("DHCP option value", count)?;
+        let code = reader.u8("DHCP option")?;
+        let next = if code == OPTION_END || code == OPTION_PAD {
+            None
+        } else {
+            let count = usize::from(reader.u8("DHCP option length")?);
+            let offset = reader.offset();
+            let value = reader.take("DHCP option value", count)?;
+            if let Some((before, whole, _)) = &mut last
+                && *before == code
+            {
+                whole.to_mut().extend_from_slice(value);
+                continue;
             }
+            Some((code, Cow::Borrowed(value), offset))
+        };
+        if let Some((code, value, offset)) = std::mem::replace(&mut last, next) {
+            take(code, value, offset);
+        }
+        if code == OPTION_END {
+            return Ok(());
         }
     }
 }
@@ -175,42 +195,49 @@ struct Options {
 }
 
 impl Options {
-    fn read(view: &View<'_>, vendor_offset: usize) -> Result<Self, DecodeError> {
+    fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut options = Self::default();
-        // Parts of one option 43, which need not stand side by side (RFC 3396 § 5).
-        let mut vendor: Option<Vec<u8>> = None;
-        for option in view.opts() {
-            let data = option.data();
-            match u8::from(option.code()) {
-                OPTION_VENDOR => vendor.get_or_insert_default().extend_from_slice(data),
-                53 => {
-                    options.kind = match data {
-                        [3] => Some(RequestKind::Request),
-                        [8] => Some(RequestKind::Inform),
-                        _ => None,
-                    }
-                }
-                60 => options.pxe_client = data.starts_with(b"PXEClient"),
-                77 => options.user_class = data.to_vec(),
-                93 => {
-                    options.architectures = data
-                        .chunks_exact(2)
-                        .map(|pair| pair.iter().fold(0, |value, &byte| value << 8 | u16::from(byte)))
-                        .collect();
-                }
-                97 => {
-                    // Type 0 and 16 bytes (RFC 4578 § 2.3); any other form identifies nobody.
-                    options.uuid = match data.split_first() {
-                        Some((0, uuid)) => uuid.try_into().ok().map(Uuid),
-                        Some(_) | None => None,
-                    }
-                }
-                _ => {}
-            }
-        }
-        let read = |value: Vec<u8>| VendorOptions::read(Reader::new_at(&value, vendor_offset));
+        // Parts of one option 43, which need not stand side by side (RFC 3396 § 5), and where the first is.
+        let mut vendor: Option<(Cow<'_, [u8]>, usize)> = None;
+        each_option(bytes, |code, data, offset| match code {
+            OPTION_VENDOR => match &mut vendor {
+                Some((parts, _)) => parts.to_mut().extend_from_slice(&data),
+                None => vendor = Some((data, offset)),
+            },
+            _ => options.take(code, &data),
+        })?;
+        let read =
+            |(value, offset): (Cow<'_, [u8]>, usize)| VendorOptions::read(Reader::new_at(&value, offset));
         options.vendor = vendor.map(read).transpose()?;
         Ok(options)
+    }
+
+    fn take(&mut self, code: u8, data: &[u8]) {
+        match code {
+            53 => {
+                self.kind = match data {
+                    [3] => Some(RequestKind::Request),
+                    [8] => Some(RequestKind::Inform),
+                    _ => None,
+                }
+            }
+            60 => self.pxe_client = data.starts_with(b"PXEClient"),
+            77 => self.user_class = data.to_vec(),
+            93 => {
+                self.architectures = data
+                    .chunks_exact(2)
+                    .map(|pair| pair.iter().fold(0, |value, &byte| value << 8 | u16::from(byte)))
+                    .collect();
+            }
+            97 => {
+                // Type 0 and 16 bytes (RFC 4578 § 2.3); any other form identifies nobody.
+                self.uuid = match data.split_first() {
+                    Some((0, uuid)) => uuid.try_into().ok().map(Uuid),
+                    Some(_) | None => None,
+                }
+            }
+            _ => {}
+        }
     }
 }
 
@@ -247,25 +274,21 @@ impl BootReply {
     /// # Errors
     /// The URI, or the whole, is too long.
     pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
-        let mut message = ack(self.xid, self.yiaddr, self.file_server, self.giaddr, self.mac);
-        message.set_flags(Flags::from(self.flags));
         let file = self.file.as_bytes();
-        if file.len() <= FILE_FIELD_LEN_MAX {
-            message.set_fname(file);
+        let (header_file, option_file) =
+            if file.len() <= FILE_FIELD_LEN_MAX { (file, None) } else { (&[][..], Some(file)) };
+        let uri = self.multicast_uri.as_deref().unwrap_or_default().as_bytes();
+        if uri.len() > OPTION_LEN_MAX {
+            return Err(too_long("multicast URI", uri.len(), OPTION_LEN_MAX));
         }
-        let options = message.opts_mut();
-        if file.len() > FILE_FIELD_LEN_MAX {
-            options.insert(DhcpOption::BootfileName(file.to_vec()));
+        let Self { xid, flags, yiaddr, file_server, giaddr, mac, .. } = *self;
+        let header = Header { xid, flags, yiaddr, siaddr: file_server, giaddr, mac, file: header_file };
+        let mut out = header.put();
+        put_answer_options(&mut out, &self.vendor, self.boot_server, option_file, self.uuid);
+        if self.multicast_uri.is_some() {
+            put_option(&mut out, OPTION_MULTICAST_URI, uri);
         }
-        put_answer_options(options, &self.vendor, self.boot_server, self.uuid);
-        if let Some(uri) = &self.multicast_uri {
-            if uri.len() > OPTION_LEN_MAX {
-                return Err(too_long("multicast URI", uri.len(), OPTION_LEN_MAX));
-            }
-            let code = OptionCode::from(OPTION_MULTICAST_URI);
-            options.insert(DhcpOption::Unknown(UnknownOption::new(code, uri.as_bytes().to_vec())));
-        }
-        finish(&message)
+        finish_answer(out)
     }
 }
 
@@ -296,42 +319,105 @@ impl BootWait {
     /// None that any value of the fields leads to.
     pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
         let none = Ipv4Addr::UNSPECIFIED;
-        let mut message = ack(self.xid, self.yiaddr, none, none, self.mac);
+        let Self { xid, yiaddr, mac, .. } = *self;
+        let header = Header { xid, flags: 0, yiaddr, siaddr: none, giaddr: none, mac, file: &[] };
         let vendor = VendorOptions {
             boot_item: Some(self.boot_item),
             ours: Some(Ours::Wait(self.seconds)),
             ..VendorOptions::default()
         };
-        put_answer_options(message.opts_mut(), &vendor, self.boot_server, self.uuid);
-        finish(&message)
+        let mut out = header.put();
+        put_answer_options(&mut out, &vendor, self.boot_server, None, self.uuid);
+        finish_answer(out)
     }
 }
 
-fn ack(xid: u32, yiaddr: Ipv4Addr, file_server: Ipv4Addr, giaddr: Ipv4Addr, mac: Mac) -> Message {
-    let mut message = Message::new_with_id(xid, Ipv4Addr::UNSPECIFIED, yiaddr, file_server, giaddr, &mac.0);
-    message.set_opcode(Opcode::BootReply);
-    message
+/// The header of an answer (RFC 951), with the cookie. It is written by hand: a server under a boot storm does little else.
+struct Header<'a> {
+    xid: u32,
+    flags: u16,
+    yiaddr: Ipv4Addr,
+    siaddr: Ipv4Addr,
+    giaddr: Ipv4Addr,
+    mac: Mac,
+    /// At most [`FILE_FIELD_LEN_MAX`].
+    file: &'a [u8],
 }
 
+impl Header<'_> {
+    /// Begins a datagram.
+    fn put(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(REPLY_ROOM);
+        // BOOTREPLY, Ethernet, 6 bytes, no hops.
+        out.put_slice(&[2, 1, 6, 0]);
+        out.put_u32(self.xid);
+        // secs
+        out.put_u16(0);
+        out.put_u16(self.flags);
+        // ciaddr
+        out.put_u32(0);
+        for address in [self.yiaddr, self.siaddr, self.giaddr] {
+            out.put_u32(address.to_bits());
+        }
+        out.put_slice(&self.mac.0);
+        // The rest of chaddr, and sname.
+        out.resize(FILE_OFFSET, 0);
+        out.put_slice(self.file);
+        out.resize(HEADER_LEN, 0);
+        out.put_slice(&COOKIE);
+        out
+    }
+}
+
+/// In order of their codes.
 fn put_answer_options(
-    options: &mut DhcpOptions,
+    out: &mut Vec<u8>,
     vendor: &VendorOptions,
     boot_server: Ipv4Addr,
+    file: Option<&[u8]>,
     uuid: Option<Uuid>,
 ) {
-    options.insert(DhcpOption::VendorExtensions(vendor.encode()));
-    options.insert(DhcpOption::MessageType(MessageType::Ack));
-    options.insert(DhcpOption::ServerIdentifier(boot_server));
-    options.insert(DhcpOption::ClassIdentifier(b"PXEClient".to_vec()));
-    if let Some(uuid) = uuid {
-        options.insert(DhcpOption::ClientMachineIdentifier(uuid_option(uuid)));
+    out.put_slice(&[OPTION_VENDOR, 0]);
+    let at = out.len();
+    vendor.put(out);
+    // All that a value can hold is shorter than an option may be.
+    let count = u8::try_from(out.len().saturating_sub(at)).unwrap_or(u8::MAX);
+    if let Some(place) = out.get_mut(at.saturating_sub(1)) {
+        *place = count;
     }
+    // DHCPACK
+    put_option(out, 53, &[5]);
+    put_option(out, 54, &boot_server.octets());
+    put_option(out, 60, b"PXEClient");
+    if let Some(file) = file {
+        put_option(out, 67, file);
+    }
+    if let Some(uuid) = uuid {
+        put_option(out, 97, &uuid_option(uuid));
+    }
+}
+
+/// `value`: at most [`OPTION_LEN_MAX`].
+fn put_option(out: &mut Vec<u8>, code: u8, value: &[u8]) {
+    out.put_slice(&[code, u8::try_from(value.len()).unwrap_or(u8::MAX)]);
+    out.put_slice(value);
+}
+
+/// Ends an answer's options.
+fn finish_answer(mut out: Vec<u8>) -> Result<Vec<u8>, EncodeError> {
+    out.put_u8(OPTION_END);
+    if out.len() > REPLY_LEN_MAX {
+        return Err(too_long("boot server message", out.len(), REPLY_LEN_MAX));
+    }
+    out.resize(out.len().max(REPLY_LEN_MIN), 0);
+    Ok(out)
 }
 
 /// Type 0 and 16 bytes (RFC 4578 § 2.3).
-fn uuid_option(uuid: Uuid) -> Vec<u8> {
-    let mut value = vec![0];
-    value.extend_from_slice(&uuid.0);
+fn uuid_option(uuid: Uuid) -> [u8; 17] {
+    let mut value = [0; 17];
+    let (_, identifier) = value.split_at_mut(1);
+    identifier.copy_from_slice(&uuid.0);
     value
 }
 

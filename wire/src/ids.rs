@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// IPv4 multicast address (class D, 224.0.0.0–239.255.255.255) that carries one transfer (R003.3).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -229,7 +230,7 @@ impl FromStr for Uuid {
 
 /// Name of a boot file as it stands on the wire: 1–255 bytes, no NUL. Compared byte for byte (G23).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FileName(Box<[u8]>);
+pub struct FileName(Arc<[u8]>);
 
 impl FileName {
     /// Longest name, in bytes.
@@ -257,7 +258,7 @@ impl FileName {
     #[must_use]
     pub fn percent_encoded(&self) -> String {
         let mut out = String::with_capacity(self.0.len());
-        for &byte in &self.0 {
+        for &byte in self.0.iter() {
             if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
                 out.push(char::from(byte));
             } else {

@@ -4,9 +4,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use bytes::BufMut;
 use nom::Parser;
-use nom::bytes::complete::take;
 use nom::error::Error as NomError;
-use nom::number::complete::{be_u8, be_u16, be_u32, be_u64};
+use nom::number::complete::{be_u16, be_u32, be_u64};
 
 use crate::error::{DecodeError, DecodeErrorKind};
 use crate::ids::FileName;
@@ -60,7 +59,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn u8(&mut self, what: &'static str) -> Result<u8, DecodeError> {
-        self.parse(what, be_u8)
+        self.array(what).map(|[value]| value)
     }
 
     pub(crate) fn u16(&mut self, what: &'static str) -> Result<u16, DecodeError> {
@@ -90,7 +89,11 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn take(&mut self, what: &'static str, count: usize) -> Result<&'a [u8], DecodeError> {
-        self.parse(what, take(count))
+        // By hand: nearly all that a request under a boot storm is read with.
+        let (value, rest) =
+            self.rest.split_at_checked(count).ok_or_else(|| self.error(what, DecodeErrorKind::Truncated))?;
+        self.rest = rest;
+        Ok(value)
     }
 
     /// The next `count` bytes, to be read on their own.

@@ -157,6 +157,11 @@ impl VendorOptions {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(48);
+        self.put(&mut out);
+        out
+    }
+
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
         if let Some(control) = self.discovery_control {
             out.put_slice(&[TAG_DISCOVERY_CONTROL, 1, control]);
         }
@@ -182,10 +187,9 @@ impl VendorOptions {
             out.put_u16(item.layer.0);
         }
         if let Some(ours) = self.ours {
-            ours.put(&mut out);
+            ours.put(out);
         }
         out.put_u8(TAG_END);
-        out
     }
 }
 

@@ -56,7 +56,7 @@ impl Config {
                 Text(Preset::Lan) => LowestConstants::LAN,
                 Text(Preset::Wan) => LowestConstants::WAN,
             },
-            catalog: self.catalog(),
+            catalog: self.catalog().into(),
             weight: self.responder.weight.of(processors(), interface.megabits()),
         }
     }
@@ -102,7 +102,7 @@ impl Config {
 impl Item {
     fn build(&self) -> catalog::Item {
         catalog::Item {
-            name: self.name.clone(),
+            name: self.name.as_str().into(),
             boot_item: BootItem { server_type: ServerType(self.server_type), layer: Layer(self.layer) },
             user_class: self.user_class.as_ref().map(|class| class.as_bytes().to_vec()),
             clients: self.clients.iter().map(|Text(name)| *name).collect(),

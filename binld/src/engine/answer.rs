@@ -50,16 +50,14 @@ impl Answer {
     /// The reply to `request` of the client at `client`.
     #[must_use]
     pub fn to_reply(&self, request: &BootRequest, client: Ipv4Addr) -> BootReply {
-        let uri = self.multicast_uri();
+        // Nobody else reads one.
+        let uri = if self.profile == Profile::Ipxe { self.multicast_uri() } else { None };
         // iPXE takes a URI for a file name; where the boot file is the multicast file, the URI is the file name.
         let whole = match &self.multicast {
             Some(MulticastOffer::Held { file, .. }) if *file == self.file => uri.as_deref(),
             _ => None,
         };
-        let file = match (self.profile, whole.and_then(|uri| FileName::new(uri.as_bytes()))) {
-            (Profile::Ipxe, Some(uri)) => uri,
-            _ => self.file.clone(),
-        };
+        let file = whole.and_then(|uri| FileName::new(uri.as_bytes())).unwrap_or_else(|| self.file.clone());
         BootReply {
             xid: request.xid,
             flags: request.flags,
@@ -71,7 +69,7 @@ impl Answer {
             boot_server: self.boot_server,
             uuid: request.uuid,
             vendor: self.vendor_options(),
-            multicast_uri: uri.filter(|_| self.profile == Profile::Ipxe),
+            multicast_uri: uri,
         }
     }
 

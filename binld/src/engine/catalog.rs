@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
 
 use wire::dhcp::BootRequest;
 use wire::policy::Policy;
@@ -91,7 +92,7 @@ impl Boot {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
     /// Its name, for people.
-    pub name: String,
+    pub name: Arc<str>,
     /// What the client asks for.
     pub boot_item: BootItem,
     /// Only for this user class (option 77).

@@ -195,6 +195,7 @@ impl Engine {
                 self.turns.begin(now, &key.content);
             }
             self.counters.add("claim", "held", 1);
+            self.held.extend(self.claims.get(key).map(|claim| claim.boot_item));
             self.tell(Event::Held { group: commitment.at.group, content: key.content.clone() });
         }
     }

@@ -17,6 +17,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
 
 use driver::{Arrival, Role, Time};
 use peers::responder::Place;
@@ -129,10 +130,10 @@ impl Engine {
         let Some(vendor) = &request.vendor else { return self.counters.add("discovery", "not_for_us", 1) };
         let nothing = BootItem { server_type: ServerType(0), layer: Layer(0) };
         let wanted = vendor.boot_item.unwrap_or(nothing);
-        let Some(found) = self.config.catalog.find(&request, wanted) else {
+        let catalog = Arc::clone(&self.config.catalog);
+        let Some(found) = catalog.find(&request, wanted) else {
             return self.counters.add("discovery", "unmatched", 1);
         };
-        let item = found.item.name.clone();
         let uuid = request.uuid.filter(|uuid| !uuid.identifies_nobody());
         let key = ClientKey { mac: request.mac, uuid, server_type: wanted.server_type, layer: wanted.layer };
         let by_all =
@@ -140,6 +141,7 @@ impl Engine {
         let (first_at, repeats) = match self.clients.0.remove(&key) {
             Some(waiting) => {
                 self.counters.add("discovery", "repeated", 1);
+                self.timers.disarm(&Timer::Client(key));
                 (waiting.first_at, waiting.repeats_at(now))
             }
             None if self.clients.0.len() >= CLIENTS_WAITING_MAX => {
@@ -152,30 +154,44 @@ impl Engine {
         if !self.is_ours(&waiting) {
             self.counters.add("discovery", "stood_by", 1);
         } else if first_at == now {
+            let item = Arc::clone(&found.item.name);
             self.tell(Event::Asked { mac: waiting.request.mac, client: source, item });
         }
-        self.serve(now, key, waiting, true);
+        self.serve_found(now, key, waiting, Some(found), true);
     }
 
     /// Answers, or keeps the client waiting.
     fn serve(&mut self, now: Time, key: ClientKey, waiting: Waiting, may_wait: bool) {
+        let catalog = Arc::clone(&self.config.catalog);
+        let found = catalog.find(&waiting.request, waiting.wanted);
+        self.serve_found(now, key, waiting, found, may_wait);
+    }
+
+    /// The same, with what the catalog has for it.
+    fn serve_found(
+        &mut self,
+        now: Time,
+        key: ClientKey,
+        waiting: Waiting,
+        found: Option<Found<'_>>,
+        may_wait: bool,
+    ) {
         let is_ours = self.is_ours(&waiting);
-        match self.decide(now, &waiting, may_wait) {
+        let item = || found.map(|found| Arc::clone(&found.item.name)).unwrap_or_default();
+        match self.decide(now, &waiting, found, may_wait) {
             _ if !is_ours && !may_wait => {
                 self.forget_client(&key);
                 self.counters.add("discovery", "left_to_responder", 1);
             }
             Decision::Answer(ready) if is_ours => {
                 self.forget_client(&key);
-                self.reply(now, &waiting, *ready);
+                self.reply(now, &waiting, *ready, item());
             }
             // That we have no answer says nothing about whoever is to give it.
             Decision::Silence(why) if is_ours => {
                 self.forget_client(&key);
-                let found = self.config.catalog.find(&waiting.request, waiting.wanted);
-                let item = found.map(|found| found.item.name.clone()).unwrap_or_default();
                 self.counters.add("discovery", "unanswered", 1);
-                self.tell(Event::Unanswered { mac: waiting.request.mac, item, why });
+                self.tell(Event::Unanswered { mac: waiting.request.mac, item: item(), why });
             }
             Decision::Answer(_) | Decision::Wait | Decision::Silence(_) => {
                 let understands = understands_wait(&waiting.request);
@@ -233,14 +249,17 @@ impl Engine {
         }
     }
 
+    /// Whoever does not wait has no timer.
     fn forget_client(&mut self, key: &ClientKey) {
-        self.clients.0.remove(key);
-        self.timers.disarm(&Timer::Client(*key));
+        if self.clients.0.remove(key).is_some() {
+            self.timers.disarm(&Timer::Client(*key));
+        }
     }
 
-    /// Something changed that clients may wait for.
-    pub(super) fn serve_waiting_clients(&mut self, now: Time) {
-        let keys: Vec<ClientKey> = self.clients.0.keys().copied().collect();
+    /// Something changed that clients may wait for who want that.
+    pub(super) fn serve_waiting_clients(&mut self, now: Time, that: impl Fn(BootItem) -> bool) {
+        let waiting = self.clients.0.iter().filter(|(_, waiting)| that(waiting.wanted));
+        let keys: Vec<ClientKey> = waiting.map(|(key, _)| *key).collect();
         for key in keys {
             if let Some(waiting) = self.clients.0.get(&key).cloned() {
                 self.serve(now, key, waiting, true);
@@ -254,26 +273,22 @@ impl Engine {
         }
     }
 
-    fn decide(&mut self, now: Time, waiting: &Waiting, may_wait: bool) -> Decision {
-        let catalog = std::mem::take(&mut self.config.catalog);
-        let found = catalog.find(&waiting.request, waiting.wanted).map(|found| {
-            let Found { item, boot, profile } = found;
-            (item.clone(), boot.clone(), profile)
-        });
-        self.config.catalog = catalog;
-        let Some((item, boot, profile)) = found else { return Decision::Silence(WhySilent::NoServer) };
-        let Some(server) = self.choose(now, &boot) else {
-            self.hurry_files(now, &boot);
-            let hope = may_wait && !self.is_hopeless(&boot);
+    fn decide(&mut self, now: Time, waiting: &Waiting, found: Option<Found<'_>>, may_wait: bool) -> Decision {
+        let Some(Found { item, boot, profile }) = found else {
+            return Decision::Silence(WhySilent::NoServer);
+        };
+        let Some(server) = self.choose(now, boot) else {
+            self.hurry_files(now, boot);
+            let hope = may_wait && !self.is_hopeless(boot);
             return if hope { Decision::Wait } else { Decision::Silence(WhySilent::NoServer) };
         };
-        let (multicast, offer, claim) = match self.multicast(now, waiting, &item, &boot, profile, server) {
+        let (multicast, offer, claim) = match self.multicast(now, waiting, item, boot, profile, server) {
             Multicast::Held(key, multicast, group) => (Some(multicast), Offer::Multicast(group), Some(key)),
             Multicast::Soon if may_wait => return Decision::Wait,
             Multicast::Soon => {
-                (self.plain_file(now, &boot, server), Offer::PlainTftp(WhyPlain::NotHeldInTime), None)
+                (self.plain_file(now, boot, server), Offer::PlainTftp(WhyPlain::NotHeldInTime), None)
             }
-            Multicast::Not(why) => (self.plain_file(now, &boot, server), Offer::PlainTftp(why), None),
+            Multicast::Not(why) => (self.plain_file(now, boot, server), Offer::PlainTftp(why), None),
         };
         let answer = Answer {
             boot_server: self.config.address,
@@ -395,28 +410,31 @@ impl Engine {
     }
 
     /// The file server may expect this client on the address: it reports who fetches otherwise. Nobody answers it, and the
-    /// client loses nothing if it is lost.
-    fn tell_file_server(&mut self, server: Ipv4Addr, told: Told) {
-        if let Some(to) = self.config.catalog.control_of(server) {
-            self.counters.add("told", "sent", 1);
-            self.send_control(to, Message::Told(told));
+    /// client loses nothing if it is lost, or held back.
+    fn tell_file_server(&mut self, now: Time, server: Ipv4Addr, told: impl FnOnce() -> Told) {
+        let Some(to) = self.config.catalog.control_of(server) else { return };
+        if !self.tells.allows(now, server) {
+            return self.counters.add("told", "held_back", 1);
         }
+        self.counters.add("told", "sent", 1);
+        self.send_control(to, Message::Told(told()));
     }
 
-    fn reply(&mut self, now: Time, waiting: &Waiting, ready: Ready) {
+    fn reply(&mut self, now: Time, waiting: &Waiting, ready: Ready, item: Arc<str>) {
         let Ready { answer, offer, claim } = ready;
         let mac = waiting.request.mac;
-        let found = self.config.catalog.find(&waiting.request, waiting.wanted);
-        let item = found.map(|found| found.item.name.clone()).unwrap_or_default();
         let client = client_address(waiting);
         match answer.to_reply(&waiting.request, client).encode() {
             Ok(bytes) => {
                 // First, so that it is there before the client is.
                 if let Some(MulticastOffer::Held { file, at }) = &answer.multicast {
-                    self.tell_file_server(
-                        answer.file_server,
-                        Told { group: at.group, client, mac, file: file.clone() },
-                    );
+                    let group = at.group;
+                    self.tell_file_server(now, answer.file_server, || Told {
+                        group,
+                        client,
+                        mac,
+                        file: file.clone(),
+                    });
                 }
                 self.send(waiting.role, waiting.from, bytes);
             }

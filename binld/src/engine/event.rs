@@ -1,6 +1,7 @@
 //! News for the operator's log. The engine tells what happened; the shell decides how loudly.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use wire::{Content, GroupAddr, Mac, ServerId};
@@ -66,14 +67,14 @@ pub enum Event {
         /// Its address.
         client: Ipv4Addr,
         /// For what.
-        item: String,
+        item: Arc<str>,
     },
     /// A client was answered.
     Answered {
         /// Who.
         mac: Mac,
         /// With what.
-        item: String,
+        item: Arc<str>,
         /// Where the files are.
         file_server: Ipv4Addr,
         /// How.
@@ -86,7 +87,7 @@ pub enum Event {
         /// Who.
         mac: Mac,
         /// What it asked for.
-        item: String,
+        item: Arc<str>,
         /// Why.
         why: WhySilent,
     },

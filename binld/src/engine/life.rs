@@ -41,8 +41,10 @@ impl Engine {
             match &mut claim.state {
                 State::Clearing { clearing, .. } | State::Rechecking { clearing, .. } if urgent => {
                     clearing.hurry();
+                    let (at, why) = claim.state.due_at();
+                    self.timers.arm(Timer::Claim(key.clone()), at, why);
                 }
-                State::Draining { .. } if !claim.leaves => return self.undrain(now, key),
+                State::Draining { .. } if !claim.leaves => self.undrain(now, key),
                 State::Draining { .. }
                 | State::Waiting { .. }
                 | State::Clearing { .. }
@@ -51,13 +53,12 @@ impl Engine {
                 | State::Configuring { .. }
                 | State::Held { .. } => {}
             }
-            let (at, why) = claim.state.due_at();
-            return self.timers.arm(Timer::Claim(key.clone()), at, why);
+            return;
         }
         let claim = Claim {
             key: key.clone(),
             boot_item: wanted.boot_item,
-            item: wanted.item.clone(),
+            item: wanted.item.to_string(),
             state: State::Waiting { until: now, soon: false },
             since: self.wall_at(now),
             basis: None,

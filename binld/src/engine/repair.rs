@@ -21,7 +21,7 @@ use crate::limits::{
 impl Engine {
     /// Whether somebody states that it has the claim's address, too: it is not handed out.
     pub(super) fn is_disputed(&self, key: &ClaimKey) -> bool {
-        self.contests_of(key).any(|(_, contest)| contest.blocks())
+        !self.contests.is_empty() && self.contests_of(key).any(|(_, contest)| contest.blocks())
     }
 
     /// Whether it is still open who keeps the claim's address.

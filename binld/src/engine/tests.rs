@@ -58,7 +58,7 @@ fn ipxe_boot(pinned: bool, servers: &[u8]) -> Boot {
 
 fn item(boot: Boot) -> Item {
     Item {
-        name: "debian".to_owned(),
+        name: "debian".into(),
         boot_item: BootItem { server_type: TYPE, layer: Layer(0) },
         user_class: None,
         clients: Vec::new(),
@@ -84,10 +84,10 @@ fn config(items: Vec<Item>) -> EngineConfig {
         domain: DomainId([5; 16]),
         contacts: Vec::new(),
         lowest: peers::lowest::Constants::LAN,
-        catalog: Catalog {
+        catalog: Arc::new(Catalog {
             items,
             servers: [21, 22].map(|last| SocketAddrV4::new(server(last), 4017)).to_vec(),
-        },
+        }),
         weight: 4,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use driver::Time;
 use wire::Content;
@@ -16,7 +17,7 @@ use super::files::Knowledge;
 pub(super) struct Wanted {
     pub(super) key: ClaimKey,
     pub(super) boot_item: wire::pxe::BootItem,
-    pub(super) item: String,
+    pub(super) item: Arc<str>,
 }
 
 impl Engine {

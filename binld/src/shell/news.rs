@@ -33,6 +33,11 @@ impl fmt::Display for Source {
 
 /// Writes the line of an event, unless its source has written too many lately.
 pub(super) fn tell(quiet: &mut Quiet<Source>, now: Time, event: &Event) {
+    // What each machine of a boot storm causes twice: where nobody reads it, it costs nothing.
+    let is_storm = matches!(event, Event::Asked { .. } | Event::Answered { .. });
+    if is_storm && !tracing::enabled!(tracing::Level::INFO) {
+        return;
+    }
     if source_of(event).is_none_or(|source| quiet.allow(now, &source)) {
         write(event);
     }
@@ -86,12 +91,12 @@ fn source_of(event: &Event) -> Option<Source> {
 fn write(event: &Event) {
     match event {
         Event::Responder(news) => responding::write(*news),
-        Event::Asked { mac, client, item } => tracing::info!(%mac, item, address = %client, "asked"),
+        Event::Asked { mac, client, item } => tracing::info!(%mac, %item, address = %client, "asked"),
         Event::Answered { mac, item, file_server, offer, waited } => {
             write_answered(*mac, item, *file_server, *offer, *waited);
         }
         Event::Unanswered { mac, item, why } => {
-            tracing::warn!(%mac, item, outcome = "silence", why = why_silent(*why), "not answered");
+            tracing::warn!(%mac, %item, outcome = "silence", why = why_silent(*why), "not answered");
         }
         Event::Clearing { group, content } => tracing::debug!(%group, %content, "clearing"),
         Event::Contested { group, content, by } => {
@@ -245,24 +250,29 @@ mod tests {
     use super::*;
     use driver::quiet::SPAN;
 
-    fn asked(last: u8) -> Event {
-        Event::Asked {
-            mac: Mac([0, 0, 0, 0, 0, last]),
-            client: [10, 0, 0, last].into(),
-            item: "i".to_owned(),
-        }
+    fn unanswered(last: u8) -> Event {
+        Event::Unanswered { mac: Mac([0, 0, 0, 0, 0, last]), item: "i".into(), why: WhySilent::NoServer }
     }
 
     #[test]
     fn what_is_suppressed_is_told_of_once_the_span_is_over() {
         let mut quiet = Quiet::default();
-        (0..driver::quiet::LINES_MAX).for_each(|_| tell(&mut quiet, Time::ZERO, &asked(1)));
-        tell(&mut quiet, Time::ZERO, &asked(2));
+        (0..driver::quiet::LINES_MAX).for_each(|_| tell(&mut quiet, Time::ZERO, &unanswered(1)));
+        tell(&mut quiet, Time::ZERO, &unanswered(2));
         assert!(!quiet.is_waiting());
-        tell(&mut quiet, Time::ZERO, &asked(1));
+        tell(&mut quiet, Time::ZERO, &unanswered(1));
         quiet.tell_suppressed(Time::ZERO);
         assert!(quiet.is_waiting());
         quiet.tell_suppressed(Time::ZERO + SPAN);
+        assert!(!quiet.is_waiting());
+    }
+
+    #[test]
+    fn what_nobody_reads_is_neither_written_nor_suppressed() {
+        // No subscriber here takes lines of that level.
+        let asked = Event::Asked { mac: Mac([0; 6]), client: Ipv4Addr::new(10, 0, 0, 1), item: "i".into() };
+        let mut quiet = Quiet::default();
+        (0..1000).for_each(|_| tell(&mut quiet, Time::ZERO, &asked));
         assert!(!quiet.is_waiting());
     }
 

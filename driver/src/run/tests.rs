@@ -21,6 +21,9 @@ struct Probe {
     deadlines: Vec<Deadline>,
     /// Raises SIGTERM as soon as the log holds this.
     until: &'static str,
+    /// Flushes since the last dispatch, and how many there were before each.
+    kept: usize,
+    dispatched: Vec<usize>,
     /// Given to the worker's end when a datagram says `job`.
     jobs: Option<UnboundedSender<u32>>,
 }
@@ -74,9 +77,15 @@ impl Service for Probe {
             raise(Signal::SIGTERM).unwrap();
         }
         self.log.append(&mut self.pending);
+        self.kept += 1;
+    }
+
+    fn dispatch(&mut self, _: &Doors) {
+        self.dispatched.extend(Some(std::mem::take(&mut self.kept)).filter(|kept| *kept > 0));
     }
 
     fn next_deadline(&self) -> Option<Deadline> {
+        assert_eq!(self.kept, 0, "the loop goes on to wait, and something was not sent");
         self.deadlines.first().copied()
     }
 }
@@ -145,6 +154,19 @@ fn a_flood_on_one_socket_leaves_the_others_and_the_deadline_their_turn() {
     assert!(place("Control patient") <= BATCH_DATAGRAMS_MAX + 1, "{:?}", place("Control patient"));
     assert_eq!(probe.log.iter().filter(|one| *one == "Query flood").count(), 299);
     assert_eq!(probe.log.last().unwrap(), "stop");
+}
+
+#[test]
+fn what_datagrams_cause_that_came_together_leaves_together() {
+    let _alone = SIGNALS.lock().unwrap_or_else(PoisonError::into_inner);
+    let rig = rig(&[Role::Query]);
+    let (_keep, done) = unbounded_channel();
+    ["one", "two", "three"].iter().for_each(|text| rig.send(Role::Query, text));
+    let mut probe = Probe { until: "Query three", ..Probe::default() };
+    run(&mut probe, &rig.clock, rig.doors, rig.control, done).unwrap();
+    assert_eq!(probe.log, ["Query one", "Query two", "Query three", "stop"]);
+    // Before the first input, the three of them, and at the end.
+    assert_eq!(probe.dispatched, [1, 3, 1]);
 }
 
 #[test]

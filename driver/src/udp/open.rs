@@ -9,7 +9,7 @@ use rustix::net::sockopt;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
 use super::counters::{Counts, role_name};
-use super::{Door, DoorSpec, Interface, RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES};
+use super::{DISCOVERY_BUFFER_BYTES, Door, DoorSpec, Interface, RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES};
 use crate::Role;
 
 /// The sockets of all roles.
@@ -36,7 +36,7 @@ fn open(interface: &Interface, spec: &DoorSpec, ttl: u32) -> anyhow::Result<Vec<
     if spec.own {
         let wanted = SocketAddrV4::new(spec.address, port);
         let (socket, bound) =
-            host(interface, wanted, ttl).map_err(|error| explain(spec.role, wanted, &error))?;
+            host(interface, spec.role, wanted, ttl).map_err(|error| explain(spec.role, wanted, &error))?;
         port = bound.port();
         doors.push(door(bound, socket));
     } else if port == 0 {
@@ -44,19 +44,24 @@ fn open(interface: &Interface, spec: &DoorSpec, ttl: u32) -> anyhow::Result<Vec<
     }
     for &group in &spec.groups {
         let wanted = SocketAddrV4::new(group, port);
-        let opened = self::group(interface, spec.address, wanted, ttl);
+        let opened = self::group(interface, spec, wanted, ttl);
         doors.push(door(wanted, opened.map_err(|error| explain(spec.role, wanted, &error))?));
     }
     if spec.broadcast {
         let wanted = SocketAddrV4::new(Ipv4Addr::BROADCAST, port);
-        let opened = broadcast(interface, wanted);
+        let opened = broadcast(interface, spec.role, wanted);
         doors.push(door(wanted, opened.map_err(|error| explain(spec.role, wanted, &error))?));
     }
     Ok(doors)
 }
 
-fn host(interface: &Interface, wanted: SocketAddrV4, ttl: u32) -> io::Result<(UdpSocket, SocketAddrV4)> {
-    let socket = fresh()?;
+fn host(
+    interface: &Interface,
+    role: Role,
+    wanted: SocketAddrV4,
+    ttl: u32,
+) -> io::Result<(UdpSocket, SocketAddrV4)> {
+    let socket = fresh(role)?;
     sends_to_groups(&socket, interface, *wanted.ip(), ttl)?;
     // No SO_REUSEADDR, no SO_REUSEPORT: a second daemon with this address must fail, not share.
     let (socket, bound) = bind(socket, wanted)?;
@@ -66,10 +71,10 @@ fn host(interface: &Interface, wanted: SocketAddrV4, ttl: u32) -> io::Result<(Ud
     }
 }
 
-fn group(interface: &Interface, own: Ipv4Addr, wanted: SocketAddrV4, ttl: u32) -> io::Result<UdpSocket> {
-    let socket = fresh()?;
+fn group(interface: &Interface, spec: &DoorSpec, wanted: SocketAddrV4, ttl: u32) -> io::Result<UdpSocket> {
+    let socket = fresh(spec.role)?;
     socket.set_reuse_address(true)?;
-    sends_to_groups(&socket, interface, own, ttl)?;
+    sends_to_groups(&socket, interface, spec.address, ttl)?;
     // Off: else the socket would hear the group from every interface on which any process has joined it.
     socket.set_multicast_all_v4(false)?;
     let (socket, _) = bind(socket, wanted)?;
@@ -78,8 +83,8 @@ fn group(interface: &Interface, own: Ipv4Addr, wanted: SocketAddrV4, ttl: u32) -
     Ok(socket)
 }
 
-fn broadcast(interface: &Interface, wanted: SocketAddrV4) -> io::Result<UdpSocket> {
-    let socket = fresh()?;
+fn broadcast(interface: &Interface, role: Role, wanted: SocketAddrV4) -> io::Result<UdpSocket> {
+    let socket = fresh(role)?;
     socket.set_reuse_address(true)?;
     // A broadcast does not say which link it came over; the device does.
     socket.bind_device(Some(interface.name.as_bytes()))?;
@@ -101,13 +106,24 @@ pub(super) fn igmp(interface: &Interface) -> io::Result<Door> {
     })
 }
 
-fn fresh() -> io::Result<Socket> {
+fn fresh(role: Role) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
     // Root may exceed net.core.rmem_max and wmem_max. Everybody else gets what there is: a smaller buffer is no reason not to
     // serve, and drops are counted.
-    if sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_BYTES).is_err() {
-        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
+    let receive_bytes = match role {
+        Role::Discovery | Role::Broadcast => DISCOVERY_BUFFER_BYTES,
+        Role::Query
+        | Role::Control
+        | Role::Domain
+        | Role::Tftp
+        | Role::Transfer
+        | Role::Mtftp(_)
+        | Role::Stream(_)
+        | Role::Igmp => RECEIVE_BUFFER_BYTES,
+    };
+    if sockopt::set_socket_recv_buffer_size_force(&socket, receive_bytes).is_err() {
+        let _ = socket.set_recv_buffer_size(receive_bytes);
     }
     if sockopt::set_socket_send_buffer_size_force(&socket, SEND_BUFFER_BYTES).is_err() {
         let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);

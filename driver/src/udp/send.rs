@@ -59,7 +59,7 @@ impl Doors {
         all
     }
 
-    fn sender(&self, role: Role, to: SocketAddrV4) -> Option<&Door> {
+    pub(super) fn sender(&self, role: Role, to: SocketAddrV4) -> Option<&Door> {
         let door = self.of(role).next();
         if door.is_none() {
             tracing::error!(?role, %to, "nothing can be sent for a role without a socket");
@@ -76,7 +76,7 @@ fn is_refusal(error: &io::Error) -> bool {
 
 impl Door {
     /// Counts what became of so many datagrams; whether they were sent.
-    fn note(&self, to: SocketAddrV4, datagrams: usize, outcome: io::Result<usize>) -> bool {
+    pub(super) fn note(&self, to: SocketAddrV4, datagrams: usize, outcome: io::Result<usize>) -> bool {
         let (counts, role) = (&self.counts, self.role);
         let Err(error) = outcome else {
             counts.sent.add_many(datagrams);
@@ -94,7 +94,7 @@ impl Door {
     }
 
     /// `cut`: as datagrams of so many bytes.
-    fn send(&self, to: SocketAddrV4, bytes: &[u8], cut: Option<u16>) -> io::Result<usize> {
+    pub(super) fn send(&self, to: SocketAddrV4, bytes: &[u8], cut: Option<u16>) -> io::Result<usize> {
         if self.is_host() && cut.is_none() {
             return self.socket.send_to(bytes, to);
         }

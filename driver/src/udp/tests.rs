@@ -236,3 +236,49 @@ fn a_batch_is_what_waits_in_order_without_what_is_overlong() {
     assert!(!doors.all()[0].receive_batch(&mut batch));
     assert_eq!(batch.iter().count(), 1);
 }
+
+#[test]
+fn what_leaves_together_comes_whole_and_in_order_of_each_receiver() {
+    let doors =
+        open(&[spec(Role::Control), spec(Role::Discovery), spec(Role::Mtftp(1)), spec(Role::Mtftp(2))]);
+    let [one, two] = [1, 2].map(|port| doors.local(Role::Mtftp(port)).unwrap());
+    let mut outgoing = Outgoing::default();
+    // Messages to a server of two lengths, and answers to two clients: several batches of each.
+    let message = |number: usize| format!("message {number:03}{}", "+".repeat(number / 70)).into_bytes();
+    for number in 0..150 {
+        outgoing.put(Transmit { role: Role::Control, to: one, bytes: message(number) });
+        let (to, bytes) = (if number % 3 == 0 { one } else { two }, format!("answer {number}").into_bytes());
+        outgoing.put(Transmit { role: Role::Discovery, to, bytes });
+    }
+    outgoing.send(&doors);
+    assert_eq!((count(&doors, "udp.control.sent"), count(&doors, "udp.discovery.sent")), (150, 150));
+    let answers = |is_mine: fn(usize) -> bool| {
+        (0..150).filter(move |number| is_mine(*number)).map(|number| format!("answer {number}").into_bytes())
+    };
+    let expected: Vec<Vec<u8>> = (0..150).map(message).chain(answers(|number| number % 3 == 0)).collect();
+    let heard: Vec<Vec<u8>> = expected.iter().map(|_| receive(&doors.all()[2]).0).collect();
+    assert_eq!(heard, expected, "messages are there before the answers that they tell of");
+    for answer in answers(|number| number % 3 != 0) {
+        assert_eq!(receive(&doors.all()[3]), (answer, doors.local(Role::Discovery).unwrap()));
+    }
+    // Nothing is left for the next time.
+    outgoing.send(&doors);
+    assert_eq!(count(&doors, "udp.discovery.sent"), 150);
+}
+
+#[test]
+fn one_that_cannot_be_sent_is_counted_and_the_others_leave() {
+    let doors = open(&[spec(Role::Discovery), spec(Role::Mtftp(1))]);
+    let to = doors.local(Role::Mtftp(1)).unwrap();
+    // Nobody has this address, and broadcasts are not allowed; at the end, too, and two in a row.
+    let nobody = SocketAddrV4::new(Ipv4Addr::BROADCAST, 9);
+    let mut outgoing = Outgoing::default();
+    for (number, to) in (0..).zip([nobody, to, nobody, nobody, to, to, nobody]) {
+        outgoing.put(Transmit { role: Role::Discovery, to, bytes: vec![number] });
+    }
+    outgoing.send(&doors);
+    let heard = [(); 3].map(|()| receive(&doors.all()[1]).0);
+    assert_eq!(heard, [[1], [4], [5]]);
+    let counts = ["sent", "send_failed"].map(|what| count(&doors, &format!("udp.discovery.{what}")));
+    assert_eq!(counts, [3, 4]);
+}

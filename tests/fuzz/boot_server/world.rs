@@ -58,7 +58,7 @@ pub(super) fn config(number: usize) -> EngineConfig {
         domain: DomainId::of("lab"),
         contacts: Vec::new(),
         lowest: binld::engine::LowestConstants::LAN,
-        catalog: catalog(number),
+        catalog: catalog(number).into(),
         weight: 4,
     }
 }
@@ -67,7 +67,7 @@ pub(super) fn config(number: usize) -> EngineConfig {
 pub(super) fn catalog(number: usize) -> Catalog {
     let [first, second, own] = SERVERS;
     let item = |kind: usize, preclear: bool, boot: Boot| Item {
-        name: format!("item{kind}"),
+        name: format!("item{kind}").into(),
         boot_item: BootItem { server_type: TYPES[kind], layer: Layer(0) },
         user_class: None,
         clients: Vec::new(),

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use dhcproto::v4::borrowed::Message as View;
 use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode, UnknownOption};
 
-use super::{BootRequest, OPTION_VENDOR, RequestKind, check_header, check_options, finish, uuid_option};
+use super::{BootRequest, OPTION_VENDOR, RequestKind, check_header, each_option, finish, uuid_option};
 use crate::error::{DecodeError, DecodeErrorKind, EncodeError};
 use crate::ids::{FileName, Mac};
 use crate::octets::Reader;
@@ -45,7 +45,7 @@ impl BootRequest {
             put(77, self.user_class.clone());
         }
         if let Some(uuid) = self.uuid {
-            put(97, uuid_option(uuid));
+            put(97, uuid_option(uuid).to_vec());
         }
         if let Some(vendor) = &self.vendor {
             put(OPTION_VENDOR, vendor.encode());
@@ -79,12 +79,15 @@ impl BootAnswer {
     /// or have no end option; a malformed option 43.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let (view, mac) = check_header(bytes, Opcode::BootReply)?;
-        let vendor_offset = check_options(bytes)?;
-        let wrong = |what, offset, kind| Err(DecodeError { what, offset, kind });
+        let mut vendor_offset = 0;
         let mut options = Options::default();
-        for option in view.opts() {
-            options.take(u8::from(option.code()), option.data());
-        }
+        each_option(bytes, |code, data, offset| {
+            if code == OPTION_VENDOR && vendor_offset == 0 {
+                vendor_offset = offset;
+            }
+            options.take(code, &data);
+        })?;
+        let wrong = |what, offset, kind| Err(DecodeError { what, offset, kind });
         if !options.is_ack {
             return wrong("DHCP message type", vendor_offset, DecodeErrorKind::Code);
         }

@@ -22,7 +22,7 @@ fn boot(profile: Profile, architectures: &[u16], file: &str) -> Boot {
 
 fn item(name: &str, layer: u16, boots: Vec<Boot>) -> Item {
     Item {
-        name: name.to_owned(),
+        name: name.into(),
         boot_item: BootItem { server_type: ServerType(0x8001), layer: Layer(layer) },
         user_class: None,
         clients: Vec::new(),

@@ -6,6 +6,7 @@ use wire::pxe::{Ours, VendorOptions};
 use wire::told::Told;
 
 use super::*;
+use crate::limits::TOLD_BURST;
 
 const MAC: Mac = Mac([0x52, 0x54, 0, 0, 0, 1]);
 
@@ -70,7 +71,7 @@ fn a_rom_and_mtftp_get_that_are_told_tags_count_too() {
         (boot.profile, boot.file) = (profile, name("initrd.img"));
         boot.also.clear();
         let mut host = Host::start(vec![item(boot)], everywhere(&[last]));
-        host.engine.config.catalog.servers.push(to(11));
+        Arc::make_mut(&mut host.engine.config.catalog).servers.push(to(11));
         host.run_for(SETTLED);
         host.hear(Role::Discovery, CLIENT, &rom_request(ours));
         host.run_for(Duration::from_secs(1));
@@ -143,4 +144,20 @@ fn a_rom_that_cannot_have_the_address_is_not_sent_where_it_is() {
     host.hear(Role::Discovery, CLIENT, &rom_request(None));
     let (_, answer) = host.sent.last().unwrap();
     assert_eq!(answer.bytes.get(20..24), Some(server(21).octets().as_slice()), "first in the configuration");
+}
+
+/// In a boot storm a file server hears of as many clients as it remembers, and no client waits for that.
+#[test]
+fn of_more_clients_than_a_server_remembers_it_hears_no_more() {
+    let mut host = settled(true);
+    let clients = TOLD_BURST + 3;
+    for xid in 0..clients {
+        host.ask(xid);
+    }
+    assert_eq!(host.replies().len(), clients as usize);
+    assert_eq!(told(&host).len(), TOLD_BURST as usize);
+    assert_eq!(host.engine.counters().get("told", "held_back"), 3);
+    host.run_for(Duration::from_secs(1));
+    host.ask(1);
+    assert_eq!(told(&host).len(), TOLD_BURST as usize + 1);
 }

@@ -93,7 +93,7 @@ impl Meeting {
                     // Its MTFTP server does not answer the delete.
                     host.script.silent.insert(server(21));
                 }
-                let nothing = Catalog { items: Vec::new(), ..host.engine.config.catalog.clone() };
+                let nothing = Catalog { items: Vec::new(), ..(*host.engine.config.catalog).clone() };
                 host.engine.on_reload(host.now, nothing);
                 host.drain();
                 host.run_for(Duration::from_millis(100));
