@@ -59,6 +59,8 @@ struct Waiting {
     by_all: bool,
     /// How often the client has asked again.
     repeats: usize,
+    /// It was told to wait, if it understands that.
+    told: bool,
 }
 
 impl Waiting {
@@ -150,7 +152,7 @@ impl Engine {
             None => (now, 0),
         };
         let (from, role) = (arrival.from, arrival.role);
-        let waiting = Waiting { request, wanted, from, role, first_at, by_all, repeats };
+        let waiting = Waiting { request, wanted, from, role, first_at, by_all, repeats, told: false };
         if !self.is_ours(&waiting) {
             self.counters.add("discovery", "stood_by", 1);
         } else if first_at == now {
@@ -172,7 +174,7 @@ impl Engine {
         &mut self,
         now: Time,
         key: ClientKey,
-        waiting: Waiting,
+        mut waiting: Waiting,
         found: Option<Found<'_>>,
         may_wait: bool,
     ) {
@@ -195,8 +197,10 @@ impl Engine {
             }
             Decision::Answer(_) | Decision::Wait | Decision::Silence(_) => {
                 let understands = understands_wait(&waiting.request);
-                if is_ours && understands && !self.clients.0.contains_key(&key) {
+                // It may have become ours only now.
+                if is_ours && understands && !waiting.told {
                     self.say_wait(&waiting);
+                    waiting.told = true;
                 }
                 let until = waiting.first_at + if understands { WAITING_PATIENCE } else { CLIENT_PATIENCE };
                 self.timers.arm(Timer::Client(key), until, "a client's patience ends");

@@ -8,17 +8,25 @@ use super::*;
 
 /// An item for `mtftp-get`, whose file lies on another host and has no address before it is asked for.
 fn host() -> Host {
+    let mut host = just_started();
+    host.run_for(SETTLED);
+    host
+}
+
+fn just_started() -> Host {
     let mut boot = ipxe_boot(false, &[21]);
     boot.profile = Profile::MtftpGet;
     boot.file = name("initrd.img");
     boot.also.clear();
     let item = Item { preclear: false, ..item(boot) };
-    let mut host = Host::start(vec![item], everywhere(&[21]));
-    host.run_for(SETTLED);
-    host
+    Host::start(vec![item], everywhere(&[21]))
 }
 
 fn ask(host: &mut Host, xid: u32, ours: Option<Ours>) {
+    ask_at(host, Role::Discovery, xid, ours);
+}
+
+fn ask_at(host: &mut Host, role: Role, xid: u32, ours: Option<Ours>) {
     let boot_item = Some(BootItem { server_type: TYPE, layer: Layer(0) });
     let request = BootRequest {
         kind: RequestKind::Request,
@@ -32,12 +40,13 @@ fn ask(host: &mut Host, xid: u32, ours: Option<Ours>) {
         user_class: Vec::new(),
         vendor: Some(VendorOptions { boot_item, ours, ..VendorOptions::default() }),
     };
-    host.hear(Role::Discovery, CLIENT, &request.encode().unwrap());
+    host.hear(role, CLIENT, &request.encode().unwrap());
 }
 
 /// What clients heard, and when.
 fn heard(host: &Host) -> Vec<(Time, BootAnswer)> {
-    let replies = host.sent.iter().filter(|(_, transmit)| transmit.role == Role::Discovery);
+    let is_reply = |role| matches!(role, Role::Discovery | Role::Broadcast);
+    let replies = host.sent.iter().filter(|(_, transmit)| is_reply(transmit.role));
     replies.map(|(at, transmit)| (*at, BootAnswer::decode(&transmit.bytes).unwrap())).collect()
 }
 
@@ -98,4 +107,19 @@ fn its_patience_is_longer_than_that_of_firmware() {
     let heard = heard(&host);
     let (_, last) = heard.last().unwrap();
     assert_eq!((last.file.clone(), last.vendor.multicast), (Some(name("initrd.img")), None));
+}
+
+/// Whoever has just started stands by: another one may be the responder. If there is none, the client is told when that is
+/// known.
+#[test]
+fn a_client_that_asks_before_there_is_a_responder_is_told_to_wait_by_who_becomes_it() {
+    let mut host = just_started();
+    ask_at(&mut host, Role::Broadcast, 1, Some(Ours::UnderstandsWait));
+    assert_eq!(heard(&host), []);
+    host.run_for(Duration::from_secs(5));
+    let heard = heard(&host);
+    assert!(
+        matches!(heard.as_slice(), [(_, wait), (_, answer)] if is_wait(wait) && answer.file.is_some()),
+        "{heard:?}"
+    );
 }
