@@ -15,7 +15,7 @@ use sim::lab::{Host, Lab, eventually};
 use sim::meter::Family;
 
 use crate::boot_rows::{Row, rows};
-use crate::line_figures::{BUSY, OTHER_CORE, SERVER_CORE, ip, peer, spread};
+use crate::line_figures::{BUSY, OTHER_CORE, SERVER_CORE, ip, middle, peer, spread};
 use crate::{Killed, line};
 
 /// What dnsmasq calls its first boot item with a file.
@@ -257,10 +257,6 @@ fn show(machines: &Host, servers: &[Asked<'_>], row: &Row, rounds: usize) -> Res
     }
     compare(row, &measured);
     Ok(())
-}
-
-fn middle(rounds: &[Round], value: fn(&Round) -> f64) -> f64 {
-    spread(rounds.iter().map(value)).0
 }
 
 fn table_line(name: &str, rounds: &[Round]) {

@@ -23,6 +23,9 @@ use wire::policy::Policy;
 use wire::query::{Opcode, Query};
 use wire::{BootEpoch, Content, Layer, Serial, ServerId, ServerType, Stamp};
 
+// A boot server tells a file server of as many clients at once as that remembers.
+const _: () = assert!(binld::limits::TOLD_BURST as usize == mtftp::limits::TOLD_MAX);
+
 const NOW: Time = Time::ZERO;
 const TRUE_CLOCK: Clock = Clock::new(0, 0);
 /// Longer than a background clearing, a record and a configure.

@@ -259,7 +259,8 @@ fn show(lab: &Lab, machines: &Host, servers: &[Server], row: &Row, rounds: usize
     Ok(())
 }
 
-fn middle(rounds: &[Round], value: fn(&Round) -> f64) -> f64 {
+/// The median of a value over rounds.
+pub(crate) fn middle<R>(rounds: &[R], value: fn(&R) -> f64) -> f64 {
     spread(rounds.iter().map(value)).0
 }
 

@@ -130,7 +130,7 @@ impl<'a, D> Wait<'a, D> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<anyhow::Result<Event<D>>> {
         self.bells.lead_to(context.waker());
         let (fair, turn) = (self.doors.len() + 2, self.turn);
-        // To end comes first, and to look at the clock last: the loop does that each time anyway.
+        // Signals come first, and to look at the clock last: the loop does that each time anyway.
         let order = (fair..fair + 3).chain((0..fair).map(|step| (turn + step) % fair)).chain([fair + 3]);
         for index in order {
             let Some(waker) = self.bells.answer(index).cloned() else { continue };
@@ -146,7 +146,7 @@ impl<'a, D> Wait<'a, D> {
         Poll::Pending
     }
 
-    /// The sockets by number, then the worker, the operators, the three signals and the timer.
+    /// The sockets by number, then the [`OTHERS`]: the worker, the operators, the signals that end us, that to reload, the timer.
     fn poll_source(&mut self, index: usize, context: &mut Context<'_>) -> Poll<anyhow::Result<Event<D>>> {
         if let Some(door) = self.doors.get(index) {
             // Stays ready until [`Self::taken`].
@@ -162,11 +162,11 @@ impl<'a, D> Wait<'a, D> {
                 Some(asked) => Poll::Ready(Ok(Event::Asked(asked))),
                 None => Poll::Pending,
             },
-            2 => self.reload.poll_recv(context).map(|_| Ok(Event::Reload)),
-            stop @ (3 | 4) => {
-                let (name, signal) = &mut self.stops[stop - 3];
+            stop @ (2 | 3) => {
+                let (name, signal) = &mut self.stops[stop - 2];
                 signal.poll_recv(context).map(|_| Ok(Event::Stop(name)))
             }
+            4 => self.reload.poll_recv(context).map(|_| Ok(Event::Reload)),
             _ => {
                 let mut expirations = [0; 8];
                 ready!(Pin::new(&mut self.timer).poll_read(context, &mut ReadBuf::new(&mut expirations)))?;

@@ -1,7 +1,7 @@
 //! Datagrams that leave together: what a batch of datagrams that came causes.
 
 use std::fmt;
-use std::io::IoSlice;
+use std::io::{ErrorKind, IoSlice};
 use std::os::fd::AsRawFd;
 
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, sendmmsg};
@@ -77,7 +77,8 @@ impl Door {
             // The first that cannot be sent ends the call, and fails by itself in the next one.
             let (count, outcome) = match sent.map(Iterator::count) {
                 Ok(count) if count > 0 => (count, Ok(count)),
-                Ok(_) => return,
+                // Never seen; counted as lost all the same.
+                Ok(_) => (1, Err(ErrorKind::WouldBlock.into())),
                 Err(error) => (1, Err(error.into())),
             };
             self.note(first.to, count, outcome);
