@@ -1,10 +1,11 @@
 //! The wait packet (R003.14), and what `mtftp-get` is answered.
 
-use wire::Mac;
 use wire::dhcp::{BootAnswer, BootRequest, RequestKind};
 use wire::pxe::{MulticastTags, Ours, VendorOptions};
+use wire::{Mac, ServerType};
 
 use super::*;
+use crate::limits::{CLIENTS_AT_ONCE, RECONCILE_INTERVAL};
 
 /// An item for `mtftp-get`, whose file lies on another host and has no address before it is asked for.
 fn host() -> Host {
@@ -14,12 +15,15 @@ fn host() -> Host {
 }
 
 fn just_started() -> Host {
+    Host::start(vec![on_demand()], everywhere(&[21]))
+}
+
+fn on_demand() -> Item {
     let mut boot = ipxe_boot(false, &[21]);
     boot.profile = Profile::MtftpGet;
     boot.file = name("initrd.img");
     boot.also.clear();
-    let item = Item { preclear: false, ..item(boot) };
-    Host::start(vec![item], everywhere(&[21]))
+    Item { preclear: false, ..item(boot) }
 }
 
 fn ask(host: &mut Host, xid: u32, ours: Option<Ours>) {
@@ -27,14 +31,18 @@ fn ask(host: &mut Host, xid: u32, ours: Option<Ours>) {
 }
 
 fn ask_at(host: &mut Host, role: Role, xid: u32, ours: Option<Ours>) {
-    let boot_item = Some(BootItem { server_type: TYPE, layer: Layer(0) });
+    ask_as(host, role, xid, Mac([2; 6]), TYPE, ours);
+}
+
+fn ask_as(host: &mut Host, role: Role, xid: u32, mac: Mac, server_type: ServerType, ours: Option<Ours>) {
+    let boot_item = Some(BootItem { server_type, layer: Layer(0) });
     let request = BootRequest {
         kind: RequestKind::Request,
         xid,
         flags: 0,
         ciaddr: *CLIENT.ip(),
         giaddr: Ipv4Addr::UNSPECIFIED,
-        mac: Mac([2; 6]),
+        mac,
         architectures: vec![0],
         uuid: None,
         user_class: Vec::new(),
@@ -87,10 +95,17 @@ fn who_understands_it_is_told_to_wait_at_the_start_at_each_conflict_and_repeat()
 #[test]
 fn nobody_else_hears_a_wait_packet() {
     for ours in [None, Some(Ours::Wait(2))] {
-        let mut host = host();
+        let mut boot = ipxe_boot(false, &[11]);
+        (boot.profile, boot.file) = (Profile::PxeRom, name("initrd.img"));
+        boot.also.clear();
+        let item = Item { preclear: false, ..item(boot) };
+        let mut host = Host::start(vec![item], everywhere(&[11]));
+        Arc::make_mut(&mut host.engine.config.catalog).servers.push("10.77.0.11:4017".parse().unwrap());
+        host.run_for(SETTLED);
         ask(&mut host, 1, ours);
+        assert_eq!(heard(&host), [], "it waits");
         host.run_for(Duration::from_secs(3));
-        assert!(heard(&host).iter().all(|(_, answer)| answer.vendor.ours.is_none() && answer.file.is_some()));
+        assert!(matches!(heard(&host).as_slice(), [(_, answer)] if answer.vendor.multicast.is_some()));
         assert_eq!(host.engine.counters().get("discovery", "wait"), 0);
     }
 }
@@ -122,4 +137,41 @@ fn a_client_that_asks_before_there_is_a_responder_is_told_to_wait_by_who_becomes
         matches!(heard.as_slice(), [(_, wait), (_, answer)] if is_wait(wait) && answer.file.is_some()),
         "{heard:?}"
     );
+}
+
+/// Of many not all are looked at whatever happens: those whose address is held are answered at once, and those who wait for
+/// the same file by another item soon after.
+#[test]
+fn many_that_wait_are_answered_when_it_is_their_turn() {
+    let other = ServerType(TYPE.0 + 1);
+    let mut same = Item { name: "other".into(), ..on_demand() };
+    same.boot_item.server_type = other;
+    let mut host = Host::start(vec![on_demand(), same], everywhere(&[21]));
+    host.run_for(SETTLED);
+    let each = u32::try_from(CLIENTS_AT_ONCE).unwrap() + 1;
+    for (first, server_type) in [(0, TYPE), (each, other)] {
+        for xid in first..first + each {
+            let [a, b, c, d] = xid.to_be_bytes();
+            let mac = Mac([2, 0, a, b, c, d]);
+            ask_as(&mut host, Role::Discovery, xid, mac, server_type, Some(Ours::UnderstandsWait));
+        }
+    }
+    assert!(heard(&host).iter().all(|(_, answer)| is_wait(answer)));
+    for _ in 0..1000 {
+        host.run_for(Duration::from_millis(1));
+        // Something happens all the time.
+        host.engine.unsettle();
+        host.engine.on_timeout(host.now);
+        host.drain();
+    }
+    let mut heard = heard(&host);
+    heard.retain(|(_, answer)| !is_wait(answer));
+    assert_eq!(heard.len(), 2 * CLIENTS_AT_ONCE + 2);
+    assert!(heard.iter().all(|(_, answer)| answer.vendor.multicast.is_some()));
+    let when =
+        |own: bool| heard.iter().filter(move |(_, answer)| (answer.xid < each) == own).map(|(at, _)| *at);
+    let at = when(true).max().unwrap();
+    assert_eq!(Some(at), when(true).min(), "at once");
+    let soon = at + RECONCILE_INTERVAL;
+    assert!(when(false).all(|then| at < then && then <= soon));
 }
