@@ -218,9 +218,19 @@ impl Run {
     }
 }
 
+/// A switch, as those are: nothing overtakes what was sent before it.
+const IN_ORDER: LinkFaults = LinkFaults { delay_max: Duration::from_micros(50), ..LinkFaults::NONE };
+
+/// Where what somebody lacks ends is not known before the ACK: one block in 200, no more.
+#[track_caller]
+fn assert_few(wire: &Wire) {
+    let (most, few) = (wire.multicast.len() / 200, wire.unneeded.len());
+    assert!(few <= most, "{few} sent though nobody lacked them, {most} at most: {:?}", wire.unneeded);
+}
+
 #[test]
 fn machines_that_start_together_share_one_pass() {
-    let mut run = Run::new(1, LinkFaults::NONE, 586, &[100, 100, 100]);
+    let mut run = Run::new(1, IN_ORDER, 586, &[100, 100, 100]);
     run.run(5);
     run.all_by_multicast();
     run.nothing_left();
@@ -231,14 +241,14 @@ fn machines_that_start_together_share_one_pass() {
 }
 
 #[test]
-fn three_machines_a_second_apart_and_a_late_one_are_made_whole() {
+fn three_machines_one_after_the_other_and_a_late_one_are_made_whole() {
     let blocks = 20_000;
-    let mut run = Run::new(2, LinkFaults::NONE, blocks, &[100, 1100, 2100, 4000]);
+    let mut run = Run::new(2, IN_ORDER, blocks, &[100, 115, 130, 150]);
     run.run(30);
     run.all_by_multicast();
     run.nothing_left();
     let wire = run.wire.borrow();
-    assert!(wire.unneeded.is_empty(), "sent though nobody lacked them: {:?}", wire.unneeded);
+    assert_few(&wire);
     // The late one lacks what went out before its open, and so do the others a part of that.
     let late = wire.multicast.len() - usize::from(blocks);
     assert!(late <= usize::from(blocks), "{late} blocks of repair");
@@ -252,15 +262,15 @@ fn three_machines_a_second_apart_and_a_late_one_are_made_whole() {
 /// first from ever booting.
 #[test]
 fn newcomers_do_not_starve_the_first() {
-    let begins: Vec<u64> = (0..14).map(|n| 100 + n * 300).collect();
-    let mut run = Run::new(6, LinkFaults::NONE, 5_000, &begins);
+    let begins: Vec<u64> = (0..14).map(|n| 100 + n * 5).collect();
+    let mut run = Run::new(6, IN_ORDER, 5_000, &begins);
     run.run(30);
     run.all_by_multicast();
     run.nothing_left();
-    assert!(run.wire.borrow().unneeded.is_empty());
-    // A pass takes 1.3 s; the last newcomer comes after 4 s.
-    let (at, _) = run.client(0).ended.as_ref().unwrap();
-    assert!(*at < ms(3_000), "the first waited until {at:?}");
+    assert_few(&run.wire.borrow());
+    // A pass takes 16 ms; the last newcomer comes after 65 ms.
+    let at = run.client(0).ended.as_ref().unwrap().0.since(Time::ZERO);
+    assert!(at < Duration::from_millis(40), "the first waited {at:?}");
 }
 
 #[test]

@@ -240,7 +240,7 @@ impl Engine {
             noted: Noted::new(Former::default(), now),
             wall: (now, Wall::default()),
             plain: Plain::new(&config),
-            sessions: Sessions::new(config.streams),
+            sessions: Sessions::new(config.streams, config.run_ahead),
             config,
             identity,
             context: Context::default(),

@@ -80,8 +80,29 @@ pub const STREAMS_MAX: u16 = 256;
 pub const BLOCKS_BEFORE_ACK: u32 = 3;
 /// Longest silence while somebody waits: iPXE leaves after 250 ms.
 pub const SILENCE_MAX: Duration = Duration::from_millis(100);
-/// Shortest time to a resend; below it, a busy host's scheduling looks like loss.
-pub const RESEND_MIN: Duration = Duration::from_millis(20);
+/// Shortest time to a resend; below it, a busy host's scheduling looks like loss. A copy too many does no harm, and each
+/// loss that no ACK tells of costs everybody so long.
+pub const RESEND_MIN: Duration = Duration::from_millis(5);
+/// A master of RFC 2090 that was heard so recently is not passed over: a busy host may pause it as long.
+pub const MASTER_PAUSE: Duration = Duration::from_millis(30);
+/// Blocks between two losses below which the second says that too many were out: buffers that are too small lose some of
+/// every window.
+pub const LOSS_APART: u16 = 64;
+/// Blocks that a new master of RFC 2090 is judged by, and after which it is asked whether another one is faster.
+pub const AUDITION_BLOCKS: u32 = 32;
+/// Others that are tried in one session.
+pub const AUDITIONS_MAX: u8 = 3;
+/// A master that takes so many bytes a second is fast enough: half of a line of 1 Gbit/s.
+pub const AUDITION_RATE: f64 = 60e6;
+/// A master whose ACKs take so long, and four times as long as its quickest, may be slow itself.
+pub const AUDITION_ROUND_TRIP: Duration = Duration::from_millis(1);
+/// How long who was not heard before may take to answer before somebody else is asked, or it is asked again.
+pub const ANSWER_FIRST: Duration = Duration::from_millis(20);
+/// Blocks out to who sets the pace of a group: 32 of 1468 bytes at a round trip of 1 ms are 46 MB/s, and fit into any buffer
+/// of a socket.
+pub const GROUP_AHEAD_MAX: u16 = 32;
+/// Of them at once: a software bridge queues some thousand packets, and copies each for every port.
+pub const GROUP_TRAIN_MAX: u16 = 16;
 /// A master silent for this long is passed over.
 pub const MASTER_SILENCE: Duration = Duration::from_secs(1);
 /// The rate of a client that sets the pace is taken over so long a time of waiting for it.
@@ -100,6 +121,8 @@ pub const STREAM_SILENCE: Duration = Duration::from_secs(12);
 pub const TOLD_OFF_AGAIN: Duration = Duration::from_secs(1);
 /// Unicast blocks, or OACKs that make it master, an opener may leave unanswered before it counts as gone.
 pub const QUESTIONS_MAX: u8 = 3;
+/// Openers of RFC 2090 that are asked, or sent what they lack, at a time.
+pub const QUESTIONS_AT_ONCE: usize = 16;
 /// Openers asked in one step, so that a step is short.
 pub const QUESTIONS_PER_STEP: usize = 16;
 /// Blocks after which a master hands the pace to the next opener that was heard. A software bridge queues some 500

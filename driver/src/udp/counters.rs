@@ -35,12 +35,16 @@ pub(super) struct Counts {
     pub(super) oversize: Count,
     /// Reads that failed otherwise.
     pub(super) receive_failed: Count,
+    /// Reads, whatever they gave.
+    pub(super) receive_calls: Count,
     /// Datagrams the kernel took.
     pub(super) sent: Count,
     /// Datagrams lost because the socket's buffer was full.
     pub(super) send_full: Count,
     /// Datagrams lost for another reason: no route, no such address, link down.
     pub(super) send_failed: Count,
+    /// Sends, of one datagram or many.
+    pub(super) send_calls: Count,
     /// Trains that the kernel would not cut apart, and whose datagrams were sent one by one.
     pub(super) train_refused: Count,
 }
@@ -52,9 +56,11 @@ impl Counts {
             ("received", &self.received),
             ("oversize", &self.oversize),
             ("receive_failed", &self.receive_failed),
+            ("receive_calls", &self.receive_calls),
             ("sent", &self.sent),
             ("send_full", &self.send_full),
             ("send_failed", &self.send_failed),
+            ("send_calls", &self.send_calls),
             ("train_refused", &self.train_refused),
         ] {
             into.push((format!("{name}.{what}"), count.get()));

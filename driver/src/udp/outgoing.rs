@@ -73,6 +73,7 @@ impl Door {
             }
             let parts: Vec<[IoSlice<'_>; 1]> = rest.iter().map(|one| [IoSlice::new(&one.bytes)]).collect();
             let to: Vec<Option<SockaddrIn>> = rest.iter().map(|one| Some(one.to.into())).collect();
+            self.counts.send_calls.add();
             let sent = sendmmsg(self.socket.as_raw_fd(), headers, &parts, to, [], MsgFlags::empty());
             // The first that cannot be sent ends the call, and fails by itself in the next one.
             let (count, outcome) = match sent.map(Iterator::count) {

@@ -61,6 +61,7 @@ impl Batch {
 impl Door {
     /// Reads one datagram into `buffer`, which has room for one byte more than [`DATAGRAM_BYTES_MAX`].
     pub(crate) fn receive(&self, buffer: &mut [u8; ROOM]) -> Received {
+        self.counts.receive_calls.add();
         match self.socket.recv_from(buffer) {
             Ok((len, SocketAddr::V4(from))) if len <= DATAGRAM_BYTES_MAX => {
                 self.counts.received.add();
@@ -85,6 +86,7 @@ impl Door {
         let mut rooms = buffer.chunks_exact_mut(ROOM);
         let mut parts: [[IoSliceMut<'_>; 1]; BATCH_DATAGRAMS_MAX] =
             array::from_fn(|_| [IoSliceMut::new(rooms.next().unwrap_or_default())]);
+        self.counts.receive_calls.add();
         match recvmmsg(self.socket.as_raw_fd(), headers, &mut parts, MsgFlags::MSG_DONTWAIT, None) {
             Ok(datagrams) => taken.extend(datagrams.map(|it| (it.bytes, it.address.map(SocketAddrV4::from)))),
             Err(nix::errno::Errno::EAGAIN) => return false,

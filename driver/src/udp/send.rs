@@ -95,6 +95,7 @@ impl Door {
 
     /// `cut`: as datagrams of so many bytes.
     pub(super) fn send(&self, to: SocketAddrV4, bytes: &[u8], cut: Option<u16>) -> io::Result<usize> {
+        self.counts.send_calls.add();
         if self.is_host() && cut.is_none() {
             return self.socket.send_to(bytes, to);
         }

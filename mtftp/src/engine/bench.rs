@@ -174,7 +174,10 @@ impl Bench {
     }
 
     pub(crate) fn take_blocks(&mut self) -> Vec<(u64, SocketAddrV4)> {
-        std::mem::take(&mut self.blocks).into_iter().map(|blocks| (blocks.first_block, blocks.to)).collect()
+        let each = |blocks: Blocks| {
+            (0..u64::from(blocks.count)).map(move |more| (blocks.first_block + more, blocks.to))
+        };
+        std::mem::take(&mut self.blocks).into_iter().flat_map(each).collect()
     }
 
     /// What of the blocks that went out since last asked went to one client: first block and count of each action.

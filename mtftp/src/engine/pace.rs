@@ -16,9 +16,9 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// It ACKed a block that went out so long ago.
-    pub(crate) fn acked(&mut self, waited: Duration) {
-        self.blocks = self.blocks.saturating_add(1);
+    /// It ACKed so many blocks; what went out last, or what it ACKed last, was so long ago.
+    pub(crate) fn acked(&mut self, blocks: u16, waited: Duration) {
+        self.blocks = self.blocks.saturating_add(blocks.into());
         self.waited += waited;
         self.silences = 0;
     }
@@ -63,7 +63,7 @@ mod tests {
     fn is_slow(policy: Policy, each: Duration) -> bool {
         let mut pace = Pace::default();
         (0..100).any(|_| {
-            pace.acked(each);
+            pace.acked(1, each);
             pace.is_slow(policy, 1000)
         })
     }
@@ -84,7 +84,7 @@ mod tests {
             pace.silent(silence);
             pace.silent(silence);
             assert!(!pace.is_slow(POLICY, 1000));
-            pace.acked(silence);
+            pace.acked(1, silence);
         }
         for slow in [false, false, true] {
             pace.silent(silence);

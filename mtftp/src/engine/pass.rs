@@ -385,7 +385,7 @@ impl Pass {
             self.tally.complete += 1;
             return self.finish(now, context);
         }
-        self.pace.acked(now.since(self.sent_at));
+        self.pace.acked(1, now.since(self.sent_at));
         if self.outpace(client, context) {
             return self.run_ahead(now, context);
         }

@@ -18,8 +18,8 @@
 //! Whoever gets one DATA by unicast ACKs every DATA from then on, and an ACK names the block before its first gap.
 //! All others only listen. So for each opener the session keeps which blocks it *may lack*: at its open all of them;
 //! a block sent to the group is taken off everybody's list, until an ACK says otherwise. A block that is on no list
-//! is not sent, but as a question to somebody not heard of. A later sender that runs ahead of the ACKs keeps
-//! these lists and changes only [`Session::step`].
+//! is not sent, but as a question to somebody not heard of. Blocks run ahead of the ACKs of the master: see [`ahead`]. In
+//! RFC 2090 those who may lack what was sent are asked all together at the end: see [`repair`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -29,21 +29,25 @@ use driver::{Deadline, Role, RoundTrip, Time};
 use wire::policy::Policy;
 use wire::tftp::{Options, block_count};
 
+use super::RunAhead;
 use super::action::{AwaitedStart, FileFacts, Tally};
 use super::context::Context;
-use super::master::{Clock, MasterClient, OpenerRole};
+use super::master::{Clock, OpenerRole};
 use super::pace::Pace;
 use super::protocol::Protocol;
 use super::trace::Trace;
 use super::window::BlockSet;
 use crate::limits::{
-    BLOCKS_BEFORE_ACK, MASTER_SILENCE, MASTER_TRIES, OPENERS_MAX, OPENERS_PER_SOURCE_MAX, QUESTIONS_MAX,
-    RESEND_MIN, SILENCE_MAX, STRIKES_MAX, TRANSFER_RESEND_MAX,
+    ANSWER_FIRST, BLOCKS_BEFORE_ACK, GROUP_AHEAD_MAX, OPENERS_MAX, OPENERS_PER_SOURCE_MAX, RESEND_MIN,
+    SILENCE_MAX, TRANSFER_RESEND_MAX,
 };
 
+mod ahead;
 mod lanes;
+mod pacing;
 #[cfg(test)]
 mod policy_tests;
+mod repair;
 #[cfg(test)]
 mod rfc2090_tests;
 mod roles;
@@ -53,10 +57,15 @@ mod step;
 #[cfg(test)]
 mod tests;
 
+use ahead::Ahead;
 use lanes::Lane;
+use repair::Repair;
+use slow::Tenure;
 
-/// Blocks whose time of sending is remembered: more than can be on the way in lock-step.
-const RECENT_MAX: usize = 32;
+/// Blocks whose time of sending is remembered: more than can be on the way to all who ACK.
+const RECENT_MAX: usize = 128;
+/// For so long at least a block counts as on its way.
+const RECENT_LEAST: Duration = Duration::from_millis(1);
 
 /// A client that opened the session and is not known to have the whole file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +92,18 @@ struct Opener {
     pace: Pace,
     /// It was too slow, and has its turn when nobody else wants one.
     slow: bool,
+    /// RFC 2090: what it is sent on its own account.
+    repair: Repair,
+    /// It takes nothing behind a gap.
+    strict: bool,
+    /// How long it takes to ACK.
+    round_trip: RoundTrip,
+}
+
+impl Opener {
+    fn resend_after(&self) -> Duration {
+        self.round_trip.resend_after(ANSWER_FIRST, RESEND_MIN, SILENCE_MAX)
+    }
 }
 
 /// What became of an open.
@@ -108,6 +129,8 @@ pub(crate) struct Channel {
     pub(crate) group: SocketAddrV4,
     /// Bytes.
     pub(crate) block_size: u16,
+    /// Firmware that shares an address takes blocks in any order, or has them sent again: *proven* and *all* are the same.
+    pub(crate) run_ahead: RunAhead,
     /// How the boot item wants the clients treated.
     pub(crate) policy: Policy,
 }
@@ -126,6 +149,8 @@ pub(crate) struct Session {
     lanes: BTreeMap<SocketAddrV4, Lane>,
     turns: u64,
     clock: Clock,
+    ahead: Ahead,
+    tenure: Tenure,
     round_trip: RoundTrip,
     recent: VecDeque<(u16, Time)>,
     /// When the last block began to be held back; openers that came later do not prolong that.
@@ -145,6 +170,7 @@ impl Session {
     /// A session of a file that fits: at most 65,535 blocks.
     pub(crate) fn new(now: Time, facts: FileFacts, channel: Channel) -> Self {
         let blocks = block_count(facts.size, channel.block_size);
+        let ahead_max = if channel.run_ahead == RunAhead::Off { 1 } else { GROUP_AHEAD_MAX };
         let mut session = Self {
             file: facts,
             channel,
@@ -154,6 +180,8 @@ impl Session {
             lanes: BTreeMap::new(),
             turns: 0,
             clock: Clock::Idle,
+            ahead: Ahead::new(ahead_max),
+            tenure: Tenure::default(),
             round_trip: RoundTrip::default(),
             recent: VecDeque::new(),
             held_since: None,
@@ -210,13 +238,10 @@ impl Session {
 
     // --- when -----------------------------------------------------------------------------------------------
 
-    fn resend_after(&self) -> Duration {
-        self.round_trip.resend_after(SILENCE_MAX, RESEND_MIN, SILENCE_MAX)
-    }
-
     /// The wait doubles with each resend, up to the longest silence allowed.
-    fn resend_after_tries(&self, tries: u32) -> Duration {
-        self.resend_after().saturating_mul(1 << tries.min(8)).min(self.silence_max())
+    fn resend_after_tries(&self, client: SocketAddrV4, tries: u32) -> Duration {
+        let own = self.openers.get(&client).map_or(ANSWER_FIRST, |opener| opener.resend_after());
+        own.saturating_mul(1 << tries.min(8)).min(self.silence_max())
     }
 
     /// The longest silence while somebody waits. A client of RFC 2090 that is alone bears more.
@@ -239,7 +264,7 @@ impl Session {
         match &self.clock {
             // Who never ACKed may be slow to begin.
             Clock::Master(master) if self.is_rfc2090() || self.has_acked(master.client) => {
-                self.resend_after_tries(master.tries)
+                self.resend_after_tries(master.client, master.tries)
             }
             Clock::Master(_) | Clock::Answers | Clock::Idle => SILENCE_MAX,
         }
@@ -260,6 +285,12 @@ impl Session {
             let quiet = Deadline { at: self.multicast_at + SILENCE_MAX, why: "listeners hear nothing" };
             next = if quiet.at < next.at { quiet } else { next };
         }
+        if matches!(self.clock, Clock::Answers) {
+            let repairs = self.repairs_deadline();
+            next = if self.is_rfc2090() { repairs } else { Deadline::earliest(Some(next), repairs) }
+                .unwrap_or(next);
+        }
+        next = Deadline::earliest(Some(next), self.suspects()).unwrap_or(next);
         // With nothing left to send on anybody's account, only an ACK or an open goes on.
         let next = (self.may_send(next.at) && !self.openers.is_empty()).then_some(next);
         Deadline::earliest(Deadline::earliest(Some(stop), self.lanes_deadline()), next).unwrap_or(stop)
@@ -279,6 +310,17 @@ impl Session {
         self.on_lanes_timeout(now, context);
         if !self.may_send(now) || self.openers.is_empty() {
             return;
+        }
+        if matches!(self.clock, Clock::Answers) {
+            self.on_repairs_timeout(now, context);
+            if self.is_rfc2090() {
+                return self.step(now, context);
+            }
+        }
+        if let Some(client) = self.master()
+            && self.suspects().is_some_and(|lost| lost.at <= now)
+        {
+            self.on_gap(now, client, context);
         }
         if now >= self.sent_at + self.answer_within() {
             match self.clock.clone() {
@@ -302,76 +344,6 @@ impl Session {
         self.sent_at = sent_at;
         // Even if there was nothing to send on anybody's account.
         self.multicast_at = now;
-    }
-
-    /// The master did not ACK in time: the block goes out again, or another opener gets its turn.
-    fn on_master_silent(&mut self, now: Time, mut master: MasterClient, context: &mut Context) {
-        let (alone, is_rfc2090) = (self.openers.len() == 1, self.is_rfc2090());
-        if let Some(opener) = self.openers.get_mut(&master.client) {
-            opener.pace.silent(now.since(self.sent_at));
-        }
-        if self.outpace(now, master.client, context) {
-            return;
-        }
-        let Some(opener) = self.openers.get_mut(&master.client) else {
-            self.clock = Clock::Idle;
-            return self.step(now, context);
-        };
-        // Its last word says what it lacks; without one, it lacks what it was sent: in RFC 2090, nothing yet.
-        let gap = opener.acked.map_or(master.block, |acked| acked.saturating_add(1));
-        if gap > 0 {
-            opener.lacks.insert(gap);
-        }
-        // It may not know that it is master.
-        let unaware = is_rfc2090 && master.block == 0 && opener.questions < QUESTIONS_MAX;
-        let deaf = opener.acked.is_none() || unaware;
-        let patience = if opener.strikes == 0 { MASTER_SILENCE } else { SILENCE_MAX * 3 };
-        let passed_over = now.since(master.heard_at) >= patience && !(alone && is_rfc2090);
-        // Who never ACKed at all is not worth a second of everybody's time.
-        if passed_over || (deaf && !alone) {
-            opener.strikes += u8::from(passed_over);
-            self.turns += 1;
-            opener.turn = self.turns;
-            let gone = opener.strikes >= STRIKES_MAX || opener.questions >= QUESTIONS_MAX;
-            context.count("session", "master_passed_over");
-            self.clock = Clock::Idle;
-            if gone && !alone {
-                self.lose(master.client);
-            }
-            return self.step(now, context);
-        }
-        context.count("session", "resend");
-        master.tries += 1;
-        let tries = master.tries;
-        let client = master.client;
-        self.clock = Clock::Master(master);
-        if deaf {
-            return self.ask(now, client, gap, context);
-        }
-        if tries > MASTER_TRIES {
-            // It loses the same block again and again: it gets that one in a later turn, and the others wait no longer.
-            if !is_rfc2090 && let Some(next) = self.next_pacer(now, gap, client) {
-                context.count("session", "master_stuck");
-                self.hand_over(now, client, next);
-                return self.step(now, context);
-            }
-            // With nobody to hand over to, the two take turns block by block.
-            if tries % 2 == 1
-                && let Some(block) = self.wanted_by_others(now, client)
-            {
-                return self.multicast(now, block, context);
-            }
-        }
-        self.step(now, context);
-    }
-
-    fn wanted_by_others(&self, now: Time, master: SocketAddrV4) -> Option<u16> {
-        let hold = self.holds_back(now);
-        self.openers
-            .iter()
-            .filter(|(client, _)| **client != master)
-            .filter_map(|(_, o)| self.want(o, hold))
-            .min()
     }
 
     fn lose(&mut self, client: SocketAddrV4) {
@@ -432,6 +404,9 @@ impl Session {
             told_off_at: None,
             pace: Pace::default(),
             slow: false,
+            repair: Repair::default(),
+            strict: false,
+            round_trip: RoundTrip::default(),
         };
         self.openers.insert(client, opener);
         self.traces.insert(*client.ip(), Trace::default());
@@ -446,6 +421,8 @@ impl Session {
             Clock::Idle if self.openers.len() == 1 => {
                 // The first block goes to the opener and to the group: that makes it master [PC98].
                 self.name(now, client, 1, context);
+                // It ACKs both.
+                self.ahead.sent(now, 1);
                 self.multicast(now, 1, context);
             }
             Clock::Idle | Clock::Answers => self.step(now, context),
@@ -477,18 +454,22 @@ impl Session {
         }
         self.heard_at = now;
         self.acked_at = Some(now);
+        let was_asked = opener.asked_at.take().is_some();
         opener.acked = Some(block);
-        opener.asked_at = None;
         opener.questions = 0;
-        opener.strikes = 0;
+        if progress || !is_rfc2090 {
+            opener.strikes = 0;
+        }
+        // What did not go out again it had all the time.
+        opener.strict &= opener.lacks.first().is_none_or(|first| first > block);
         opener.lacks.remove_to(block);
-        // What it has queued up it does not lack: only an ACK that stands still, or one that has caught up, names a gap.
-        // In RFC 2090 every ACK asks for the next block.
-        let caught_up = match &self.clock {
-            Clock::Master(master) if master.client == client => block >= master.block,
-            Clock::Master(_) | Clock::Answers | Clock::Idle => is_rfc2090,
+        // What is out, or queued up in front of it, it does not lack.
+        let names_gap = match &self.clock {
+            Clock::Master(master) if master.client == client => !self.ahead.holds(block.saturating_add(1)),
+            Clock::Master(_) => !progress,
+            Clock::Answers | Clock::Idle => !is_rfc2090 && !progress,
         };
-        if block < self.last && !recent && (caught_up || !progress) {
+        if block < self.last && !recent && names_gap {
             opener.lacks.insert(block + 1);
         }
         if block == self.last {
@@ -498,36 +479,28 @@ impl Session {
                 trace.last_acked = true;
             }
         }
-        match &mut self.clock {
+        match &self.clock {
             Clock::Master(master) if master.client == client => {
-                master.heard_at = now;
-                let answers_oack = is_rfc2090 && master.block == 0;
-                if !progress && !answers_oack {
-                    // It starts nothing, and the timer runs on: else two copies beget two copies for ever.
-                    return context.count("session", "ack_again");
-                }
-                if !caught_up && block < self.last {
-                    // It works through what it has queued up: the group waits for it.
-                    self.sent_at = now;
-                    return context.count("session", "master_behind");
-                }
-                if master.tries == 0 {
-                    self.round_trip.measured(waited);
-                } else {
-                    self.round_trip.resent();
-                }
-                master.tries = 0;
-                if let Some(opener) = self.openers.get_mut(&client) {
-                    opener.pace.acked(waited);
-                }
-                if !self.outpace(now, client, context) {
-                    self.step(now, context);
-                }
+                self.on_master_ack(now, client, (block, waited), progress, context);
             }
-            Clock::Answers if is_rfc2090 || self.openers.values().all(|opener| opener.asked_at.is_none()) => {
+            Clock::Answers if is_rfc2090 || block.saturating_add(1) < self.last => {
+                self.repair(now, client, block, progress || was_asked, context);
+            }
+            Clock::Answers if self.openers.values().all(|opener| opener.asked_at.is_none()) => {
                 self.step(now, context);
             }
             Clock::Master(_) if is_rfc2090 => self.tell_off(now, client, context),
+            // It ACKs all that it hears; the others do not wait for what it lacks.
+            Clock::Master(_) if !progress && !recent && block.saturating_add(1) < self.last => {
+                context.count("session", "gap");
+                self.multicast(now, block + 1, context);
+            }
+            Clock::Master(_) if progress && self.leads(now, block) => {
+                if let Some(master) = self.master() {
+                    self.hand_over(now, master, client);
+                    self.step(now, context);
+                }
+            }
             Clock::Master(_) | Clock::Answers | Clock::Idle => {}
         }
     }
@@ -553,8 +526,9 @@ impl Session {
     }
 
     fn sent_lately(&self, now: Time, block: u16) -> bool {
-        let span = self.resend_after();
-        self.recent.iter().any(|(sent, at)| *sent == block && now.since(*at) < span)
+        let span = self.round_trip.resend_after(SILENCE_MAX, RECENT_LEAST, SILENCE_MAX);
+        let recent = self.recent.iter().rev().take_while(|(_, at)| now.since(*at) < span);
+        recent.into_iter().any(|(sent, _)| *sent == block)
     }
 
     /// For the status: the block that went out last.

@@ -9,6 +9,7 @@ use wire::policy::{Policy, SlowClients};
 use wire::tftp::{BLOCK_SIZE_DEFAULT, ErrorCode, MULTICAST_PORT, Options, Request, multicast_file_size_max};
 use wire::{FileName, GroupAddr};
 
+use super::RunAhead;
 use super::action::{Event, FileError, FileFacts, FileId, FileTicket};
 use super::cause::Declined;
 use super::context::Context;
@@ -77,14 +78,15 @@ pub(crate) struct Sessions {
     /// Doors for streams of RFC 2090 that are free, the one that was left longest ago first: each transfer has a port of
     /// its own, by which its clients know it.
     streams: VecDeque<u16>,
+    run_ahead: RunAhead,
     /// Requests of RFC 2090 that must be served by plain TFTP after all.
     declined: Vec<(SocketAddrV4, Request)>,
 }
 
 impl Sessions {
     /// No sessions, and so many doors for streams.
-    pub(crate) fn new(streams: u16) -> Self {
-        Self { streams: (0..streams).collect(), ..Self::default() }
+    pub(crate) fn new(streams: u16, run_ahead: RunAhead) -> Self {
+        Self { streams: (0..streams).collect(), run_ahead, ..Self::default() }
     }
 
     /// Whether data of ours goes to this address.
@@ -139,6 +141,7 @@ impl Sessions {
             role: Role::Mtftp(ports.server),
             group: SocketAddrV4::new(group.ip(), ports.client),
             block_size: BLOCK_SIZE_DEFAULT,
+            run_ahead: self.run_ahead,
             policy,
         };
         let key = (group, protocol);
@@ -192,6 +195,7 @@ impl Sessions {
                     role: Role::Stream(stream),
                     group: SocketAddrV4::new(group.ip(), MULTICAST_PORT),
                     block_size,
+                    run_ahead: self.run_ahead,
                     policy,
                 };
                 self.look_up(group, file, channel, (client, Some(request.clone())), context);

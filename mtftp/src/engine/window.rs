@@ -30,6 +30,12 @@ impl BlockSet {
         self.0.range(..=block).next_back().is_some_and(|(_, &end)| end >= block)
     }
 
+    /// The lowest, and the last of those that follow it without a gap, of `most` blocks at most.
+    pub(crate) fn run(&self, most: u16) -> Option<(u16, u16)> {
+        let (&start, &end) = self.0.first_key_value()?;
+        Some((start, end.min(start.saturating_add(most.max(1) - 1))))
+    }
+
     /// How many.
     pub(crate) fn len(&self) -> u32 {
         self.0.iter().map(|(&start, &end)| u32::from(end - start) + 1).sum()
@@ -110,6 +116,9 @@ mod tests {
                 }
                 prop_assert_eq!(blocks(&set), model.clone());
                 prop_assert_eq!(set.first(), model.first().copied());
+                let run = set.run(3).into_iter().flat_map(|(start, end)| start..=end).collect::<Vec<_>>();
+                prop_assert!(run.iter().all(|b| model.contains(b)) && run.first() == model.first());
+                prop_assert!(run.len() == 3 || !run.last().is_some_and(|b| model.contains(&(b + 1))));
                 prop_assert_eq!(set.len() as usize, model.len());
                 prop_assert_eq!(set.contains(block), model.contains(&block));
                 prop_assert!(set.0.iter().zip(set.0.iter().skip(1)).all(|(a, b)| a.1 + 1 < *b.0));

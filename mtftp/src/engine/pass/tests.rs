@@ -291,6 +291,7 @@ fn who_was_slow_is_remembered_within_bounds() {
         role: ROLE,
         group: to_group(),
         block_size: 512,
+        run_ahead: RunAhead::Off,
         policy: Policy::default(),
     };
     let mut pass = Pass::new(Time::ZERO, facts, channel);

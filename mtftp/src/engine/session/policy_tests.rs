@@ -10,9 +10,9 @@ use super::super::*;
 use crate::limits::*;
 
 const STREAM: Role = Role::Stream(0);
-const BLOCKS: u16 = 100;
+const BLOCKS: u16 = 400;
 
-/// A server with a file of a hundred blocks of 512 bytes on a dynamic address.
+/// A server with a file of 400 blocks of 512 bytes on a dynamic address.
 fn bench(policy: Policy) -> Bench {
     let mut bench = Bench::new();
     bench.policy = policy;
@@ -39,6 +39,8 @@ fn to_group() -> SocketAddrV4 {
 struct Room {
     heard: BTreeMap<u8, BTreeSet<u16>>,
     masters: BTreeSet<u8>,
+    /// What each ACKed last since it became master: blocks queue up in front of it, and it takes one at a time.
+    said: BTreeMap<u8, u16>,
 }
 
 impl Room {
@@ -66,6 +68,7 @@ impl Room {
             };
             let Some(n) = self.heard.keys().find(|n| client(**n) == transmit.to) else { continue };
             if answer.is_master {
+                self.said.remove(n);
                 self.masters.insert(*n);
             } else {
                 self.masters.remove(n);
@@ -80,7 +83,10 @@ impl Room {
     }
 
     fn ack(&mut self, bench: &mut Bench, n: u8, deaf: &[u8]) {
-        bench.ack(STREAM, client(n), self.before_gap(n));
+        let gap = self.before_gap(n);
+        let says = self.said.get(&n).map_or(gap, |said| gap.min(said + 1));
+        self.said.insert(n, says);
+        bench.ack(STREAM, client(n), says);
         self.listen(bench, deaf);
     }
 
@@ -102,7 +108,8 @@ impl Room {
             }
         }
         // Who has it all says so.
-        if self.before_gap(n) == BLOCKS {
+        while self.before_gap(n) == BLOCKS && self.said.get(&n) != Some(&BLOCKS) {
+            bench.ms(every);
             self.ack(bench, n, deaf);
         }
         bench.now.since(began)
@@ -139,17 +146,18 @@ fn who_keeps_others_waiting_gets_the_rest_by_unicast() {
     room.ask(&mut bench, 2);
     // 512 bytes in 15 ms: 34 kB/s.
     let took = room.go(&mut bench, (1, 15), &[], |room| room.masters.contains(&2));
-    assert!(took >= PACE_SPAN && took < PACE_SPAN * 2, "{took:?}");
+    assert!(took >= PACE_SPAN * 9 / 10 && took < PACE_SPAN * 2, "{took:?}");
     assert_eq!(slow_clients(&bench), [(client(1), SlowClients::DropToUnicast)]);
     // The other goes on at its own pace; the slow one is deaf to it, to see what it gets by itself.
     room.go(&mut bench, (2, 1), &[1], |room| room.before_gap(2) == BLOCKS);
-    assert!(room.before_gap(1) < 50 && room.masters.contains(&1), "{}", room.before_gap(1));
+    // So many it was sent in half a second, and before its ACKs.
+    assert!(room.before_gap(1) < 34 + GROUP_AHEAD_MAX && room.masters.contains(&1), "{}", room.before_gap(1));
     assert_eq!(roles(&bench), [(client(1), OpenerRole::Unicast)]);
     room.go(&mut bench, (1, 15), &[1], |room| room.before_gap(1) == BLOCKS);
     let tally = tally(&bench);
     assert_eq!((tally.complete, tally.lost, tally.slow), (2, 0, 1));
     assert_eq!(tally.multicast, u64::from(BLOCKS), "nothing twice to the group");
-    assert!(tally.unicast > 50);
+    assert!(tally.unicast > 300);
 }
 
 #[test]
@@ -211,8 +219,12 @@ fn the_slow_share_a_second_stream_when_the_others_are_done() {
         assert!(bench.now.since(Time::ZERO) < Duration::from_secs(60));
     }
     assert_eq!(room.before_gap(2), BLOCKS, "the same blocks served both");
-    room.ack(&mut bench, 1, &[]);
-    room.ack(&mut bench, 2, &[]);
+    for n in [1, 2] {
+        while room.said.get(&n) != Some(&BLOCKS) {
+            bench.ms(15);
+            room.ack(&mut bench, n, &[]);
+        }
+    }
     let tally = tally(&bench);
     assert_eq!((tally.complete, tally.lost, tally.slow), (3, 0, 2));
     let named = bench.counter("session", "master_named") - before;

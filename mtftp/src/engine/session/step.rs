@@ -1,5 +1,6 @@
 //! What a session sends next, and to whom.
 
+use std::cmp::Reverse;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use crate::engine::context::Context;
 use crate::engine::master::{Clock, MasterClient};
 use crate::engine::protocol::Protocol;
 use crate::limits::{
-    HEARD_LATELY, MASTER_SILENCE, PACERS_MAX, QUESTIONS_MAX, QUESTIONS_PER_STEP, SILENCE_MAX, TURN_BLOCKS,
-    TURN_REACH,
+    GROUP_AHEAD_MAX, HEARD_LATELY, MASTER_SILENCE, PACERS_MAX, QUESTIONS_MAX, QUESTIONS_PER_STEP,
+    SILENCE_MAX, STRIKES_MAX, TURN_BLOCKS, TURN_REACH,
 };
 
 impl Session {
@@ -37,6 +38,17 @@ impl Session {
         opener.lacks.first().filter(|&block| block < self.last || !hold)
     }
 
+    /// The block that it would begin with as a new master, if it lacks enough for that.
+    pub(super) fn leads_with(&self, opener: &Opener, hold: bool) -> Option<u16> {
+        let block = self.want(opener, hold)?;
+        let is_deaf = opener.acked.is_none();
+        // By RFC 2090 who was heard, and lacks a block of what was sent, gets it when all are asked; so does who hears
+        // OACKs but no block.
+        let waits =
+            self.is_rfc2090() && (opener.strikes >= STRIKES_MAX || !is_deaf && opener.lacks.len() == 1);
+        (!waits && (block < self.last || is_deaf)).then_some(block)
+    }
+
     /// Sends what is next. Called when the clock says so: the master ACKed, all who were asked answered, or the
     /// timer.
     pub(super) fn step(&mut self, now: Time, context: &mut Context) {
@@ -54,25 +66,26 @@ impl Session {
         if !self.is_rfc2090() && self.release_last(now, hold, context) {
             return;
         }
-        if let Some(client) = self.master().filter(|client| !self.yields(*client))
+        if let Some(client) = self.master().filter(|client| !self.yields(*client, hold))
             && let Some(opener) = self.openers.get(&client)
             && let Some(block) = self.want(opener, hold)
         {
-            if !self.is_rfc2090() {
-                self.listen_around(now, block, client, context);
-                let client = self.take_turns(now, block, client);
-                self.ask_before_the_end(now, block, client, context);
-            }
-            self.put_block(block);
-            return self.multicast(now, block, context);
+            return self.run_ahead(now, client, (block, hold), context);
+        }
+        if self.master().is_some_and(|client| !self.yields(client, hold)) && !self.ahead.is_empty() {
+            // All is out, and its ACKs are to come.
+            return;
         }
         // A new master: who lacks something before the last block; then who never ACKed and lacks the last.
         let next = self
             .openers
             .iter()
-            .filter_map(|(client, opener)| Some((client, opener, self.want(opener, hold)?)))
-            .filter(|(_, opener, block)| *block < self.last || opener.acked.is_none())
-            .min_by_key(|(_, opener, block)| (opener.slow, *block == self.last, opener.turn))
+            .filter_map(|(client, opener)| Some((client, opener, self.leads_with(opener, hold)?)))
+            .min_by_key(|(_, opener, block)| {
+                // By RFC 2090 only one ACKs: what is sent for who lacks most serves the others as well.
+                let lacks = if self.is_rfc2090() { opener.lacks.len() } else { 0 };
+                (opener.slow, *block == self.last, opener.asked_at, Reverse(lacks), opener.turn)
+            })
             .map(|(client, _, block)| (*client, block));
         if let Some((client, _)) = next
             && self.is_rfc2090()
@@ -89,36 +102,57 @@ impl Session {
         }
         self.clock = Clock::Answers;
         if self.is_rfc2090() {
-            return self.name_silent(now, context);
+            return self.ask_all(now, context);
         }
         self.finish(now, hold, context);
     }
 
-    /// RFC 2090, and nobody is known to lack anything but what goes out now: the last block, if it was not sent since; then
-    /// who has not said that it has it all is made master, one after the other, and says what it lacks.
-    fn name_silent(&mut self, now: Time, context: &mut Context) {
-        if self.openers.values().any(|opener| opener.lacks.contains(self.last)) {
-            return self.multicast(now, self.last, context);
+    /// The blocks there is room for, from this one on: what the master lacks.
+    fn run_ahead(
+        &mut self,
+        now: Time,
+        mut client: SocketAddrV4,
+        (mut block, hold): (u16, bool),
+        context: &mut Context,
+    ) {
+        if self.ahead.lowest().is_some_and(|lowest| block < lowest) {
+            // Blocks behind it are out, and can fill no gap before them: it goes at once.
+            self.ahead.sent(now, block);
+            self.multicast(now, block, context);
+            let next = self.openers.get(&client).and_then(|opener| self.want(opener, hold));
+            let Some(next) = next else { return };
+            block = next;
         }
-        let waited =
-            |opener: &Opener| opener.asked_at.is_none_or(|at| now.since(at) >= patience(opener.questions));
-        let gone = |opener: &Opener| opener.questions >= QUESTIONS_MAX && waited(opener);
-        let gone: Vec<_> = self.openers.iter().filter(|(_, o)| gone(o)).map(|(client, _)| *client).collect();
-        for client in gone {
-            self.lose(client);
-        }
-        let due = self.openers.iter().filter(|(_, o)| o.questions < QUESTIONS_MAX && waited(o));
-        match due.min_by_key(|(_, opener)| (opener.slow, opener.turn)).map(|(client, _)| *client) {
-            Some(client) => self.name(now, client, 0, context),
-            // The timer runs from here.
-            None => self.sent_at = now,
+        while self.ahead.train() > 0 {
+            if !self.is_rfc2090() {
+                self.listen_around(now, block, client, context);
+                client = self.take_turns(now, block, client);
+                self.ask_before_the_end(now, block, client, context);
+            }
+            let Some(opener) = self.openers.get(&client) else { return };
+            // What is asked before the end is asked with the last block but one.
+            let stop = if self.is_rfc2090() || block + 1 >= self.last { self.last } else { self.last - 2 };
+            let most = self.ahead.train().min(stop.saturating_sub(block).saturating_add(1));
+            let Some((first, end)) = opener.lacks.run(most).filter(|(first, _)| *first == block) else {
+                return;
+            };
+            let end = if hold { end.min(self.last.saturating_sub(1)).max(first) } else { end };
+            let count = self.multicast_some(now, (first, end - first + 1), context);
+            if count == 0 {
+                return;
+            }
+            (first..first + count).for_each(|block| self.ahead.sent(now, block));
+            self.put_blocks(first + (count - 1), count);
+            let next = self.openers.get(&client).and_then(|opener| self.want(opener, hold));
+            let Some(next) = next else { return };
+            block = next;
         }
     }
 
-    fn put_block(&mut self, block: u16) {
+    fn put_blocks(&mut self, last: u16, count: u16) {
         if let Clock::Master(master) = &mut self.clock {
-            master.block = block;
-            master.paced = master.paced.saturating_add(1);
+            master.block = last;
+            master.paced = master.paced.saturating_add(count);
         }
     }
 
@@ -161,12 +195,27 @@ impl Session {
         let able = self.openers.iter().filter(|(client, opener)| {
             // Who lacks what went out long ago cannot follow this part of the file by its ACKs: it hears it now and has
             // its turn later. Else each newcomer would slow the first down once more.
-            let follows = |want: u16| want.abs_diff(block) <= TURN_REACH;
+            let is_near =
+                opener.acked.is_some_and(|acked| self.ahead.top() <= acked.saturating_add(GROUP_AHEAD_MAX));
+            let follows = |want: u16| is_near && want.abs_diff(block) <= TURN_REACH;
             // Who was heard once ACKs whatever it hears: one that fell silent would only cost the others time.
             let is_heard = opener.heard_at.is_some_and(|at| now.since(at) < HEARD_LATELY);
             **client != master && is_heard && self.want(opener, hold).is_some_and(follows)
         });
         able.min_by_key(|(_, opener)| opener.turn).map(|(client, _)| *client)
+    }
+
+    /// Whether the master keeps waiting who has ACKed all that is out, as have half of those that were heard lately.
+    pub(super) fn leads(&self, now: Time, acked: u16) -> bool {
+        let top = self.ahead.top();
+        if acked < top || self.ahead.room() > 0 {
+            return false;
+        }
+        let heard = |opener: &&Opener| opener.heard_at.is_some_and(|at| now.since(at) < HEARD_LATELY);
+        let (all, there) = self.openers.values().filter(heard).fold((0, 0), |(all, there), opener| {
+            (all + 1, there + u32::from(opener.acked.is_some_and(|acked| acked >= top)))
+        });
+        there * 2 >= all
     }
 
     /// Who had the pace goes to the end of the queue.
@@ -176,6 +225,10 @@ impl Session {
             opener.turn = self.turns;
         }
         self.clock = Clock::Master(MasterClient { client: to, block: 0, heard_at: now, tries: 0, paced: 0 });
+        // What it ACKed before it had the pace is not out to it.
+        if let Some(acked) = self.openers.get(&to).and_then(|opener| opener.acked) {
+            self.ahead.taken_over(acked);
+        }
     }
 
     /// As soon as nothing holds the last block back, those who lack nothing else get it, before newcomers get theirs:
@@ -186,6 +239,8 @@ impl Session {
         let Some((client, _)) = waiting.min_by_key(|(_, opener)| opener.turn) else { return false };
         let (client, block) = (*client, self.last);
         self.clock = Clock::Master(MasterClient { client, block, heard_at: now, tries: 0, paced: 0 });
+        self.ahead.restart();
+        self.ahead.sent(now, block);
         self.multicast(now, block, context);
         true
     }
@@ -218,6 +273,7 @@ impl Session {
     fn ask_silent(&mut self, now: Time, block: u16, context: &mut Context) {
         let due = |opener: &Opener| {
             opener.questions < QUESTIONS_MAX
+                && !opener.repair.is_under_way()
                 && (block == self.last || self.unsure(opener))
                 && opener.asked_at.is_none_or(|at| now.since(at) >= patience(opener.questions))
         };
@@ -254,7 +310,15 @@ impl Session {
     pub(super) fn name(&mut self, now: Time, client: SocketAddrV4, block: u16, context: &mut Context) {
         context.count("session", "master_named");
         self.clock = Clock::Master(MasterClient { client, block, heard_at: now, tries: 0, paced: 0 });
+        self.tenure.begin(now);
+        self.ahead.restart();
+        if block > 0 {
+            self.ahead.sent(now, block);
+        }
         self.ask(now, client, block, context);
+        if block == 0 {
+            self.prompt(now, client, context);
+        }
     }
 
     /// One block by unicast, or an OACK: whoever gets it, ACKs.
@@ -272,7 +336,7 @@ impl Session {
         }
         let lacked = opener.lacks.contains(block);
         opener.lacks.remove(block);
-        if self.put(now, block, client, lacked, context) {
+        if self.put(now, (block, 1), client, u16::from(!lacked), context) > 0 {
             self.tally.unicast += 1;
             if block == self.last
                 && let Some(trace) = self.traces.get_mut(client.ip())
@@ -284,17 +348,38 @@ impl Session {
 
     /// One block to the group.
     pub(super) fn multicast(&mut self, now: Time, block: u16, context: &mut Context) {
-        let lacked =
-            self.openers.values().any(|opener| opener.lacks.contains(block)) || self.tally.multicast == 0;
-        if !self.put(now, block, self.channel.group, lacked, context) {
-            return;
+        self.multicast_some(now, (block, 1), context);
+    }
+
+    /// Blocks to the group; how many went out.
+    pub(super) fn multicast_some(
+        &mut self,
+        now: Time,
+        (first, count): (u16, u16),
+        context: &mut Context,
+    ) -> u16 {
+        let (mut spare, is_rfc2090) = (0, self.is_rfc2090());
+        for block in first..=first.saturating_add(count - 1) {
+            let lacks =
+                self.openers.values_mut().filter_map(|opener| opener.lacks.contains(block).then_some(()));
+            spare += u16::from(lacks.count() == 0 && self.tally.multicast > 0);
         }
-        for opener in self.openers.values_mut() {
-            opener.lacks.remove(block);
+        let count = self.put(now, (first, count), self.channel.group, spare, context);
+        if count == 0 {
+            return 0;
         }
-        self.tally.multicast += 1;
+        let last = first + (count - 1);
+        // Who is too slow for the pace drops what goes out at it; its ACKs tell if it does not.
+        let is_slow =
+            self.master().and_then(|client| self.openers.get(&client)).is_none_or(|opener| opener.slow);
+        let drops = |opener: &Opener| opener.slow && !is_slow && is_rfc2090;
+        for opener in self.openers.values_mut().filter(|opener| !drops(opener)) {
+            (first..=last).for_each(|block| opener.lacks.remove(block));
+        }
+        (first..=last).for_each(|block| self.ahead.goes_to_all(block));
+        self.tally.multicast += u64::from(count);
         self.multicast_at = now;
-        if block == self.last {
+        if last == self.last {
             self.held_since = None;
             // Their ACKs are on the way: asking them now would be a copy too many.
             for opener in self.openers.values_mut().filter(|opener| opener.lacks.first().is_none()) {
@@ -304,35 +389,44 @@ impl Session {
                 trace.last_sent = true;
             }
         }
+        count
     }
 
-    /// False if nothing may be sent on anybody's account.
-    fn put(&mut self, now: Time, block: u16, to: SocketAddrV4, lacked: bool, context: &mut Context) -> bool {
+    /// How many of the blocks went out: none if nothing may be sent on anybody's account.
+    fn put(
+        &mut self,
+        now: Time,
+        (first, mut count): (u16, u16),
+        to: SocketAddrV4,
+        spare: u16,
+        context: &mut Context,
+    ) -> u16 {
         self.sent_at = now;
         if !self.acked_lately(now) {
             // RFC 2090 has no credit.
-            if self.credit == 0 {
-                return false;
+            count = count.min(u16::try_from(self.credit).unwrap_or(u16::MAX));
+            if count == 0 {
+                return 0;
             }
-            self.credit -= 1;
+            self.credit -= u32::from(count);
         }
-        if !lacked {
-            self.tally.spare += 1;
+        self.tally.spare += u64::from(spare.min(count));
+        for block in first..=first + (count - 1) {
+            if self.recent.len() == RECENT_MAX {
+                self.recent.pop_front();
+            }
+            self.recent.push_back((block, now));
         }
-        if self.recent.len() == RECENT_MAX {
-            self.recent.pop_front();
-        }
-        self.recent.push_back((block, now));
-        let (file, first_block) = (self.file.id, u64::from(block));
+        let (file, first_block) = (self.file.id, u64::from(first));
         let (role, block_size) = (self.channel.role, self.channel.block_size);
         // A session has no block over 65,535.
         let rollover = Rollover::Zero;
-        context.blocks(Blocks { file, first_block, count: 1, block_size, rollover, role, to });
-        true
+        context.blocks(Blocks { file, first_block, count, block_size, rollover, role, to });
+        count
     }
 }
 
 /// How long a question may stay unanswered: twice as long each time, for an opener that has packets queued up.
-fn patience(questions: u8) -> Duration {
+pub(super) fn patience(questions: u8) -> Duration {
     SILENCE_MAX.saturating_mul(1 << questions.saturating_sub(1).min(3))
 }

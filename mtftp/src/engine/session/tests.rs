@@ -19,10 +19,15 @@ fn bench() -> Bench {
 
 /// Of this file, whose address is the pinned one.
 fn bench_for(pinned: &str) -> Bench {
+    bench_with(pinned, RunAhead::default())
+}
+
+fn bench_with(pinned: &str, run_ahead: RunAhead) -> Bench {
     let place = FILES.iter().position(|file| *file == pinned).unwrap();
     let pinned_group = group(u8::try_from(place).unwrap() + 1);
     let (pinned_server_port, server_ports) = (PORT, vec![PINNED_PORT]);
-    let config = EngineConfig { pinned_group, pinned_server_port, server_ports, ..EngineConfig::default() };
+    let config =
+        EngineConfig { pinned_group, pinned_server_port, server_ports, run_ahead, ..EngineConfig::default() };
     let mut bench = Bench::with(Engine::new(config, identity(), Draw::from_seed(1), Time::ZERO));
     for (serial, file) in FILES.iter().enumerate() {
         let n = u8::try_from(serial).unwrap();
@@ -63,20 +68,34 @@ fn the_master_paces_the_pass_and_duplicates_start_nothing() {
     bench.open(PORT, client(1), "a");
     bench.take_blocks();
     bench.ack(ROLE, client(1), 1);
-    assert_eq!(bench.take_blocks(), [(2, to_group(1))]);
+    assert_eq!(bench.take_blocks(), [2, 3].map(|block| (block, to_group(1))), "one more with each ACK");
     // iPXE ACKs both copies of block 1.
     bench.ack(ROLE, client(1), 1);
     assert_eq!(bench.take_blocks(), []);
+    let mut sent = Vec::new();
     for block in 2..=10 {
         bench.ack(ROLE, client(1), block);
-        assert_eq!(bench.take_blocks(), [(u64::from(block) + 1, to_group(1))]);
+        sent.extend(bench.take_blocks());
         bench.ack(ROLE, client(1), block - 1);
         assert_eq!(bench.take_blocks(), [], "an old ACK");
+        assert_eq!(sent.iter().any(|(block, _)| *block == 11), block == 10, "the last one waits");
     }
+    assert_eq!(sent, (4..=11).map(|block| (block, to_group(1))).collect::<Vec<_>>());
     bench.ack(ROLE, client(1), 11);
     let tally = tally(&bench);
     assert_eq!((tally.multicast, tally.unicast, tally.spare, tally.complete), (11, 1, 0, 1));
     assert!(bench.open.is_empty(), "the file is closed");
+}
+
+#[test]
+fn by_the_off_switch_each_block_waits_for_the_ack_of_the_one_before() {
+    let mut bench = bench_with("a", RunAhead::Off);
+    bench.open(PORT, client(1), "a");
+    bench.take_blocks();
+    for block in 1..=10 {
+        bench.ack(ROLE, client(1), block);
+        assert_eq!(bench.take_blocks(), [(u64::from(block) + 1, to_group(1))]);
+    }
 }
 
 /// Duplicate ACKs do not put off the resend: the mistake that stalls atftpd for good.
@@ -133,24 +152,27 @@ fn a_late_joiner_is_made_whole_in_the_same_session() {
         bench.ack(ROLE, client(1), block);
     }
     bench.open(PORT, client(2), "a");
-    bench.take_blocks();
+    let before = bench.take_blocks().iter().map(|(block, _)| *block).max().unwrap();
+    assert_eq!(before, 7, "they run ahead");
     for block in 5..=9 {
         bench.ack(ROLE, client(1), block);
     }
-    assert_eq!(bench.take_blocks(), [6, 7, 8, 9, 10].map(|block| (block, to_group(1))));
+    assert_eq!(bench.take_blocks(), [8, 9, 10].map(|block| (block, to_group(1))));
     bench.ack(ROLE, client(1), 10);
-    assert_eq!(bench.take_blocks(), [(1, client(2))], "held back: the other lacks 1 to 5 and becomes master");
-    for block in 1..=4 {
+    assert_eq!(bench.take_blocks(), [(1, client(2))], "held back: the other lacks 1 to 7 and becomes master");
+    let mut sent = Vec::new();
+    for block in 1..=6 {
         bench.ack(ROLE, client(2), block);
-        assert_eq!(bench.take_blocks(), [(u64::from(block) + 1, to_group(1))]);
+        sent.extend(bench.take_blocks());
     }
+    assert_eq!(sent, (2..=before).map(|block| (block, to_group(1))).collect::<Vec<_>>(), "nothing it heard");
     bench.ack(ROLE, client(2), 10);
     assert_eq!(bench.take_blocks(), [(11, to_group(1))]);
     bench.ack(ROLE, client(1), 11);
     bench.ack(ROLE, client(2), 11);
     let tally = tally(&bench);
     assert_eq!((tally.complete, tally.lost, tally.spare), (2, 0, 0));
-    assert_eq!((tally.multicast, tally.unicast), (11 + 4, 2));
+    assert_eq!((tally.multicast, tally.unicast), (11 + 6, 2));
 }
 
 /// Who joined at the start and was never heard is asked before the last block, by a block it still lacks.
@@ -185,8 +207,14 @@ fn a_loss_that_an_ack_reveals_is_repaired() {
     }
     bench.ms(50);
     bench.take_blocks();
-    // Client 2 missed block 7 of the pass.
-    for (acked, next) in [(1, 2), (2, 3), (3, 4), (6, 7), (10, 11)] {
+    // Client 2 lacks 1 to 5, which went out before its open, and missed block 8 of the pass.
+    let mut sent = Vec::new();
+    for acked in [1, 2, 3, 4] {
+        bench.ack(ROLE, client(2), acked);
+        sent.extend(bench.take_blocks());
+    }
+    assert_eq!(sent, (2..=7).map(|block| (block, to_group(1))).collect::<Vec<_>>());
+    for (acked, next) in [(7, 8), (10, 11)] {
         bench.ack(ROLE, client(2), acked);
         assert_eq!(bench.take_blocks(), [(next, to_group(1))], "after ACK {acked}");
     }
@@ -216,7 +244,31 @@ fn a_dead_master_is_passed_over_after_a_second_and_nobody_hears_silence() {
     assert!((900..1_110).contains(&waited.as_millis()), "{waited:?}");
     // It heard block 2 and some more meanwhile; now it paces the session.
     bench.ack(ROLE, client(2), 11);
-    assert_eq!(bench.take_blocks(), [(12, to_group(4))]);
+    assert_eq!(bench.take_blocks(), [12, 13].map(|block| (block, to_group(4))));
+}
+
+/// Two repeated ACKs repair a loss at once, and start nothing else; a gap behind it that the next ACK names, too.
+#[test]
+fn a_block_lost_on_the_way_goes_out_again_at_once_and_alone() {
+    let mut bench = bench_for("most");
+    bench.open(PORT, client(1), "most");
+    for block in 1..=100 {
+        bench.ack(ROLE, client(1), block);
+    }
+    let out = bench.take_blocks().iter().map(|(block, _)| *block).max().unwrap();
+    assert!(out > 110 && out <= 100 + u64::from(GROUP_AHEAD_MAX), "{out}");
+    bench.ms(1);
+    bench.ack(ROLE, client(1), 100);
+    assert_eq!(bench.take_blocks(), [], "one may be a copy's");
+    for _ in 0..10 {
+        bench.ack(ROLE, client(1), 100);
+    }
+    assert_eq!(bench.take_blocks(), [(101, to_group(4))]);
+    bench.ack(ROLE, client(1), 105);
+    assert_eq!(bench.take_blocks()[0], (106, to_group(4)));
+    bench.ack(ROLE, client(1), u16::try_from(out).unwrap());
+    let sent = bench.take_blocks();
+    assert!(sent.iter().all(|(block, _)| *block > out) && !sent.is_empty(), "{sent:?}");
 }
 
 /// A master that loses one block again and again, and hears all others, keeps nobody waiting and gets it later.

@@ -1,0 +1,417 @@
+//! How many blocks are out to who sets the pace, and how many may be.
+//!
+//! Listeners take blocks in any order, and nothing keeps the next block from waiting in the master's buffers until it has
+//! ACKed the one before. How many fit is found out: one at first, one more with each ACK, half as many when they are lost often,
+//! and from then on one more for each that many.
+//!
+//! ```text
+//!    acked │ out: sent, in order of their numbers │ lacked by the master: not sent
+//!          └── at most `most`                     └── a train goes out when half of them are ACKed
+//! ```
+//!
+//! Two repeated ACKs say that the first block that is out was lost, once its round trip is over. It goes out again, alone. The ACK of it tells of all that
+//! was out by then: if it names a gap among that, that goes out again at once, or, if the gap is the very next block, all of
+//! it, as this master took nothing behind a gap (EDK2).
+//!
+//! Copies cause repeated ACKs as well. So none counts until something is ACKed that went out after the last copy of what was out.
+//! What went out for others meanwhile, and the master had, is ACKed once more in its place: that one does not count.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use driver::Time;
+
+use crate::limits::{GROUP_TRAIN_MAX, LOSS_APART};
+
+/// Repeated ACKs that tell a loss.
+const REPEATS: u16 = 2;
+/// Blocks for others that are remembered: more than are on the way.
+const STRAYS_MAX: usize = 128;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Out {
+    block: u16,
+    at: Time,
+    /// It went out more than once.
+    again: bool,
+}
+
+/// What an ACK that went on says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// Blocks that it took off.
+    pub(super) blocks: u16,
+    /// How long the last of them was out, if it went out once.
+    pub(super) round_trip: Option<Duration>,
+    /// What was out when the lost block went out again: the block behind this ACK did not come.
+    pub(super) is_gap: bool,
+    /// Whether it took none of that; if anything is known.
+    pub(super) is_strict: Option<bool>,
+}
+
+/// The blocks that are out.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    limit: u16,
+    most: u16,
+    /// It grows with each ACK.
+    clean: bool,
+    has_lost: bool,
+    /// Blocks ACKed since `most` changed, and since something was lost.
+    acks: u16,
+    since_loss: u16,
+    out: VecDeque<Out>,
+    /// The highest that ever went out.
+    top: u16,
+    /// What went out again for a repeated ACK, and when.
+    repaired: Option<(u16, Time)>,
+    /// Repeated ACKs of one block.
+    repeats: u16,
+    /// They count from this ACK on.
+    once_from: u16,
+    /// Up to here it took nothing of what went out before.
+    taken_back: u16,
+    /// What went out for others: after which block each.
+    strays: VecDeque<u16>,
+    /// The quickest ACK.
+    quickest: Option<Duration>,
+}
+
+impl Ahead {
+    /// `limit`: how many may be out at all.
+    pub(super) fn new(limit: u16) -> Self {
+        Self {
+            limit,
+            most: 1,
+            clean: true,
+            has_lost: false,
+            acks: 0,
+            since_loss: 0,
+            out: VecDeque::new(),
+            top: 0,
+            repaired: None,
+            repeats: 0,
+            once_from: 0,
+            taken_back: 0,
+            strays: VecDeque::new(),
+            quickest: None,
+        }
+    }
+
+    /// Somebody else's ACKs count from now on, who may have heard nothing of what is out.
+    pub(super) fn restart(&mut self) {
+        self.out.clear();
+        self.strays.clear();
+        self.quickest = None;
+        (self.top, self.repaired, self.repeats, self.once_from, self.taken_back) = (0, None, 0, 0, 0);
+    }
+
+    /// How many may be out at all.
+    pub(super) fn limit(&self) -> u16 {
+        self.limit
+    }
+
+    /// Whether nothing was lost so far.
+    pub(super) fn is_clean(&self) -> bool {
+        !self.has_lost
+    }
+
+    /// The highest that is out to anybody.
+    pub(super) fn top(&self) -> u16 {
+        self.top
+    }
+
+    pub(super) fn lowest(&self) -> Option<u16> {
+        self.out.front().map(|out| out.block)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.out.is_empty()
+    }
+
+    pub(super) fn holds(&self, block: u16) -> bool {
+        self.out.iter().any(|out| out.block == block)
+    }
+
+    /// How many may go out now: none until there is room for a train.
+    pub(super) fn room(&self) -> u16 {
+        let out = u16::try_from(self.out.len()).unwrap_or(u16::MAX);
+        if u32::from(out) * 2 > u32::from(self.most) { 0 } else { self.most.saturating_sub(out) }
+    }
+
+    /// The most of one train.
+    pub(super) fn train(&self) -> u16 {
+        self.room().min(GROUP_TRAIN_MAX)
+    }
+
+    /// A block goes out.
+    pub(super) fn sent(&mut self, now: Time, block: u16) {
+        let again = block <= self.top;
+        if again && block > self.taken_back {
+            self.once_from = self.top.saturating_add(1);
+        }
+        self.top = self.top.max(block);
+        let place = self.out.partition_point(|out| out.block < block);
+        match self.out.get_mut(place) {
+            Some(out) if out.block == block => *out = Out { block, at: now, again },
+            Some(_) | None => self.out.insert(place, Out { block, at: now, again }),
+        }
+    }
+
+    /// A block goes to the group. If the master had it, it ACKs it all the same.
+    pub(super) fn goes_to_all(&mut self, block: u16) {
+        if block > self.top || self.holds(block) {
+            return;
+        }
+        if self.strays.len() == STRAYS_MAX {
+            self.strays.pop_front();
+        }
+        self.strays.push_back(self.top);
+    }
+
+    /// An ACK of this block, later than any before.
+    pub(super) fn acked(&mut self, now: Time, block: u16) -> Progress {
+        let (mut blocks, mut round_trip) = (0, None);
+        while let Some(out) = self.out.front().copied().filter(|out| out.block <= block) {
+            self.out.pop_front();
+            blocks += 1;
+            round_trip = (out.block == block && !out.again).then(|| now.since(out.at));
+        }
+        self.repeats = 0;
+        while self.strays.front().is_some_and(|after| *after < block) {
+            self.strays.pop_front();
+        }
+        if let Some(span) = round_trip {
+            self.quickest = Some(self.quickest.map_or(span, |quickest| quickest.min(span)));
+        }
+        let repaired = self.repaired.take_if(|(repaired, _)| block >= *repaired);
+        let mut told = Progress { blocks, round_trip, is_gap: false, is_strict: None };
+        if let Some((repaired, at)) = repaired {
+            let next = block.checked_add(1);
+            // Sooner it is the ACK of the first copy, which was only late.
+            if self.quickest.is_none_or(|quickest| now.since(at) < quickest) {
+                self.grow(blocks);
+                return told;
+            }
+            told.is_gap = self.out.front().is_some_and(|out| Some(out.block) == next && out.at < at);
+            if block > repaired || told.is_gap {
+                told.is_strict = Some(block == repaired);
+            }
+        }
+        self.grow(blocks);
+        told
+    }
+
+    /// Who has the pace from now on ACKed this block before.
+    pub(super) fn taken_over(&mut self, block: u16) {
+        while self.out.front().is_some_and(|out| out.block <= block) {
+            self.out.pop_front();
+        }
+        self.repaired = None;
+    }
+
+    fn grow(&mut self, blocks: u16) {
+        self.acks = self.acks.saturating_add(blocks);
+        self.since_loss = self.since_loss.saturating_add(blocks);
+        while self.most < self.limit {
+            let wanted = if self.clean { 1 } else { self.most };
+            if self.acks < wanted {
+                return;
+            }
+            self.acks -= wanted;
+            self.most += 1;
+        }
+        self.acks = 0;
+    }
+
+    /// An ACK that was there before. True if the block behind it shall go out again: it was out for so long.
+    pub(super) fn repeated(&mut self, now: Time, block: u16, round_trip: Duration) -> bool {
+        if self.strays.front().is_some_and(|after| *after <= block) {
+            self.strays.pop_front();
+            return false;
+        }
+        let next = block.saturating_add(1);
+        let is_out = self.out.len() > 2 && self.out.front().is_some_and(|out| out.block == next);
+        if self.repaired.is_some() || block < self.once_from || !is_out {
+            return false;
+        }
+        self.repeats = self.repeats.saturating_add(1);
+        self.suspects(round_trip).is_some_and(|at| at <= now)
+    }
+
+    /// When what repeated ACKs told of counts as lost: until then it may come behind what was sent after it.
+    pub(super) fn suspects(&self, round_trip: Duration) -> Option<Time> {
+        let front = self.out.front().filter(|_| self.repeats >= REPEATS && self.repaired.is_none())?;
+        Some(front.at + round_trip)
+    }
+
+    /// The block was lost.
+    pub(super) fn lost(&mut self) {
+        self.repeats = 0;
+        self.halve();
+    }
+
+    /// The block goes out again because an ACK said that it did not come.
+    pub(super) fn repair(&mut self, now: Time, block: u16) {
+        self.repaired = Some((block, now));
+        self.sent(now, block);
+    }
+
+    fn halve(&mut self) {
+        self.has_lost = true;
+        if std::mem::take(&mut self.since_loss) >= LOSS_APART {
+            return;
+        }
+        (self.most, self.clean, self.acks) = ((self.most / 2).max(1), false, 0);
+    }
+
+    /// The master was silent for too long, for the `tries`th time.
+    pub(super) fn silent(&mut self, tries: u32) {
+        if tries == 1 {
+            self.halve();
+        } else {
+            self.most = 1;
+        }
+    }
+
+    /// Takes back all that is out: it must go out again.
+    pub(super) fn take_back(&mut self) -> impl Iterator<Item = u16> + '_ {
+        (self.repaired, self.repeats, self.once_from, self.taken_back) = (None, 0, 0, self.top);
+        self.out.drain(..).map(|out| out.block)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::GROUP_AHEAD_MAX;
+
+    const SPAN: Duration = Duration::from_millis(1);
+
+    fn ms(millis: u64) -> Time {
+        Time::ZERO + Duration::from_millis(millis)
+    }
+
+    /// Lets out what there is room for; the last block that went out.
+    fn fill(ahead: &mut Ahead, now: Time, mut last: u16) -> u16 {
+        for _ in 0..ahead.room() {
+            last += 1;
+            ahead.sent(now, last);
+        }
+        last
+    }
+
+    #[test]
+    fn grows_with_each_ack_and_sends_in_trains() {
+        let mut ahead = Ahead::new(GROUP_AHEAD_MAX);
+        let mut last = fill(&mut ahead, ms(0), 0);
+        assert_eq!(last, 1);
+        for block in 1..100 {
+            let progress = ahead.acked(ms(u64::from(block)), block);
+            assert_eq!((progress.blocks, progress.is_strict), (1, None));
+            assert!(progress.round_trip.is_some());
+            last = fill(&mut ahead, ms(u64::from(block)), last);
+            assert!(last > block && last - block <= GROUP_AHEAD_MAX);
+        }
+        assert_eq!(ahead.room(), 0, "half of it must be free");
+        assert!(!ahead.is_empty() && ahead.holds(last) && !ahead.holds(99));
+    }
+
+    #[test]
+    fn one_repair_for_any_number_of_repeated_acks_and_who_takes_nothing_behind_a_gap_is_known() {
+        for strict in [false, true] {
+            let mut ahead = Ahead::new(GROUP_AHEAD_MAX);
+            let mut last = fill(&mut ahead, ms(0), 0);
+            for block in 1..=20 {
+                ahead.acked(ms(1), block);
+                last = fill(&mut ahead, ms(1), last);
+            }
+            let before = ahead.most;
+            assert!(!ahead.repeated(ms(2), 20, SPAN) && ahead.repeated(ms(2), 20, SPAN));
+            assert_eq!(ahead.suspects(2 * SPAN), Some(ms(3)), "it may only be late");
+            ahead.lost();
+            assert_eq!(ahead.most, before / 2);
+            ahead.repair(ms(2), 21);
+            for _ in 0..3 {
+                assert!(!ahead.repeated(ms(3), 20, SPAN), "it is on its way");
+            }
+            let told = ahead.acked(ms(4), if strict { 21 } else { last });
+            assert_eq!((told.is_strict, told.round_trip.is_some()), (Some(strict), !strict));
+            let back: Vec<u16> = ahead.take_back().collect();
+            assert_eq!(back, if strict { (22..=last).collect() } else { vec![] });
+            assert!(ahead.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_copy_causes_repeated_acks_that_start_nothing() {
+        let mut ahead = Ahead::new(GROUP_AHEAD_MAX);
+        let mut last = 0;
+        for block in 0..10 {
+            last = fill(&mut ahead, ms(1), last);
+            ahead.acked(ms(1), block);
+        }
+        last = fill(&mut ahead, ms(1), last);
+        ahead.sent(ms(2), 10);
+        for block in 9..=last {
+            ahead.acked(ms(3), block);
+            let top = ahead.top;
+            fill(&mut ahead, ms(3), top);
+            assert!((0..3).all(|_| !ahead.repeated(ms(3), block, SPAN)), "{block}");
+        }
+        ahead.acked(ms(4), last + 1);
+        assert!(!ahead.repeated(ms(4), last + 1, SPAN) && ahead.repeated(ms(4), last + 1, SPAN));
+    }
+
+    #[test]
+    fn what_went_out_for_others_is_acked_once_more_in_its_place_and_tells_no_loss() {
+        let mut ahead = Ahead::new(GROUP_AHEAD_MAX);
+        (1..=6).for_each(|block| ahead.sent(ms(0), block));
+        ahead.acked(ms(1), 6);
+        (1..=5).for_each(|block| ahead.goes_to_all(block));
+        (7..=20).for_each(|block| ahead.sent(ms(1), block));
+        assert!((0..5).all(|_| !ahead.repeated(ms(2), 6, SPAN)), "their ACKs");
+        assert!(!ahead.repeated(ms(2), 6, SPAN) && ahead.repeated(ms(2), 6, SPAN), "block 7 is lost");
+    }
+
+    /// The ACK that comes before any could to the copy was that of the first, which was only late.
+    #[test]
+    fn a_copy_that_was_not_needed_names_no_gap() {
+        let mut ahead = Ahead::new(GROUP_AHEAD_MAX);
+        let mut last = fill(&mut ahead, ms(0), 0);
+        for block in 1..=20 {
+            ahead.acked(ms(u64::from(block) * 10), block);
+            last = fill(&mut ahead, ms(u64::from(block) * 10), last);
+        }
+        ahead.repair(ms(211), 21);
+        let told = ahead.acked(ms(212), 21);
+        assert_eq!((told.is_gap, told.is_strict), (false, None));
+    }
+
+    #[test]
+    fn a_second_gap_is_named_by_the_ack_of_the_first() {
+        let mut ahead = Ahead::new(GROUP_AHEAD_MAX);
+        let mut last = fill(&mut ahead, ms(0), 0);
+        for block in 1..=20 {
+            ahead.acked(ms(1), block);
+            last = fill(&mut ahead, ms(1), last);
+        }
+        ahead.repeated(ms(2), 20, SPAN);
+        ahead.repeated(ms(2), 20, SPAN);
+        ahead.repair(ms(2), 21);
+        let told = ahead.acked(ms(3), 24);
+        assert_eq!((told.is_gap, told.is_strict), (true, Some(false)));
+        ahead.repair(ms(3), 25);
+        assert!(!ahead.acked(ms(4), last).is_gap);
+    }
+
+    #[test]
+    fn a_lone_block_is_left_to_the_timer() {
+        let mut ahead = Ahead::new(GROUP_AHEAD_MAX);
+        ahead.sent(ms(0), 1);
+        assert!((0..3).all(|_| !ahead.repeated(ms(1), 0, SPAN)), "nothing behind it can have caused that");
+        ahead.silent(1);
+        ahead.sent(ms(20), 1);
+        assert_eq!(ahead.acked(ms(21), 1).round_trip, None, "which copy was it?");
+    }
+}
