@@ -28,6 +28,10 @@ mod domain_figures;
 mod failover_figures;
 #[path = "figures.rs"]
 mod figures;
+#[path = "group_figures.rs"]
+mod group_figures;
+#[path = "group_rows.rs"]
+mod group_rows;
 #[path = "line_figures.rs"]
 mod line_figures;
 #[path = "line_rows.rs"]

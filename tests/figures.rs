@@ -183,8 +183,17 @@ fn junk_datagram(port: u16, number: u32) -> Vec<u8> {
 
 /// Memory of a daemon that is not on disk, in KiB.
 pub(crate) fn resident(daemon: &Daemon) -> u64 {
+    memory_of(daemon, "VmRSS:")
+}
+
+/// The same, at its most.
+pub(crate) fn resident_at_most(daemon: &Daemon) -> u64 {
+    memory_of(daemon, "VmHWM:")
+}
+
+fn memory_of(daemon: &Daemon, what: &str) -> u64 {
     let path = format!("/proc/{}/status", daemon.pid());
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = text.lines().find_map(|line| line.strip_prefix(what));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }

@@ -16,9 +16,10 @@ use sim::tftp_load::{Failure, Load, Outcome, run};
 
 use crate::boot_figures;
 use crate::boot_rows;
+use crate::figures::resident_at_most;
 use crate::line_rows::{Also, Row, rows};
 use crate::transfer_figures::open_files;
-use crate::{Killed, line};
+use crate::{Killed, group_figures, line};
 
 /// The folder of packaged servers: PACKAGE/run is a program, or a script that runs it.
 const PEERS: &str = "PXEMC_BENCH_PEERS";
@@ -94,7 +95,12 @@ impl Server {
         let (running, family) = self.start(lab);
         let before = family.cpu();
         let outcome = run(load, machines, SocketAddrV4::new(self.host.address(), 69))?;
+        let peak_kib = match &running {
+            Running::Ours(daemon) => resident_at_most(daemon),
+            Running::Packaged(_) => 0,
+        };
         let round = Round {
+            peak_kib,
             cpu: family.cpu().saturating_sub(before),
             is_exact: family.is_exact(),
             has_ended: !family.is_alive(),
@@ -115,6 +121,8 @@ struct Round {
     is_exact: bool,
     /// The server is gone.
     has_ended: bool,
+    /// Memory of ours.
+    peak_kib: u64,
     outcome: Outcome,
 }
 
@@ -161,9 +169,10 @@ pub(crate) fn print(arguments: &[String]) {
         arguments.iter().partition(|argument| argument.parse::<usize>().is_ok());
     let rounds = numbers.first().and_then(|number| number.parse().ok()).filter(|&number| number > 0);
     let rows = rows();
+    let groups = group_figures::names();
     let boots = boot_rows::rows();
     let known: BTreeSet<&str> =
-        rows.iter().map(|row| row.name).chain(boots.iter().map(|row| row.name)).collect();
+        rows.iter().map(|row| row.name).chain(boots.iter().map(|row| row.name)).chain(groups).collect();
     let unknown: Vec<&&String> = names.iter().filter(|name| !known.contains(name.as_str())).collect();
     assert!(unknown.is_empty(), "{unknown:?}: the rows are {known:?}");
     open_files(FILES);
@@ -175,6 +184,7 @@ pub(crate) fn print(arguments: &[String]) {
         transfers(&rows, is_wanted, rounds);
     }
     boot_figures::print(is_wanted, rounds);
+    group_figures::print(is_wanted, rounds);
 }
 
 fn transfers(rows: &[Row], is_wanted: impl Fn(&str) -> bool, rounds: Option<usize>) {
@@ -324,6 +334,7 @@ fn compare(row: &Row, measured: &[(&Server, Vec<Round>)]) {
         let (what, measured, expected) = match *also {
             Also::Gap(most) => ("longest wait for a new block, ms", middle(own, Round::gap_millis), most),
             Also::NoTimeouts => ("clients' time-outs", middle(own, Round::timeouts), 0.0),
+            Also::Memory(most) => ("memory at most, KiB", middle(own, |round| round.peak_kib as f64), most),
             Also::Evenness(most) => ("fastest client : slowest", middle(own, Round::unevenness), most),
         };
         line(what, &format!("{measured:.1}"), &format!("<= {expected}"));

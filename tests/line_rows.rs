@@ -13,6 +13,8 @@ pub(crate) enum Also {
     Gap(f64),
     /// No client's timer runs out.
     NoTimeouts,
+    /// Memory, in KiB at most.
+    Memory(f64),
     /// The fastest client : the slowest at most.
     Evenness(f64),
 }
@@ -54,6 +56,8 @@ impl Row {
     }
 }
 
+/// 16 MiB, and 8 KiB for each of 1,024 clients.
+const MANY_KIB: f64 = 16.0 * 1024.0 + 8.0 * 1024.0;
 const MILLISECOND: Duration = Duration::from_millis(1);
 const QUARTER: Duration = Duration::from_millis(250);
 const SECOND: Duration = Duration::from_secs(1);
@@ -176,14 +180,14 @@ fn many() -> Vec<Row> {
             bytes: MIB / 2,
             rounds: 3,
             speed: ">= 3.3",
-            also: &[Also::NoTimeouts],
+            also: &[Also::NoTimeouts, Also::Memory(MANY_KIB)],
             ..Row::new("clients-1024", "1024 clients within 50 ms, windows of 16")
         },
         Row {
             load: Load { deadline: 3 * SECOND, ..thousand },
             rounds: 3,
             speed: ">= 3.3",
-            also: &[Also::NoTimeouts, Also::Evenness(1.5)],
+            also: &[Also::NoTimeouts, Also::Memory(MANY_KIB), Also::Evenness(1.5)],
             ..Row::new(
                 "clients-1024",
                 "the same with a file that nobody gets in the 3 s: who has how much by then",

@@ -37,6 +37,7 @@ pub mod disk;
 pub mod duels;
 pub mod failover;
 pub mod getter;
+pub mod group_load;
 pub mod ipxe;
 pub mod lab;
 pub mod legacy;

@@ -186,13 +186,18 @@ pub fn run(load: &Load<'_>, host: &Host, server: SocketAddrV4) -> Result<Outcome
 
 /// splitmix64: a draw per packet must cost nothing.
 #[derive(Debug)]
-struct Loss {
+pub(crate) struct Loss {
     state: u64,
     per_million: u32,
 }
 
 impl Loss {
-    fn strikes(&mut self) -> bool {
+    /// So many of a million are lost.
+    pub(crate) fn new(seed: u64, per_million: u32) -> Self {
+        Self { state: seed, per_million }
+    }
+
+    pub(crate) fn strikes(&mut self) -> bool {
         if self.per_million == 0 {
             return false;
         }
@@ -287,7 +292,7 @@ impl<'a> Swarm<'a> {
             inlet: Inlet::new(),
             outlet: Outlet {
                 round_trip: load.round_trip,
-                loss: Loss { state: load.seed, per_million: load.loss_ppm },
+                loss: Loss::new(load.seed, load.loss_ppm),
                 departures: VecDeque::with_capacity(4096),
             },
             began,
