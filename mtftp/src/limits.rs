@@ -101,6 +101,8 @@ pub const ANSWER_FIRST: Duration = Duration::from_millis(20);
 /// Blocks out to who sets the pace of a group: 32 of 1468 bytes at a round trip of 1 ms are 46 MB/s, and fit into any buffer
 /// of a socket.
 pub const GROUP_AHEAD_MAX: u16 = 32;
+/// Repeated ACKs in a row of who does not set the pace that tell a gap.
+pub const GAP_REPEATS: u8 = 3;
 /// Of them at once: a software bridge queues some thousand packets, and copies each for every port.
 pub const GROUP_TRAIN_MAX: u16 = 16;
 /// A master silent for this long is passed over.

@@ -38,8 +38,8 @@ use super::protocol::Protocol;
 use super::trace::Trace;
 use super::window::BlockSet;
 use crate::limits::{
-    ANSWER_FIRST, BLOCKS_BEFORE_ACK, GROUP_AHEAD_MAX, OPENERS_MAX, OPENERS_PER_SOURCE_MAX, RESEND_MIN,
-    SILENCE_MAX, TRANSFER_RESEND_MAX,
+    ANSWER_FIRST, BLOCKS_BEFORE_ACK, GAP_REPEATS, GROUP_AHEAD_MAX, OPENERS_MAX, OPENERS_PER_SOURCE_MAX,
+    RESEND_MIN, SILENCE_MAX, TRANSFER_RESEND_MAX,
 };
 
 mod ahead;
@@ -76,6 +76,8 @@ struct Opener {
     lacks: BlockSet,
     /// The highest ACK; `None` while it only listens.
     acked: Option<u16>,
+    /// How often it repeated that in a row.
+    repeats: u8,
     /// When it last ACKed.
     heard_at: Option<Time>,
     /// When it was last sent something it should ACK, if it has not.
@@ -101,6 +103,17 @@ struct Opener {
 }
 
 impl Opener {
+    /// It ACKs this block, which went out so long ago. True if it repeats itself: not once or twice, which copies for others
+    /// cause, too.
+    fn say(&mut self, block: u16, progress: bool, lag: Option<Duration>) -> bool {
+        self.acked = Some(block);
+        self.repeats = if progress { 0 } else { self.repeats.saturating_add(1) };
+        if let Some(lag) = lag.filter(|_| progress) {
+            self.round_trip.measured(lag);
+        }
+        self.repeats >= GAP_REPEATS
+    }
+
     fn resend_after(&self) -> Duration {
         self.round_trip.resend_after(ANSWER_FIRST, RESEND_MIN, SILENCE_MAX)
     }
@@ -396,6 +409,7 @@ impl Session {
             turn: self.turns,
             lacks: BlockSet::whole(self.last),
             acked: None,
+            repeats: 0,
             heard_at: None,
             asked_at: None,
             questions: 0,
@@ -442,7 +456,9 @@ impl Session {
         let is_rfc2090 = self.is_rfc2090();
         // The only one that ACKs says what it lacks of all that went out before what it ACKs.
         let is_only = is_rfc2090 && self.master() == Some(client);
-        let recent = !is_only && self.sent_lately(now, block.saturating_add(1));
+        let is_master = self.master() == Some(client);
+        let recent = !is_only && self.is_on_its_way(now, block.saturating_add(1), client);
+        let lag = if is_master { None } else { self.lag(now, block) };
         let Some(opener) = self.openers.get_mut(&client) else {
             return context.count("session", "ack_from_nobody");
         };
@@ -455,7 +471,7 @@ impl Session {
         self.heard_at = now;
         self.acked_at = Some(now);
         let was_asked = opener.asked_at.take().is_some();
-        opener.acked = Some(block);
+        let repeats_itself = opener.say(block, progress, lag);
         opener.questions = 0;
         if progress || !is_rfc2090 {
             opener.strikes = 0;
@@ -466,7 +482,7 @@ impl Session {
         // What is out, or queued up in front of it, it does not lack.
         let names_gap = match &self.clock {
             Clock::Master(master) if master.client == client => !self.ahead.holds(block.saturating_add(1)),
-            Clock::Master(_) => !progress,
+            Clock::Master(_) => repeats_itself,
             Clock::Answers | Clock::Idle => !is_rfc2090 && !progress,
         };
         if block < self.last && !recent && names_gap {
@@ -491,7 +507,7 @@ impl Session {
             }
             Clock::Master(_) if is_rfc2090 => self.tell_off(now, client, context),
             // It ACKs all that it hears; the others do not wait for what it lacks.
-            Clock::Master(_) if !progress && !recent && block.saturating_add(1) < self.last => {
+            Clock::Master(_) if repeats_itself && !recent && block.saturating_add(1) < self.last => {
                 context.count("session", "gap");
                 self.multicast(now, block + 1, context);
             }
@@ -525,8 +541,32 @@ impl Session {
         }
     }
 
+    /// How long ago that block went out, if that was lately and once.
+    fn lag(&self, now: Time, block: u16) -> Option<Duration> {
+        let mut sent = self.recent.iter().filter(|(sent, _)| *sent == block);
+        let (_, at) = sent.next()?;
+        sent.next().is_none().then(|| now.since(*at))
+    }
+
+    /// Whether it went out so lately that this one cannot have ACKed it yet: it may lag behind the others.
+    fn is_on_its_way(&self, now: Time, block: u16, client: SocketAddrV4) -> bool {
+        // The master's lag is that of the session.
+        let other = self.openers.get(&client).filter(|_| self.master() != Some(client));
+        let own = other.map_or(RECENT_LEAST, |opener| {
+            opener.round_trip.resend_after(RECENT_LEAST, RECENT_LEAST, SILENCE_MAX)
+        });
+        self.went_out_within(now, block, own.max(self.recent_span()))
+    }
+
+    fn recent_span(&self) -> Duration {
+        self.round_trip.resend_after(SILENCE_MAX, RECENT_LEAST, SILENCE_MAX)
+    }
+
     fn sent_lately(&self, now: Time, block: u16) -> bool {
-        let span = self.round_trip.resend_after(SILENCE_MAX, RECENT_LEAST, SILENCE_MAX);
+        self.went_out_within(now, block, self.recent_span())
+    }
+
+    fn went_out_within(&self, now: Time, block: u16, span: Duration) -> bool {
         let recent = self.recent.iter().rev().take_while(|(_, at)| now.since(*at) < span);
         recent.into_iter().any(|(sent, _)| *sent == block)
     }

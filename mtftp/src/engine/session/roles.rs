@@ -23,14 +23,13 @@ impl Session {
         }
     }
 
-    /// An OACK: whether the client is master. Where the data goes it hears again until it has ACKed once.
+    /// An OACK: whether the client is master. RFC 2090 lets a server leave out where the data goes; atftp then ends with
+    /// an error.
     pub(super) fn tell_role(&mut self, client: SocketAddrV4, is_master: bool, context: &mut Context) {
         let known = self.openers.get(&client).map(|opener| (&opener.granted, opener.acked));
         let Some((granted, acked)) = known.or_else(|| self.lane_options(client)) else { return };
-        let (group, others) = match acked {
-            None => (Some(self.channel.group), granted.clone()),
-            Some(_) => (None, Options::default()),
-        };
+        let others = if acked.is_none() { granted.clone() } else { Options::default() };
+        let group = Some(self.channel.group);
         let multicast = Some(MulticastAnswer { group, is_master }.to_string());
         let answer = Packet::OptionAck(Options { multicast, ..others });
         context.send(self.channel.role, client, answer.encode());
