@@ -19,6 +19,8 @@ mod clients;
 mod context;
 mod defend;
 mod fall_backs;
+#[cfg(test)]
+mod hostile_tests;
 mod master;
 mod members;
 mod noted;

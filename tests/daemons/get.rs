@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 use sim::boot_net::{
-    DYNAMIC_ITEM, Place, boot_files, counter, pattern, start_binld, start_mtftpd, until_held,
+    DYNAMIC_ITEM, Place, ROOM_ITEM, boot_files, counter, pattern, start_binld, start_mtftpd, until_held,
 };
 use sim::daemon::{Daemon, program};
 use sim::lab::{Host, Lab};
@@ -14,7 +14,7 @@ use sim::lab::{Host, Lab};
 const SERVER: &str = "10.77.0.21";
 /// The file of the dynamic item.
 const FILE: &str = "rom.img";
-/// Enough for clients that are started one after the other to meet.
+/// Some thousand blocks.
 const LEN: usize = 3_000_000;
 
 struct Net {
@@ -28,12 +28,22 @@ struct Net {
 
 impl Net {
     fn new(len: usize) -> Self {
+        Self::with(len, DYNAMIC_ITEM)
+    }
+
+    /// The transfer begins when so many are there.
+    fn for_all(clients: u16) -> Self {
+        let item = format!("{ROOM_ITEM}start_clients = {clients}\nstart_within_s = 3600\n");
+        Self::with(LEN, &item)
+    }
+
+    fn with(len: usize, item: &str) -> Self {
         let mut lab = Lab::new();
         boot_files(&lab);
         let file = pattern(len);
         lab.boot_file(FILE, &file);
         let mtftpd = start_mtftpd(&mut lab);
-        let binld = start_binld(&mut lab, 1, DYNAMIC_ITEM);
+        let binld = start_binld(&mut lab, 1, item);
         let place = until_held(&binld, FILE);
         Self { lab, mtftpd, _binld: binld, place, file }
     }
@@ -68,7 +78,7 @@ fn multicast_blocks(mtftpd: &Daemon) -> u64 {
 
 #[test]
 fn three_machines_share_one_stream_of_rfc_2090() {
-    let mut net = Net::new(LEN);
+    let mut net = Net::for_all(3);
     let machines = net.machines(3);
     let places = ["one", "two", "three"];
     let running: Vec<Child> =
@@ -112,7 +122,7 @@ fn sha256(lab: &Lab) -> String {
 
 #[test]
 fn sixty_four_clients_in_one_process_share_one_stream() {
-    let mut net = Net::new(LEN);
+    let mut net = Net::for_all(64);
     let machine = net.machines(1).remove(0);
     let (from, hash) = (addresses(&machine, 16), sha256(&net.lab));
     let (code, told) = load(&machine, 64, &[&from, "--no-fall-back", "--sha256", &hash]);
@@ -170,7 +180,7 @@ fn a_load_says_what_went_wrong() {
 /// `atftp` says nothing when it has all of the file, until it is made master.
 #[test]
 fn debians_atftp_takes_part() {
-    let mut net = Net::new(LEN);
+    let mut net = Net::for_all(3);
     let machines = net.machines(3);
     let atftp = Path::new("/usr/bin/atftp");
     assert!(atftp.exists(), "`apt-get install atftp`, as tests/run does");

@@ -5,25 +5,11 @@ use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use sim::boot_net::{Place, boot_files, counter, pattern, start_binld, start_mtftpd, until_held};
+use sim::boot_net::{Place, ROOM_ITEM, boot_files, counter, pattern, start_binld, start_mtftpd, until_held};
 use sim::daemon::{Daemon, program};
 use sim::lab::{Host, Lab, eventually};
 
 const FILE: &str = "rom.img";
-
-/// An item for `mtftp-get`; what stands behind it is of its transfer.
-const ITEM: &str = r#"
-[[item]]
-name = "room"
-type = 0x8002
-
-[[item.boot]]
-profile = "mtftp-get"
-file = "rom.img"
-multicast = "rom.img"
-
-[item.boot.transfer]
-"#;
 
 struct Room {
     lab: Lab,
@@ -41,7 +27,7 @@ impl Room {
         let file = pattern(len);
         lab.boot_file(FILE, &file);
         let mtftpd = start_mtftpd(&mut lab);
-        let binld = start_binld(&mut lab, 1, &format!("{ITEM}{transfer}\n"));
+        let binld = start_binld(&mut lab, 1, &format!("{ROOM_ITEM}{transfer}\n"));
         let place = until_held(&binld, FILE);
         let machines = (0..machines).map(|n| lab.host(&format!("machine{n}"), 101 + n)).collect();
         Self { lab, mtftpd, _binld: binld, place, file, machines }

@@ -44,6 +44,20 @@ file = "rom.img"
 multicast = "rom.img"
 "#;
 
+/// An item for `mtftp-get`, with the file of the dynamic item; what stands behind it is of its transfer.
+pub const ROOM_ITEM: &str = r#"
+[[item]]
+name = "room"
+type = 0x8002
+
+[[item.boot]]
+profile = "mtftp-get"
+file = "rom.img"
+multicast = "rom.img"
+
+[item.boot.transfer]
+"#;
+
 /// The boot files of the two items.
 pub fn boot_files(lab: &Lab) {
     lab.boot_file("boot.ipxe", b"#!ipxe\n");

@@ -59,7 +59,7 @@ mod tests;
 
 use ahead::Ahead;
 use lanes::Lane;
-use repair::Repair;
+use repair::{Repair, Said};
 use slow::Tenure;
 
 /// Blocks whose time of sending is remembered: more than can be on the way to all who ACK.
@@ -455,14 +455,15 @@ impl Session {
         }
         let is_rfc2090 = self.is_rfc2090();
         // The only one that ACKs says what it lacks of all that went out before what it ACKs.
-        let is_only = is_rfc2090 && self.master() == Some(client);
         let is_master = self.master() == Some(client);
+        let is_only = is_rfc2090 && is_master;
         let recent = !is_only && self.is_on_its_way(now, block.saturating_add(1), client);
         let lag = if is_master { None } else { self.lag(now, block) };
         let Some(opener) = self.openers.get_mut(&client) else {
             return context.count("session", "ack_from_nobody");
         };
-        let progress = opener.acked.is_none_or(|acked| block > acked);
+        let said = Said::of(opener, block);
+        let progress = matches!(said, Said::First | Said::Further);
         let waited = now.since(self.sent_at);
         opener.heard_at = Some(now);
         if opener.acked.is_some_and(|acked| block < acked) {
@@ -470,7 +471,7 @@ impl Session {
         }
         self.heard_at = now;
         self.acked_at = Some(now);
-        let was_asked = opener.asked_at.take().is_some();
+        opener.asked_at = None;
         let repeats_itself = opener.say(block, progress, lag);
         opener.questions = 0;
         if progress || !is_rfc2090 {
@@ -479,6 +480,10 @@ impl Session {
         // What did not go out again it had all the time.
         opener.strict &= opener.lacks.first().is_none_or(|first| first > block);
         opener.lacks.remove_to(block);
+        if !is_rfc2090 && block.saturating_add(1) >= self.last {
+            // The last one it gets with all others.
+            opener.repair = Repair::default();
+        }
         // What is out, or queued up in front of it, it does not lack.
         let names_gap = match &self.clock {
             Clock::Master(master) if master.client == client => !self.ahead.holds(block.saturating_add(1)),
@@ -489,18 +494,14 @@ impl Session {
             opener.lacks.insert(block + 1);
         }
         if block == self.last {
-            self.openers.remove(&client);
-            self.tally.complete += 1;
-            if let Some(trace) = self.traces.get_mut(client.ip()) {
-                trace.last_acked = true;
-            }
+            self.complete(client);
         }
         match &self.clock {
             Clock::Master(master) if master.client == client => {
                 self.on_master_ack(now, client, (block, waited), progress, context);
             }
             Clock::Answers if is_rfc2090 || block.saturating_add(1) < self.last => {
-                self.repair(now, client, block, progress || was_asked, context);
+                self.repair(now, client, (block, said), context);
             }
             Clock::Answers if self.openers.values().all(|opener| opener.asked_at.is_none()) => {
                 self.step(now, context);
@@ -518,6 +519,15 @@ impl Session {
                 }
             }
             Clock::Master(_) | Clock::Answers | Clock::Idle => {}
+        }
+    }
+
+    /// It has all.
+    fn complete(&mut self, client: SocketAddrV4) {
+        self.openers.remove(&client);
+        self.tally.complete += 1;
+        if let Some(trace) = self.traces.get_mut(client.ip()) {
+            trace.last_acked = true;
         }
     }
 

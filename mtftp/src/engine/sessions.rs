@@ -427,7 +427,9 @@ impl Sessions {
     /// Gives the addresses whose sessions ended.
     pub(crate) fn on_timeout(&mut self, now: Time, context: &mut Context) -> Vec<GroupAddr> {
         let mut over = Vec::new();
-        while let Some(key) = self.deadlines.pop_due(now) {
+        // Each once, more or less: one that stayed due for ever must not keep the others, and the daemon, from going on.
+        for _ in 0..self.deadlines.len() {
+            let Some(key) = self.deadlines.pop_due(now) else { break };
             match self.entries.get_mut(&key) {
                 Some(Entry { state: State::Running(session), .. }) => {
                     session.on_timeout(now, context);

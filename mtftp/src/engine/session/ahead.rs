@@ -202,12 +202,20 @@ impl Ahead {
         told
     }
 
-    /// Who has the pace from now on ACKed this block before.
-    pub(super) fn taken_over(&mut self, block: u16) {
+    /// Who has the pace from now on ACKed this block before. What went out since then is out to it, too, but for what it
+    /// lacks.
+    pub(super) fn taken_over(&mut self, now: Time, block: u16, lacks: impl Fn(u16) -> bool) {
         while self.out.front().is_some_and(|out| out.block <= block) {
             self.out.pop_front();
         }
         self.repaired = None;
+        let upto = block.saturating_add(self.limit).min(self.top);
+        for block in block.saturating_add(1)..=upto {
+            let place = self.out.partition_point(|out| out.block < block);
+            if !lacks(block) && self.out.get(place).is_none_or(|out| out.block != block) {
+                self.out.insert(place, Out { block, at: now, again: true });
+            }
+        }
     }
 
     fn grow(&mut self, blocks: u16) {
@@ -386,6 +394,17 @@ mod tests {
         ahead.repair(ms(211), 21);
         let told = ahead.acked(ms(212), 21);
         assert_eq!((told.is_gap, told.is_strict), (false, None));
+    }
+
+    #[test]
+    fn to_who_takes_over_is_out_what_it_has_not_acked_yet() {
+        let mut ahead = Ahead::new(GROUP_AHEAD_MAX);
+        (1..=20).for_each(|block| ahead.sent(ms(0), block));
+        ahead.acked(ms(1), 18);
+        ahead.taken_over(ms(2), 12, |block| block == 15);
+        let out: Vec<u16> = ahead.out.iter().map(|out| out.block).collect();
+        assert_eq!(out, [13, 14, 16, 17, 18, 19, 20]);
+        assert_eq!(ahead.acked(ms(3), 14).round_trip, None, "it went out who knows when");
     }
 
     #[test]

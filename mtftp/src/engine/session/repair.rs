@@ -19,8 +19,8 @@ use super::step::patience;
 use super::{Opener, Session};
 use crate::engine::context::Context;
 use crate::limits::{
-    ANSWER_FIRST, GROUP_TRAIN_MAX, MASTER_SILENCE, MASTER_TRIES, QUESTIONS_AT_ONCE, QUESTIONS_MAX,
-    SILENCE_MAX, TRANSFER_RESEND_MAX,
+    ANSWER_FIRST, GAP_REPEATS, GROUP_TRAIN_MAX, MASTER_SILENCE, MASTER_TRIES, QUESTIONS_AT_ONCE,
+    QUESTIONS_MAX, SILENCE_MAX, TRANSFER_RESEND_MAX,
 };
 
 /// What an opener is sent on its own account.
@@ -36,9 +36,43 @@ pub(super) struct Repair {
     out: Option<(Time, u32)>,
 }
 
+/// What an ACK is to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Said {
+    /// Its first.
+    First,
+    /// It has more than before.
+    Further,
+    /// It has no more than before, and was asked.
+    Asked,
+    /// It has no more than before.
+    Again,
+}
+
+impl Said {
+    pub(super) fn of(opener: &Opener, block: u16) -> Self {
+        match opener.acked {
+            None => Self::First,
+            Some(acked) if block > acked => Self::Further,
+            Some(_) if opener.asked_at.is_some() => Self::Asked,
+            Some(_) => Self::Again,
+        }
+    }
+}
+
 impl Repair {
+    /// Whether its client is waited for.
     pub(super) fn is_under_way(&self) -> bool {
         self.out.is_some()
+    }
+
+    /// The client ACKs what it had queued up: it lacks none of that, and is sent nothing yet.
+    fn catches_up(block: u16, now: Time) -> Self {
+        Self { gap: block + 1, reach: 0, sent_to: block, out: Some((now, 0)) }
+    }
+
+    fn is_out(&self) -> bool {
+        self.out.is_some() && self.reach > 0
     }
 }
 
@@ -46,16 +80,18 @@ impl Session {
     /// Nobody is known to lack anything but what goes out now: the last block, if it was not sent since; then all who were
     /// not heard of are asked, so many at a time.
     pub(super) fn ask_all(&mut self, now: Time, context: &mut Context) {
-        if self.openers.values().any(|opener| opener.lacks.contains(self.last)) {
-            return self.multicast(now, self.last, context);
+        // Before anybody ACKed, no block goes out.
+        if self.openers.values().any(|opener| opener.lacks.contains(self.last))
+            && self.multicast_some(now, (self.last, 1), context) > 0
+        {
+            return;
         }
         let gone = |opener: &Opener| opener.questions >= QUESTIONS_MAX && Self::is_due(now, opener);
         let gone: Vec<_> = self.openers.iter().filter(|(_, o)| gone(o)).map(|(client, _)| *client).collect();
         for client in gone {
             self.lose(client);
         }
-        let waits = |opener: &Opener| opener.questions > 0 || opener.repair.out.is_some();
-        let room = QUESTIONS_AT_ONCE.saturating_sub(self.openers.values().filter(|o| waits(o)).count());
+        let room = self.room_for_questions();
         let mut due: Vec<_> = self.openers.iter().filter(|(_, opener)| Self::is_due(now, opener)).collect();
         due.sort_unstable_by_key(|(_, opener)| (opener.questions == 0, opener.slow, opener.turn));
         let first = |opener: &Opener| opener.questions == 0;
@@ -68,6 +104,12 @@ impl Session {
             self.prompt(now, client, context);
         }
         self.sent_at = now;
+    }
+
+    /// So many more may be asked for the first time.
+    fn room_for_questions(&self) -> usize {
+        let waits = |opener: &&Opener| opener.questions > 0 || opener.repair.out.is_some();
+        QUESTIONS_AT_ONCE.saturating_sub(self.openers.values().filter(waits).count())
     }
 
     /// Whether it is to be asked now: nothing is out to it, and what it was asked last it has had time to answer.
@@ -100,13 +142,12 @@ impl Session {
         }
     }
 
-    /// An opener said what it has; `onward`: it never said so before, or was asked.
+    /// An opener said that it has all up to this block.
     pub(super) fn repair(
         &mut self,
         now: Time,
         client: SocketAddrV4,
-        block: u16,
-        onward: bool,
+        (block, said): (u16, Said),
         context: &mut Context,
     ) {
         let is_rfc2090 = self.is_rfc2090();
@@ -114,7 +155,14 @@ impl Session {
             // It has all.
             return self.step(now, context);
         };
-        if !onward {
+        if !is_rfc2090 && !opener.repair.is_out() && said != Said::First && opener.repeats < GAP_REPEATS {
+            // It may not be through with what it has queued up. What it lacks it names again and again, or when it is.
+            if said != Said::Again {
+                opener.repair = Repair::catches_up(block, now);
+            }
+            return context.count("session", "catches_up");
+        }
+        if said == Said::Again && (is_rfc2090 || opener.repair.is_out()) {
             // It hears what others get, and still lacks this one.
             let round_trip = opener.round_trip.resend_after(ANSWER_FIRST, Duration::ZERO, SILENCE_MAX);
             let was_out = opener.repair.out.is_some_and(|(at, _)| now.since(at) >= round_trip);
@@ -131,14 +179,14 @@ impl Session {
             }
             return;
         }
-        match repair.out.filter(|_| block == repair.sent_to) {
+        let was_out = repair.out.filter(|_| repair.is_out() && block == repair.sent_to);
+        match was_out {
             Some((at, 0)) => opener.round_trip.measured(now.since(at)),
             Some(_) => opener.round_trip.resent(),
             None => {}
         }
         // It lacked every one, or some it had.
-        let lacked_all = repair.out.is_some() && block == repair.sent_to;
-        let reach = if lacked_all { (repair.reach * 2).min(self.ahead.limit()) } else { 1 };
+        let reach = if was_out.is_some() { (repair.reach * 2).min(self.ahead.limit()) } else { 1 };
         let end = if is_rfc2090 { self.last } else { self.last - 1 };
         let last = block.saturating_add(reach).min(end);
         *repair = Repair { gap: block + 1, reach, sent_to: last, out: Some((now, 0)) };
@@ -183,10 +231,12 @@ impl Session {
 
     pub(super) fn repairs_deadline(&self) -> Option<Deadline> {
         let is_rfc2090 = self.is_rfc2090();
+        let has_room = is_rfc2090 && self.room_for_questions() > 0;
         let waits = self.openers.values().filter_map(|opener| match opener.repair.out {
             Some(out) => Some(Self::repair_due(opener, out)),
             None if !is_rfc2090 => None,
-            // Who was not asked for want of room is asked when somebody else is done.
+            // Who is not asked for want of room is asked when somebody else is done.
+            None if opener.questions == 0 && !has_room => None,
             None if opener.questions == 0 && opener.asked_at.is_none() => Some(self.sent_at + patience(1)),
             None => Some(Self::due_at(opener)),
         });
@@ -222,9 +272,10 @@ impl Session {
         for (client, tries) in again {
             let Some(opener) = self.openers.get_mut(&client) else { continue };
             let gap = opener.acked.map_or(1, |acked| acked.saturating_add(1));
-            opener.repair = Repair { gap, reach: 1, sent_to: gap, out: Some((now, tries + 1)) };
+            let tries = if opener.repair.is_out() { tries + 1 } else { 0 };
+            opener.repair = Repair { gap, reach: 1, sent_to: gap, out: Some((now, tries)) };
             context.count("session", "resend");
-            if is_rfc2090 && tries < QUESTIONS_MAX.into() {
+            if is_rfc2090 && tries <= QUESTIONS_MAX.into() {
                 // What it said last it may have said before it was told that somebody else is master.
                 self.tell_role(client, true, context);
             }

@@ -1,5 +1,6 @@
 //! RFC 2090 on a dynamic address, packet by packet.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use driver::Transmit;
@@ -167,6 +168,33 @@ fn who_listened_to_the_end_is_asked_whether_it_has_it_all() {
     assert_eq!((tally(&bench).complete, tally(&bench).multicast), (4, 14));
 }
 
+/// More than can be asked at once: the rest waits for room, and nothing is due meanwhile.
+#[test]
+fn a_room_that_listened_is_asked_some_at_a_time_and_all_are_made_whole() {
+    let mut bench = bench();
+    let all = 2 * u8::try_from(QUESTIONS_AT_ONCE).unwrap() + 8;
+    for n in 1..=all {
+        bench.ask(client(n), "a");
+    }
+    bench.oacks();
+    for block in 0..=11 {
+        bench.ack(STREAM, client(1), block);
+    }
+    let mut asked = BTreeSet::new();
+    while asked.len() < usize::from(all) - 1 {
+        bench.pass(ANSWER_FIRST);
+        let some: BTreeSet<SocketAddrV4> = bench.oacks().into_iter().map(|(_, to, _)| to).collect();
+        assert!(!some.is_empty() && some.len() <= QUESTIONS_AT_ONCE, "{some:?}");
+        bench.ms(1);
+        assert_eq!(bench.oacks(), [], "the others wait");
+        for client in &some {
+            bench.ack(STREAM, *client, 11);
+        }
+        asked.extend(some);
+    }
+    assert_eq!((tally(&bench).complete, tally(&bench).lost), (u64::from(all), 0));
+}
+
 #[test]
 fn a_dead_master_is_skipped_and_dead_listeners_end_nothing() {
     let mut bench = bench();
@@ -197,6 +225,24 @@ fn a_dead_master_is_skipped_and_dead_listeners_end_nothing() {
     assert_eq!((tally.complete, tally.lost), (2, 1));
     // For a second, and when it is the last one left, the dead one gets its block again, ever more seldom.
     assert!(tally.multicast < 40, "{tally:?}");
+}
+
+/// Their requests may be forged: whoever they name gets an OACK three times, and never a block.
+#[test]
+fn those_who_never_ack_get_no_block_however_many_there_are() {
+    for most in [1, 3, 40] {
+        let mut bench = bench();
+        for n in 1..=most {
+            bench.ask(client(n), "a");
+            bench.ms(1_000);
+        }
+        bench.ms(15_000);
+        assert_eq!(bench.take_blocks(), [], "{most}");
+        let asked = bench.oacks().len();
+        assert!(asked <= 6 * usize::from(most), "{asked} OACKs for {most}");
+        let tally = tally(&bench);
+        assert_eq!((tally.complete, tally.lost), (0, most.into()));
+    }
 }
 
 #[test]

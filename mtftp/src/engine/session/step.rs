@@ -225,9 +225,10 @@ impl Session {
             opener.turn = self.turns;
         }
         self.clock = Clock::Master(MasterClient { client: to, block: 0, heard_at: now, tries: 0, paced: 0 });
-        // What it ACKed before it had the pace is not out to it.
-        if let Some(acked) = self.openers.get(&to).and_then(|opener| opener.acked) {
-            self.ahead.taken_over(acked);
+        if let Some(opener) = self.openers.get(&to)
+            && let Some(acked) = opener.acked
+        {
+            self.ahead.taken_over(now, acked, |block| opener.lacks.contains(block));
         }
     }
 

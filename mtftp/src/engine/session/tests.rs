@@ -62,6 +62,31 @@ fn the_first_block_goes_to_the_opener_and_to_the_group_from_the_server_port() {
     assert_eq!(bench.take_blocks(), [(1, client(1)), (1, to_group(1))]);
 }
 
+/// Whoever was held up has the rest queued up in front of it.
+#[test]
+fn who_catches_up_at_the_end_gets_nothing_before_it_is_through() {
+    for names_gap in [false, true] {
+        let mut bench = bench();
+        (1..=2).for_each(|n| bench.open(PORT, client(n), "a"));
+        (1..=2).for_each(|n| bench.ack(ROLE, client(n), 1));
+        for block in 2..=10 {
+            bench.ack(ROLE, client(1), block);
+        }
+        bench.take_blocks();
+        for block in 2..=4 {
+            bench.ms(1);
+            bench.ack(ROLE, client(2), block);
+            assert_eq!(bench.take_blocks(), [], "it may have {}", block + 1);
+        }
+        if names_gap {
+            (0..3).for_each(|_| bench.ack(ROLE, client(2), 4));
+        } else {
+            bench.pass(2 * RESEND_MIN);
+        }
+        assert_eq!(bench.take_blocks(), [(5, to_group(1))]);
+    }
+}
+
 #[test]
 fn the_master_paces_the_pass_and_duplicates_start_nothing() {
     let mut bench = bench();
