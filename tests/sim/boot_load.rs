@@ -19,10 +19,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
+use crate::inlet::Inlet;
 use crate::lab::Host;
 use crate::pxe_client::DISCOVERY_PORT;
 use machines::Machines;
-use socket::{Inlet, Outlet};
+use socket::Outlet;
 
 /// How long a machine waits for an answer before it asks again, and at last gives up (PXE 2.1 § 2.4.5; EDK2).
 const WAITS: [Duration; 4] =
@@ -151,7 +152,8 @@ struct Crowd<'a> {
     machines: Machines,
     sockets: Vec<UdpSocket>,
     epoll: OwnedFd,
-    inlet: Inlet,
+    /// No answer of a boot server is longer.
+    inlet: Inlet<64, 2048>,
     outlet: Outlet,
     began: Instant,
     progress: Vec<Progress>,
@@ -275,10 +277,10 @@ impl<'a> Crowd<'a> {
     }
 
     fn read(&mut self, socket: usize) -> Result<(), Failure> {
-        let count = self.inlet.receive(&self.sockets[socket])?;
+        let count = self.inlet.receive(&self.sockets[socket], usize::MAX)?;
         let now = self.began.elapsed();
         for datagram in 0..count {
-            let number = self.machines.hear(self.inlet.datagram(datagram)).map_err(Failure::Wrong)?;
+            let number = self.machines.hear(self.inlet.datagram(datagram).0).map_err(Failure::Wrong)?;
             let progress = self.progress.get_mut(number).filter(|it| it.asked > 0);
             let progress =
                 progress.ok_or_else(|| Failure::Wrong(format!("machine {number} has not asked")))?;

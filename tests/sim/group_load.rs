@@ -22,10 +22,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
+use crate::inlet::Trains;
 use crate::lab::Host;
 use crate::tftp_load::Loss;
 use receiver::{Receiver, Say, Wire};
-use socket::{Inlet, Sockets};
+use socket::Sockets;
 
 /// Sockets looked at in one turn.
 const EVENTS_MAX: usize = 256;
@@ -224,7 +225,7 @@ struct Swarm<'a> {
     receivers: Vec<Receiver>,
     losses: Vec<Loss>,
     epoll: OwnedFd,
-    inlet: Inlet,
+    inlet: Trains,
     departures: VecDeque<Departure>,
     wire: Vec<Wire>,
     sweep_at: Instant,
@@ -260,7 +261,7 @@ impl<'a> Swarm<'a> {
             wire: vec![Wire::default(); load.receivers],
             sockets,
             epoll,
-            inlet: Inlet::new(),
+            inlet: Trains::new(),
             departures: VecDeque::new(),
             sweep_at: began,
             died: None,
@@ -374,7 +375,7 @@ impl<'a> Swarm<'a> {
 
     fn read(&mut self, number: usize, is_group: bool, reads: usize) -> Result<(), Failure> {
         let is_slow = matches!(self.load.trouble, Trouble::Slow(receiver, _) if receiver == number);
-        let most = if is_slow { 1 } else { Inlet::MOST };
+        let most = if is_slow { 1 } else { Trains::MOST };
         for _ in 0..reads {
             let sockets = &self.sockets[number];
             let count = self.inlet.receive(if is_group { &sockets.group } else { &sockets.own }, most)?;

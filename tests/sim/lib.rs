@@ -38,6 +38,7 @@ pub mod duels;
 pub mod failover;
 pub mod getter;
 pub mod group_load;
+mod inlet;
 pub mod ipxe;
 pub mod lab;
 pub mod legacy;

@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
+use crate::inlet::Trains;
 use crate::lab::Host;
 use crate::transfer_client::read_request;
 use client::{Client, Stage};
-use socket::Inlet;
 
 /// Bytes of a DATA packet before the block.
 const DATA_HEADER: usize = 4;
@@ -260,7 +260,7 @@ struct Swarm<'a> {
     sockets: Vec<UdpSocket>,
     clients: Vec<Client>,
     epoll: OwnedFd,
-    inlet: Inlet,
+    inlet: Trains,
     outlet: Outlet,
     began: Instant,
     asked: usize,
@@ -289,7 +289,7 @@ impl<'a> Swarm<'a> {
             left: sockets.len(),
             sockets,
             epoll,
-            inlet: Inlet::new(),
+            inlet: Trains::new(),
             outlet: Outlet {
                 round_trip: load.round_trip,
                 loss: Loss::new(load.seed, load.loss_ppm),
@@ -384,12 +384,12 @@ impl<'a> Swarm<'a> {
 
     fn read(&mut self, number: usize) -> Result<(), Failure> {
         for _ in 0..READS_MAX {
-            let count = self.inlet.receive(&self.sockets[number])?;
+            let count = self.inlet.receive(&self.sockets[number], Trains::MOST)?;
             let now = Instant::now();
             for datagram in 0..count {
                 self.hear(now, number, datagram)?;
             }
-            if count < Inlet::MOST {
+            if count < Trains::MOST {
                 break;
             }
         }

@@ -2,12 +2,12 @@
 
 use std::array;
 use std::fmt;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg};
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, sendmmsg};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::TOGETHER;
@@ -15,55 +15,6 @@ use crate::pxe_client::DISCOVERY_PORT;
 
 /// What the machines of an address have not read yet, in bytes: what they lose here, no server would lose.
 const BUFFER: usize = 32 << 20;
-/// Datagrams of one read.
-const READ: usize = 64;
-/// Room for one: no answer of a boot server is longer.
-const ROOM: usize = 2048;
-
-/// What one read gave.
-pub(super) struct Inlet {
-    bytes: Vec<u8>,
-    headers: MultiHeaders<SockaddrIn>,
-    lens: [usize; READ],
-}
-
-impl fmt::Debug for Inlet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inlet").finish_non_exhaustive()
-    }
-}
-
-impl Inlet {
-    pub(super) fn new() -> Self {
-        Self { bytes: vec![0; ROOM * READ], headers: MultiHeaders::preallocate(READ, None), lens: [0; READ] }
-    }
-
-    /// Reads once, and tells how many datagrams came.
-    pub(super) fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
-        let mut rooms = self.bytes.chunks_exact_mut(ROOM);
-        let mut parts: [[IoSliceMut<'_>; 1]; READ] =
-            array::from_fn(|_| [IoSliceMut::new(rooms.next().unwrap_or_default())]);
-        match recvmmsg(socket.as_raw_fd(), &mut self.headers, parts.iter_mut(), MsgFlags::MSG_DONTWAIT, None)
-        {
-            Ok(messages) => {
-                let mut count = 0;
-                for (message, len) in messages.zip(&mut self.lens) {
-                    *len = message.bytes;
-                    count += 1;
-                }
-                Ok(count)
-            }
-            Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// One of those that came last.
-    pub(super) fn datagram(&self, number: usize) -> &[u8] {
-        &self.bytes[number * ROOM..][..self.lens[number]]
-    }
-}
-
 /// What leaves together.
 pub(super) struct Outlet {
     datagrams: [Vec<u8>; TOGETHER],
