@@ -133,10 +133,15 @@ impl Ahead {
         self.out.iter().any(|out| out.block == block)
     }
 
+    /// So many may be out while there is room for more.
+    pub(super) fn half(&self) -> u16 {
+        self.most / 2
+    }
+
     /// How many may go out now: none until there is room for a train.
     pub(super) fn room(&self) -> u16 {
         let out = u16::try_from(self.out.len()).unwrap_or(u16::MAX);
-        if u32::from(out) * 2 > u32::from(self.most) { 0 } else { self.most.saturating_sub(out) }
+        if out > self.half() { 0 } else { self.most.saturating_sub(out) }
     }
 
     /// The most of one train.

@@ -9,7 +9,8 @@ use super::Session;
 use crate::engine::context::Context;
 use crate::engine::master::{Clock, MasterClient};
 use crate::limits::{
-    MASTER_PAUSE, MASTER_SILENCE, MASTER_TRIES, QUESTIONS_MAX, RESEND_MIN, SILENCE_MAX, STRIKES_MAX,
+    GROUP_AHEAD_MAX, MASTER_PAUSE, MASTER_SILENCE, MASTER_TRIES, QUESTIONS_MAX, RESEND_MIN, SILENCE_MAX,
+    STRIKES_MAX,
 };
 
 impl Session {
@@ -61,7 +62,7 @@ impl Session {
         }
         if tries > MASTER_TRIES {
             // It loses the same block again and again: it gets that one in a later turn, and the others wait no longer.
-            if !is_rfc2090 && let Some(next) = self.next_pacer(now, gap, client) {
+            if !is_rfc2090 && let Some(next) = self.next_pacer(now, gap, client, GROUP_AHEAD_MAX) {
                 context.count("session", "master_stuck");
                 self.hand_over(now, client, next);
                 return self.step(now, context);

@@ -13,8 +13,8 @@ use crate::engine::context::Context;
 use crate::engine::master::{Clock, MasterClient};
 use crate::engine::protocol::Protocol;
 use crate::limits::{
-    GROUP_AHEAD_MAX, HEARD_LATELY, MASTER_SILENCE, PACERS_MAX, QUESTIONS_MAX, QUESTIONS_PER_STEP,
-    SILENCE_MAX, STRIKES_MAX, TURN_BLOCKS, TURN_REACH,
+    HEARD_LATELY, MASTER_SILENCE, PACERS_MAX, QUESTIONS_MAX, QUESTIONS_PER_STEP, SILENCE_MAX, STRIKES_MAX,
+    TURN_BLOCKS, TURN_REACH,
 };
 
 impl Session {
@@ -184,19 +184,25 @@ impl Session {
         if !matches!(&self.clock, Clock::Master(m) if m.paced >= TURN_BLOCKS) {
             return master;
         }
-        let next = self.next_pacer(now, block, master).unwrap_or(master);
+        // Who would first have to catch up keeps the others waiting: it may be slow, or dead.
+        let next = self.next_pacer(now, block, master, self.ahead.half()).unwrap_or(master);
         self.hand_over(now, master, next);
         next
     }
 
-    /// Which opener, other than the master, shall pace the blocks about this one.
-    pub(super) fn next_pacer(&self, now: Time, block: u16, master: SocketAddrV4) -> Option<SocketAddrV4> {
+    /// Which opener, other than the master, shall pace the blocks about this one: it has ACKed all but so many of what went out.
+    pub(super) fn next_pacer(
+        &self,
+        now: Time,
+        block: u16,
+        master: SocketAddrV4,
+        behind: u16,
+    ) -> Option<SocketAddrV4> {
         let hold = self.holds_back(now);
         let able = self.openers.iter().filter(|(client, opener)| {
             // Who lacks what went out long ago cannot follow this part of the file by its ACKs: it hears it now and has
             // its turn later. Else each newcomer would slow the first down once more.
-            let is_near =
-                opener.acked.is_some_and(|acked| self.ahead.top() <= acked.saturating_add(GROUP_AHEAD_MAX));
+            let is_near = opener.acked.is_some_and(|acked| self.ahead.top() <= acked.saturating_add(behind));
             let follows = |want: u16| is_near && want.abs_diff(block) <= TURN_REACH;
             // Who was heard once ACKs whatever it hears: one that fell silent would only cost the others time.
             let is_heard = opener.heard_at.is_some_and(|at| now.since(at) < HEARD_LATELY);

@@ -87,6 +87,31 @@ fn who_catches_up_at_the_end_gets_nothing_before_it_is_through() {
     }
 }
 
+/// Whoever of these machines dies, the others wait a few hundredths of a second at most.
+#[test]
+fn a_machine_that_dies_holds_nobody_up() {
+    for dead in 1..=4 {
+        let mut bench = bench_for("most");
+        (1..=4).for_each(|n| bench.open(PORT, client(n), "most"));
+        let (mut next, mut heard_at, mut longest) = (1, bench.now, Duration::ZERO);
+        for _ in 0..2_000 {
+            for (block, _) in bench.take_blocks() {
+                if block == next {
+                    longest = longest.max(bench.now.since(heard_at));
+                    (next, heard_at) = (next + 1, bench.now);
+                }
+                let acked = u16::try_from(next - 1).unwrap();
+                for n in (1..=4).filter(|n| *n != dead || next < 1_000) {
+                    bench.ack(ROLE, client(n), acked);
+                }
+            }
+            bench.ms(1);
+        }
+        assert!(next > 20_000, "{next}");
+        assert!(longest <= SILENCE_MAX / 2, "{longest:?} without {dead}");
+    }
+}
+
 #[test]
 fn the_master_paces_the_pass_and_duplicates_start_nothing() {
     let mut bench = bench();
