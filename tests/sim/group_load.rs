@@ -2,7 +2,7 @@
 //!
 //! Round trip and loss are made here, as in [`super::tftp_load`]: what a receiver says leaves later by the round trip, and
 //! datagrams of the lossy ones are lost in both directions, drawn from a seed. Receivers are as strict as firmware: see
-//! [`receiver`].
+//! `receiver`.
 #![expect(
     clippy::disallowed_methods,
     reason = "receivers on real sockets repeat their requests in real time"
