@@ -28,11 +28,11 @@ use crate::limits::{
 pub(super) struct Repair {
     /// The first block that it named.
     gap: u16,
-    /// So many from there on: more and more while it lacks each of them.
+    /// So many from there on: more and more while it lacks each of them; none while it catches up.
     reach: u16,
     /// The last that went out for it.
     sent_to: u16,
-    /// When, and how often in vain; `None` while nothing is out.
+    /// When that went out, or it last caught up; and how often in vain. `None` while it is not waited for.
     out: Option<(Time, u32)>,
 }
 

@@ -227,7 +227,7 @@ fn a_dead_master_is_skipped_and_dead_listeners_end_nothing() {
     assert!(tally.multicast < 40, "{tally:?}");
 }
 
-/// Their requests may be forged: whoever they name gets an OACK three times, and never a block.
+/// Their requests may be forged: whoever they name gets an OACK a few times, and never a block.
 #[test]
 fn those_who_never_ack_get_no_block_however_many_there_are() {
     for most in [1, 3, 40] {
