@@ -44,6 +44,7 @@ use crate::limits::{
 
 mod ahead;
 mod lanes;
+mod last_block;
 mod pacing;
 #[cfg(test)]
 mod policy_tests;
@@ -82,6 +83,8 @@ struct Opener {
     heard_at: Option<Time>,
     /// When it was last sent something it should ACK, if it has not.
     asked_at: Option<Time>,
+    /// When it was sent the last block by unicast, as others kept it waiting.
+    alone_at: Option<Time>,
     /// Unicast blocks it left unanswered since its last ACK.
     questions: u8,
     /// Turns as master that it left unanswered.
@@ -304,6 +307,7 @@ impl Session {
                 .unwrap_or(next);
         }
         next = Deadline::earliest(Some(next), self.suspects()).unwrap_or(next);
+        next = Deadline::earliest(Some(next), self.alone_deadline()).unwrap_or(next);
         // With nothing left to send on anybody's account, only an ACK or an open goes on.
         let next = (self.may_send(next.at) && !self.openers.is_empty()).then_some(next);
         Deadline::earliest(Deadline::earliest(Some(stop), self.lanes_deadline()), next).unwrap_or(stop)
@@ -324,6 +328,7 @@ impl Session {
         if !self.may_send(now) || self.openers.is_empty() {
             return;
         }
+        self.release_alone(now, context);
         if matches!(self.clock, Clock::Answers) {
             self.on_repairs_timeout(now, context);
             if self.is_rfc2090() {
@@ -412,6 +417,7 @@ impl Session {
             repeats: 0,
             heard_at: None,
             asked_at: None,
+            alone_at: None,
             questions: 0,
             strikes: 0,
             granted,

@@ -13,26 +13,11 @@ use crate::engine::context::Context;
 use crate::engine::master::{Clock, MasterClient};
 use crate::engine::protocol::Protocol;
 use crate::limits::{
-    HEARD_LATELY, MASTER_SILENCE, PACERS_MAX, QUESTIONS_MAX, QUESTIONS_PER_STEP, SILENCE_MAX, STRIKES_MAX,
-    TURN_BLOCKS, TURN_REACH,
+    HEARD_LATELY, MASTER_SILENCE, PACERS_MAX, QUESTIONS_MAX, SILENCE_MAX, STRIKES_MAX, TURN_BLOCKS,
+    TURN_REACH,
 };
 
 impl Session {
-    /// Whether an opener could lack a block before the last without our knowing.
-    pub(super) fn unsure(&self, opener: &Opener) -> bool {
-        opener.acked.is_none_or(|acked| acked + 1 < self.last) && opener.questions < QUESTIONS_MAX
-    }
-
-    /// Whether the last block must wait: iPXE that has it and then leaves may boot an image with holes.
-    pub(super) fn holds_back(&self, now: Time) -> bool {
-        let since = self.held_since.unwrap_or(now);
-        self.last > 1
-            && !self.is_rfc2090()
-            && self.openers.values().any(|opener| {
-                opener.opened_at <= since && (opener.lacks.any_below(self.last) || self.unsure(opener))
-            })
-    }
-
     /// The block an opener shall get next.
     pub(super) fn want(&self, opener: &Opener, hold: bool) -> Option<u16> {
         opener.lacks.first().filter(|&block| block < self.last || !hold)
@@ -235,81 +220,6 @@ impl Session {
             && let Some(acked) = opener.acked
         {
             self.ahead.taken_over(now, acked, |block| opener.lacks.contains(block));
-        }
-    }
-
-    /// As soon as nothing holds the last block back, those who lack nothing else get it, before newcomers get theirs:
-    /// else a stream of newcomers would keep the first from ever booting. True if it went out.
-    fn release_last(&mut self, now: Time, hold: bool, context: &mut Context) -> bool {
-        let waits = |opener: &Opener| opener.acked.is_some() && opener.lacks.first() == Some(self.last);
-        let waiting = self.openers.iter().filter(|(_, opener)| !hold && self.last > 1 && waits(opener));
-        let Some((client, _)) = waiting.min_by_key(|(_, opener)| opener.turn) else { return false };
-        let (client, block) = (*client, self.last);
-        self.clock = Clock::Master(MasterClient { client, block, heard_at: now, tries: 0, paced: 0 });
-        self.ahead.restart();
-        self.ahead.sent(now, block);
-        self.multicast(now, block, context);
-        true
-    }
-
-    /// Nobody is known to lack anything before the last block: asks who was not heard of, then sends the last one,
-    /// then waits for its ACKs.
-    fn finish(&mut self, now: Time, hold: bool, context: &mut Context) {
-        if hold {
-            let block = self.last.saturating_sub(1).max(1);
-            return self.ask_silent(now, block, context);
-        }
-        if self.openers.values().any(|opener| !opener.lacks.contains(self.last)) {
-            let exhausted = |o: &Opener| o.questions >= QUESTIONS_MAX && !o.lacks.contains(self.last);
-            let gone: Vec<_> = self.openers.iter().filter(|(_, o)| exhausted(o)).map(|(c, _)| *c).collect();
-            for client in gone {
-                self.lose(client);
-            }
-        }
-        if self.openers.values().any(|opener| opener.lacks.contains(self.last)) {
-            self.multicast(now, self.last, context);
-            for opener in self.openers.values_mut() {
-                opener.asked_at = Some(now);
-            }
-            return;
-        }
-        self.ask_silent(now, self.last, context);
-    }
-
-    /// Asks, by a unicast block, openers whose state is not known and who were not asked just now.
-    fn ask_silent(&mut self, now: Time, block: u16, context: &mut Context) {
-        let due = |opener: &Opener| {
-            opener.questions < QUESTIONS_MAX
-                && !opener.repair.is_under_way()
-                && (block == self.last || self.unsure(opener))
-                && opener.asked_at.is_none_or(|at| now.since(at) >= patience(opener.questions))
-        };
-        let clients: Vec<_> =
-            self.openers.iter().filter(|(_, o)| due(o)).map(|(client, _)| *client).collect();
-        for client in clients.into_iter().take(QUESTIONS_PER_STEP) {
-            self.ask(now, client, block, context);
-        }
-        // The timer runs from here even if nobody was due.
-        self.sent_at = now;
-    }
-
-    /// The last block but one is the last chance to hear of silent openers without a copy too many: they get it by
-    /// unicast first, while they still lack it.
-    fn ask_before_the_end(&mut self, now: Time, block: u16, master: SocketAddrV4, context: &mut Context) {
-        if u32::from(block) + 1 != u32::from(self.last) {
-            return;
-        }
-        let clients: Vec<_> = self
-            .openers
-            .iter()
-            .filter(|(client, opener)| {
-                **client != master && opener.lacks.first() == Some(block) && self.unsure(opener)
-            })
-            .filter(|(_, opener)| opener.acked.is_none_or(|acked| acked + 1 < block))
-            .map(|(client, _)| *client)
-            .collect();
-        for client in clients.into_iter().take(QUESTIONS_PER_STEP) {
-            self.ask(now, client, block, context);
         }
     }
 
