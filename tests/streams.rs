@@ -395,7 +395,7 @@ fn a_slow_client_does_not_drag_the_room() {
             );
             // Nobody is slow once the fast ones are done: then the group is as good as unicast.
             let most = run.blocks * 2 + run.blocks / 20;
-            assert!(run.multicast.get() <= most, "{policy:?}: {}", run.multicast.get());
+            assert!(run.multicast.get() <= most, "{policy:?}: {} of {most}", run.multicast.get());
             run.all_by_multicast();
         }
     }

@@ -99,6 +99,8 @@ struct Opener {
     slow: bool,
     /// RFC 2090: what it is sent on its own account.
     repair: Repair,
+    /// Since when it is sent what it lacks on its own account.
+    repaired_since: Option<Time>,
     /// It takes nothing behind a gap.
     strict: bool,
     /// How long it takes to ACK.
@@ -115,6 +117,11 @@ impl Opener {
             self.round_trip.measured(lag);
         }
         self.repeats >= GAP_REPEATS
+    }
+
+    /// Whether the slow wait for it. Not for long: who lacks much can hear what they get.
+    fn is_quick(&self, now: Time) -> bool {
+        !self.slow && self.repaired_since.is_none_or(|since| now.since(since) < SILENCE_MAX)
     }
 
     fn resend_after(&self) -> Duration {
@@ -425,6 +432,7 @@ impl Session {
             pace: Pace::default(),
             slow: false,
             repair: Repair::default(),
+            repaired_since: None,
             strict: false,
             round_trip: RoundTrip::default(),
         };

@@ -63,6 +63,8 @@ pub(super) struct Ahead {
     out: VecDeque<Out>,
     /// The highest that ever went out.
     top: u16,
+    /// The highest that was ACKed.
+    acked: u16,
     /// What went out again for a repeated ACK, and when.
     repaired: Option<(u16, Time)>,
     /// Repeated ACKs of one block.
@@ -71,6 +73,8 @@ pub(super) struct Ahead {
     once_from: u16,
     /// Up to here it took nothing of what went out before.
     taken_back: u16,
+    /// Repeated ACKs that are still to come of what was out when a loss was told.
+    stale: u16,
     /// What went out for others: after which block each.
     strays: VecDeque<u16>,
     /// The quickest ACK.
@@ -89,10 +93,12 @@ impl Ahead {
             since_loss: 0,
             out: VecDeque::new(),
             top: 0,
+            acked: 0,
             repaired: None,
             repeats: 0,
             once_from: 0,
             taken_back: 0,
+            stale: 0,
             strays: VecDeque::new(),
             quickest: None,
         }
@@ -103,7 +109,8 @@ impl Ahead {
         self.out.clear();
         self.strays.clear();
         self.quickest = None;
-        (self.top, self.repaired, self.repeats, self.once_from, self.taken_back) = (0, None, 0, 0, 0);
+        (self.top, self.repaired, self.repeats, self.stale) = (0, None, 0, 0);
+        (self.acked, self.once_from, self.taken_back) = (0, 0, 0);
     }
 
     /// How many may be out at all.
@@ -165,7 +172,8 @@ impl Ahead {
 
     /// A block goes to the group. If the master had it, it ACKs it all the same.
     pub(super) fn goes_to_all(&mut self, block: u16) {
-        if block > self.top || self.holds(block) {
+        let is_back = block > self.acked && block <= self.taken_back;
+        if block > self.top || self.holds(block) || is_back {
             return;
         }
         if self.strays.len() == STRAYS_MAX {
@@ -177,12 +185,13 @@ impl Ahead {
     /// An ACK of this block, later than any before.
     pub(super) fn acked(&mut self, now: Time, block: u16) -> Progress {
         let (mut blocks, mut round_trip) = (0, None);
+        self.acked = self.acked.max(block);
         while let Some(out) = self.out.front().copied().filter(|out| out.block <= block) {
             self.out.pop_front();
             blocks += 1;
             round_trip = (out.block == block && !out.again).then(|| now.since(out.at));
         }
-        self.repeats = 0;
+        (self.repeats, self.stale) = (0, 0);
         while self.strays.front().is_some_and(|after| *after < block) {
             self.strays.pop_front();
         }
@@ -194,7 +203,7 @@ impl Ahead {
         if let Some((repaired, at)) = repaired {
             let next = block.checked_add(1);
             // Sooner it is the ACK of the first copy, which was only late.
-            if self.quickest.is_none_or(|quickest| now.since(at) < quickest) {
+            if self.quickest.is_some_and(|quickest| now.since(at) < quickest) {
                 self.grow(blocks);
                 return told;
             }
@@ -248,6 +257,10 @@ impl Ahead {
         if self.repaired.is_some() || block < self.once_from || !is_out {
             return false;
         }
+        if self.stale > 0 {
+            self.stale -= 1;
+            return false;
+        }
         self.repeats = self.repeats.saturating_add(1);
         self.suspects(round_trip).is_some_and(|at| at <= now)
     }
@@ -258,9 +271,11 @@ impl Ahead {
         Some(front.at + round_trip)
     }
 
-    /// The block was lost.
+    /// The first block that is out was lost: repeated ACKs told so.
     pub(super) fn lost(&mut self) {
-        self.repeats = 0;
+        // Each block behind it draws one.
+        let out = u16::try_from(self.out.len()).unwrap_or(u16::MAX);
+        (self.stale, self.repeats) = (out.saturating_sub(1 + self.repeats), 0);
         self.halve();
     }
 
@@ -280,6 +295,7 @@ impl Ahead {
 
     /// The master was silent for too long, for the `tries`th time.
     pub(super) fn silent(&mut self, tries: u32) {
+        self.stale = 0;
         if tries == 1 {
             self.halve();
         } else {
@@ -437,5 +453,44 @@ mod tests {
         ahead.silent(1);
         ahead.sent(ms(20), 1);
         assert_eq!(ahead.acked(ms(21), 1).round_trip, None, "which copy was it?");
+    }
+
+    /// A client that takes nothing behind a gap ACKs each block that it drops.
+    #[test]
+    fn what_was_on_its_way_to_who_drops_it_tells_no_second_loss() {
+        let mut ahead = Ahead::new(GROUP_AHEAD_MAX);
+        let mut last = 0;
+        for block in 0..=20 {
+            ahead.acked(ms(1), block);
+            last = fill(&mut ahead, ms(1), last);
+        }
+        assert!(!ahead.repeated(ms(1), 20, Duration::ZERO) && ahead.repeated(ms(1), 20, Duration::ZERO));
+        ahead.lost();
+        let back: Vec<u16> = ahead.take_back().collect();
+        for block in &back {
+            ahead.goes_to_all(*block);
+            ahead.sent(ms(1), *block);
+        }
+        for _ in 2..back.len() - 1 {
+            assert!(!ahead.repeated(ms(2), 20, Duration::ZERO), "it dropped what came behind the lost one");
+        }
+        assert!(!ahead.repeated(ms(2), 20, Duration::ZERO) && ahead.repeated(ms(2), 20, Duration::ZERO));
+        // Nor does what went out again hide that the next is lost.
+        ahead.acked(ms(3), last);
+        for block in last + 1..=last + 4 {
+            ahead.sent(ms(3), block);
+        }
+        assert!(!ahead.repeated(ms(4), last, Duration::ZERO) && ahead.repeated(ms(4), last, Duration::ZERO));
+    }
+
+    /// None of its ACKs could be measured, as all had gone out before at another's pace.
+    #[test]
+    fn who_drops_what_is_out_is_known_even_if_its_round_trip_is_not() {
+        let mut ahead = Ahead::new(GROUP_AHEAD_MAX);
+        (1..=20).for_each(|block| ahead.sent(ms(0), block));
+        ahead.silent(1);
+        ahead.repair(ms(100), 1);
+        let told = ahead.acked(ms(101), 1);
+        assert_eq!((told.is_gap, told.is_strict), (true, Some(true)));
     }
 }

@@ -138,7 +138,7 @@ impl Session {
                 self.ahead.repair(now, block + 1);
                 return self.multicast(now, block + 1, context);
             }
-            if !self.ahead.repeated(now, block, self.round_trip_of(client)) {
+            if !self.ahead.repeated(now, block, self.may_be_late(client)) {
                 // It starts nothing, and the timer runs on: else two copies beget two copies for ever.
                 return context.count("session", "ack_again");
             }
@@ -180,12 +180,18 @@ impl Session {
     /// When the block that the master seems to lack counts as lost.
     pub(super) fn suspects(&self) -> Option<Deadline> {
         let client = self.master()?;
-        let at = self.ahead.suspects(self.round_trip_of(client))?;
+        let at = self.ahead.suspects(self.may_be_late(client))?;
         Some(Deadline { at, why: "a block seems to be lost" })
     }
 
-    fn round_trip_of(&self, client: SocketAddrV4) -> Duration {
-        let own = self.openers.get(&client).map_or(self.round_trip, |opener| opener.round_trip);
+    /// How long a block of which repeated ACKs tell may only be late.
+    fn may_be_late(&self, client: SocketAddrV4) -> Duration {
+        let opener = self.openers.get(&client);
+        if opener.is_some_and(|opener| opener.strict) {
+            // It drops all that comes behind a gap: the sooner the better.
+            return Duration::ZERO;
+        }
+        let own = opener.map_or(self.round_trip, |opener| opener.round_trip);
         own.resend_after(RESEND_MIN, Duration::ZERO, SILENCE_MAX)
     }
 

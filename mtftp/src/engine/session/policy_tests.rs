@@ -248,6 +248,23 @@ fn a_newcomer_does_not_wait_for_the_slow() {
     room.go(&mut bench, (3, 1), &[], |room| room.before_gap(3) == BLOCKS);
 }
 
+/// A listener that lost a block is asked, and made whole, before the slow one goes on.
+#[test]
+fn who_lacks_little_does_not_wait_for_the_slow() {
+    let mut bench = bench(slow(SlowClients::SecondStream));
+    let mut room = Room::default();
+    (1..=3).for_each(|n| room.ask(&mut bench, n));
+    room.go(&mut bench, (1, 15), &[], |room| room.masters.contains(&2));
+    room.go(&mut bench, (2, 1), &[1], |room| room.before_gap(2) > 200);
+    room.go(&mut bench, (2, 1), &[1, 3], |room| room.before_gap(2) > 240);
+    room.go(&mut bench, (2, 1), &[1], |room| room.before_gap(2) == BLOCKS);
+    assert!(room.before_gap(3) < BLOCKS);
+    room.go(&mut bench, (3, 1), &[1], |room| room.before_gap(3) == BLOCKS);
+    assert_eq!(roles(&bench), [(client(1), OpenerRole::Master)], "now it is its turn");
+    room.go(&mut bench, (1, 15), &[], |room| room.before_gap(1) == BLOCKS);
+    assert_eq!((tally(&bench).complete, tally(&bench).lost), (3, 0));
+}
+
 #[test]
 fn by_default_and_alone_nobody_is_slow() {
     for (policy, others) in [(slow(SlowClients::Keep), 1), (slow(SlowClients::DropToUnicast), 0)] {

@@ -20,7 +20,7 @@ use super::{Opener, Session};
 use crate::engine::context::Context;
 use crate::limits::{
     ANSWER_FIRST, GAP_REPEATS, GROUP_TRAIN_MAX, MASTER_SILENCE, MASTER_TRIES, QUESTIONS_AT_ONCE,
-    QUESTIONS_MAX, SILENCE_MAX, TRANSFER_RESEND_MAX,
+    QUESTIONS_MAX, REPAIR_RESEND_MIN, RESEND_MIN, SILENCE_MAX, TRANSFER_RESEND_MAX,
 };
 
 /// What an opener is sent on its own account.
@@ -86,14 +86,16 @@ impl Session {
         {
             return;
         }
-        let gone = |opener: &Opener| opener.questions >= QUESTIONS_MAX && Self::is_due(now, opener);
+        let gone = |opener: &Opener| opener.questions >= QUESTIONS_MAX && self.is_due(now, opener);
         let gone: Vec<_> = self.openers.iter().filter(|(_, o)| gone(o)).map(|(client, _)| *client).collect();
         for client in gone {
             self.lose(client);
         }
-        let room = self.room_for_questions();
-        let mut due: Vec<_> = self.openers.iter().filter(|(_, opener)| Self::is_due(now, opener)).collect();
-        due.sort_unstable_by_key(|(_, opener)| (opener.questions == 0, opener.slow, opener.turn));
+        let (room, is_anybody_quick) = (self.room_for_questions(), self.is_anybody_quick(now));
+        let mut due: Vec<_> = self.openers.iter().filter(|(_, opener)| self.is_due(now, opener)).collect();
+        // The slow have their turn when nobody else is left.
+        due.retain(|(_, opener)| !(opener.slow && is_anybody_quick));
+        due.sort_unstable_by_key(|(_, opener)| (opener.questions == 0, opener.turn));
         let first = |opener: &Opener| opener.questions == 0;
         let (new, again): (Vec<_>, Vec<_>) = due.into_iter().partition(|(_, opener)| first(opener));
         let due: Vec<_> =
@@ -113,23 +115,29 @@ impl Session {
     }
 
     /// Whether it is to be asked now: nothing is out to it, and what it was asked last it has had time to answer.
-    fn is_due(now: Time, opener: &Opener) -> bool {
-        opener.repair.out.is_none() && now >= Self::due_at(opener)
+    fn is_due(&self, now: Time, opener: &Opener) -> bool {
+        opener.repair.out.is_none() && now >= self.due_at(opener)
     }
 
-    fn due_at(opener: &Opener) -> Time {
+    fn due_at(&self, opener: &Opener) -> Time {
         // The first answer, or its question, may only be lost.
         let waits = match opener.questions {
-            0 | 1 => opener.resend_after(),
+            0 | 1 => self.answers_within(opener, RESEND_MIN),
             2..QUESTIONS_MAX => patience(opener.questions),
             _ => MASTER_SILENCE,
         };
         opener.asked_at.map_or(Time::ZERO, |at| at + waits)
     }
 
+    /// Who never ACKed is as far away as the others, as long as it does not prove otherwise.
+    fn answers_within(&self, opener: &Opener, least: Duration) -> Duration {
+        let as_others = self.round_trip.resend_after(ANSWER_FIRST, least, SILENCE_MAX);
+        opener.round_trip.resend_after(as_others, least, SILENCE_MAX)
+    }
+
     /// Whether anybody but this one could be master now.
     pub(super) fn is_anybody_due(&self, now: Time, but: SocketAddrV4) -> bool {
-        let able = |opener: &Opener| opener.questions < QUESTIONS_MAX && now >= Self::due_at(opener);
+        let able = |opener: &Opener| opener.questions < QUESTIONS_MAX && now >= self.due_at(opener);
         self.openers.iter().any(|(client, opener)| *client != but && able(opener))
     }
 
@@ -179,18 +187,26 @@ impl Session {
             }
             return;
         }
-        let was_out = repair.out.filter(|_| repair.is_out() && block == repair.sent_to);
-        match was_out {
+        match repair.out.filter(|_| repair.is_out()) {
             Some((at, 0)) => opener.round_trip.measured(now.since(at)),
             Some(_) => opener.round_trip.resent(),
             None => {}
         }
         // It lacked every one, or some it had.
-        let reach = if was_out.is_some() { (repair.reach * 2).min(self.ahead.limit()) } else { 1 };
+        let reach = if repair.is_out() && block == repair.sent_to {
+            (repair.reach * 2).min(self.ahead.limit())
+        } else {
+            1
+        };
         let end = if is_rfc2090 { self.last } else { self.last - 1 };
         let last = block.saturating_add(reach).min(end);
         *repair = Repair { gap: block + 1, reach, sent_to: last, out: Some((now, 0)) };
+        opener.repaired_since.get_or_insert(now);
         self.send_missing(now, (block + 1, last), context);
+        if is_rfc2090 && self.openers.values().any(|opener| opener.slow) && !self.is_anybody_quick(now) {
+            // The slow have waited long enough.
+            self.step(now, context);
+        }
     }
 
     fn send_again(&mut self, now: Time, client: SocketAddrV4, gap: u16, context: &mut Context) {
@@ -224,21 +240,23 @@ impl Session {
     }
 
     /// What is out to an opener is waited for so long.
-    fn repair_due(opener: &Opener, (at, tries): (Time, u32)) -> Time {
-        let wait: Duration = opener.resend_after().saturating_mul(1 << tries.min(10));
+    fn repair_due(&self, opener: &Opener, (at, tries): (Time, u32)) -> Time {
+        let wait = self.answers_within(opener, REPAIR_RESEND_MIN);
+        let wait = wait.saturating_mul(1 << tries.min(10));
         at + wait.min(TRANSFER_RESEND_MAX)
     }
 
     pub(super) fn repairs_deadline(&self) -> Option<Deadline> {
         let is_rfc2090 = self.is_rfc2090();
         let has_room = is_rfc2090 && self.room_for_questions() > 0;
+        let are_all_slow = self.openers.values().all(|opener| opener.slow);
         let waits = self.openers.values().filter_map(|opener| match opener.repair.out {
-            Some(out) => Some(Self::repair_due(opener, out)),
-            None if !is_rfc2090 => None,
+            Some(out) => Some(self.repair_due(opener, out)),
+            None if !is_rfc2090 || opener.slow && !are_all_slow => None,
             // Who is not asked for want of room is asked when somebody else is done.
             None if opener.questions == 0 && !has_room => None,
             None if opener.questions == 0 && opener.asked_at.is_none() => Some(self.sent_at + patience(1)),
-            None => Some(Self::due_at(opener)),
+            None => Some(self.due_at(opener)),
         });
         waits.min().map(|at| Deadline { at, why: "a client is silent" })
     }
@@ -250,7 +268,7 @@ impl Session {
         let mut again = Vec::new();
         let mut gone = Vec::new();
         for (client, opener) in &self.openers {
-            let Some(out) = opener.repair.out.filter(|out| Self::repair_due(opener, *out) <= now) else {
+            let Some(out) = opener.repair.out.filter(|out| self.repair_due(opener, *out) <= now) else {
                 continue;
             };
             if is_rfc2090 && opener.heard_at.is_some_and(|at| now.since(at) >= patience)

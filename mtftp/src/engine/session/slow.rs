@@ -130,8 +130,16 @@ impl Session {
     }
 
     /// A slow master has the pace only while nobody else could have it.
-    pub(super) fn yields(&self, client: SocketAddrV4, hold: bool) -> bool {
+    pub(super) fn yields(&self, now: Time, client: SocketAddrV4, hold: bool) -> bool {
         let is_slow = self.openers.get(&client).is_some_and(|opener| opener.slow);
+        if self.is_rfc2090() {
+            return is_slow && self.is_anybody_quick(now);
+        }
         is_slow && self.openers.values().any(|other| !other.slow && self.leads_with(other, hold).is_some())
+    }
+
+    /// Whether the slow wait for anybody.
+    pub(super) fn is_anybody_quick(&self, now: Time) -> bool {
+        self.openers.values().any(|opener| opener.is_quick(now))
     }
 }

@@ -13,8 +13,8 @@ use crate::engine::context::Context;
 use crate::engine::master::{Clock, MasterClient};
 use crate::engine::protocol::Protocol;
 use crate::limits::{
-    HEARD_LATELY, MASTER_SILENCE, PACERS_MAX, QUESTIONS_MAX, SILENCE_MAX, STRIKES_MAX, TURN_BLOCKS,
-    TURN_REACH,
+    FEW_BLOCKS, HEARD_LATELY, MASTER_SILENCE, PACERS_MAX, QUESTIONS_MAX, SILENCE_MAX, STRIKES_MAX,
+    TURN_BLOCKS, TURN_REACH,
 };
 
 impl Session {
@@ -27,10 +27,11 @@ impl Session {
     pub(super) fn leads_with(&self, opener: &Opener, hold: bool) -> Option<u16> {
         let block = self.want(opener, hold)?;
         let is_deaf = opener.acked.is_none();
-        // By RFC 2090 who was heard, and lacks a block of what was sent, gets it when all are asked; so does who hears
-        // OACKs but no block.
-        let waits =
-            self.is_rfc2090() && (opener.strikes >= STRIKES_MAX || !is_deaf && opener.lacks.len() == 1);
+        // By RFC 2090 who lacks little of what was sent gets it when all are asked, and nobody waits for anybody's answer; so
+        // does who hears OACKs but no block.
+        let few = opener.lacks.len() <= FEW_BLOCKS && opener.lacks.len() * 4 < u32::from(self.last);
+        let waits = self.is_rfc2090()
+            && (opener.strikes >= STRIKES_MAX || few || !is_deaf && opener.lacks.len() == 1);
         (!waits && (block < self.last || is_deaf)).then_some(block)
     }
 
@@ -51,13 +52,13 @@ impl Session {
         if !self.is_rfc2090() && self.release_last(now, hold, context) {
             return;
         }
-        if let Some(client) = self.master().filter(|client| !self.yields(*client, hold))
+        if let Some(client) = self.master().filter(|client| !self.yields(now, *client, hold))
             && let Some(opener) = self.openers.get(&client)
             && let Some(block) = self.want(opener, hold)
         {
             return self.run_ahead(now, client, (block, hold), context);
         }
-        if self.master().is_some_and(|client| !self.yields(client, hold)) && !self.ahead.is_empty() {
+        if self.master().is_some_and(|client| !self.yields(now, client, hold)) && !self.ahead.is_empty() {
             // All is out, and its ACKs are to come.
             return;
         }
@@ -72,10 +73,16 @@ impl Session {
                 (opener.slow, *block == self.last, opener.asked_at, Reverse(lacks), opener.turn)
             })
             .map(|(client, _, block)| (*client, block));
-        if let Some((client, _)) = next
-            && self.is_rfc2090()
-        {
-            return self.name(now, client, 0, context);
+        if self.is_rfc2090() {
+            // Those who are not slow get all that they lack before.
+            let is_slow = |client: &SocketAddrV4| self.openers.get(client).is_some_and(|opener| opener.slow);
+            if let Some((client, _)) =
+                next.filter(|(client, _)| !(is_slow(client) && self.is_anybody_quick(now)))
+            {
+                return self.name(now, client, 0, context);
+            }
+            self.clock = Clock::Answers;
+            return self.ask_all(now, context);
         }
         if let Some((client, block)) = next {
             self.ask_before_the_end(now, block, client, context);
@@ -86,9 +93,6 @@ impl Session {
             return;
         }
         self.clock = Clock::Answers;
-        if self.is_rfc2090() {
-            return self.ask_all(now, context);
-        }
         self.finish(now, hold, context);
     }
 
