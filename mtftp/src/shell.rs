@@ -1,5 +1,6 @@
 //! The engine among sockets, files, store, clock, log and operators: what makes a daemon of it.
 
+mod chunks;
 mod data;
 pub mod files;
 mod news;
@@ -134,7 +135,7 @@ impl Shell {
                 Action::Close(file) => self.files.close(file),
                 Action::Blocks(blocks) => {
                     let there = self.files.is_still_there(now, blocks.file);
-                    if !(there && self.packets.send(&self.files, doors, &blocks)) {
+                    if !(there && self.packets.send(now, &mut self.files, doors, &blocks)) {
                         told.changed.push(blocks.file);
                     }
                 }

@@ -3,6 +3,7 @@
 use std::array;
 use std::io::IoSliceMut;
 
+use driver::Time;
 use driver::udp::{Doors, train_len_max};
 use wire::tftp::{BLOCK_SIZE_UNFRAGMENTED, DATA_HEADER_LEN, data_header};
 
@@ -24,11 +25,11 @@ impl Packets {
     }
 
     /// Reads blocks and sends them. False if the file is not what it was; what was read before has gone out.
-    pub(super) fn send(&mut self, files: &Files, doors: &Doors, blocks: &Blocks) -> bool {
+    pub(super) fn send(&mut self, now: Time, files: &mut Files, doors: &Doors, blocks: &Blocks) -> bool {
         let end = blocks.first_block + u64::from(blocks.count);
         let mut block = blocks.first_block;
         while block < end {
-            let Ok((count, train)) = self.read(files, blocks, block, end) else { return false };
+            let Ok((count, train)) = self.read(now, files, blocks, (block, end)) else { return false };
             doors.send_train(blocks.role, blocks.to, train, packet_len(blocks));
             block += count;
         }
@@ -38,10 +39,10 @@ impl Packets {
     /// The packets from `first` on that one send carries, none from `end` on; with how many they are.
     fn read(
         &mut self,
-        files: &Files,
+        now: Time,
+        files: &mut Files,
         blocks: &Blocks,
-        first: u64,
-        end: u64,
+        (first, end): (u64, u64),
     ) -> Result<(u64, &[u8]), Changed> {
         let packet_len = packet_len(blocks);
         let most = train_len_max(packet_len).min(PACKETS_MAX);
@@ -55,7 +56,7 @@ impl Packets {
             count += 1;
         }
         let offset = first.saturating_sub(1).saturating_mul(u64::from(blocks.block_size));
-        let bytes = files.read(blocks.file, offset, parts.get_mut(..count).ok_or(Changed)?)?;
+        let bytes = files.read(now, blocks.file, offset, parts.get_mut(..count).ok_or(Changed)?)?;
         let train = self.0.get(..count * DATA_HEADER_LEN + bytes).ok_or(Changed)?;
         Ok((u64::try_from(count).map_err(|_| Changed)?, train))
     }

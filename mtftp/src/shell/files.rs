@@ -2,8 +2,8 @@
 //!
 //! Names come from the network. `cap-std` resolves them below the directory's descriptor with
 //! `openat2(RESOLVE_BENEATH)`: no `..`, no absolute name, no symbolic link leads out. An open file is pinned by
-//! (device, inode, size, time of change): when it is replaced or changed, whoever serves it is told before another byte
-//! of it goes out.
+//! (device, inode, size, time of change): when it is replaced or changed, whoever serves it is told, and no byte goes out
+//! that was read since.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -20,18 +20,19 @@ use rustix::fs::{Stat, fstat};
 use rustix::io::Errno;
 use wire::FileName;
 
+use super::chunks::{CHUNK, Chunks};
 use crate::engine::{FileError, FileFacts, FileId};
 
 /// Most files open at once: sessions, transfers, and one for a look.
 pub const FILES_MAX: usize = 20_000;
 
 /// What a file must still be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Pin {
-    device: u64,
-    inode: u64,
-    size: i64,
-    changed: (i64, u64),
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Pin {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    pub(super) size: i64,
+    pub(super) changed: (i64, u64),
 }
 
 impl Pin {
@@ -51,6 +52,69 @@ struct Open {
     seen_at: Time,
 }
 
+impl Open {
+    fn size(&self) -> Result<u64, Changed> {
+        u64::try_from(self.pin.size).map_err(|_| Changed)
+    }
+
+    /// So many bytes, from the file.
+    fn read(&self, offset: u64, wanted: usize, mut parts: &mut [IoSliceMut<'_>]) -> Result<(), Changed> {
+        let mut have = 0;
+        while have < wanted {
+            match rustix::io::preadv(&self.file, parts, offset + have as u64) {
+                Ok(0) => return Err(Changed),
+                Ok(count) => {
+                    IoSliceMut::advance_slices(&mut parts, count);
+                    have += count;
+                }
+                Err(Errno::INTR) => {}
+                Err(_) => return Err(Changed),
+            }
+        }
+        // After the read: what was read then is what was pinned.
+        let now = Pin::of(&self.file).map_err(|_| Changed)?;
+        if now == self.pin && have == wanted { Ok(()) } else { Err(Changed) }
+    }
+
+    /// The same by way of the chunks, as whoever takes one block wants the next soon. One is read only for who comes to its
+    /// beginning: with more readers than there are chunks, each would else be read anew for every block.
+    fn read_near(
+        &self,
+        now: Time,
+        mut offset: u64,
+        mut part: &mut [u8],
+        chunks: &mut Chunks,
+    ) -> Result<(), Changed> {
+        let block = part.len() as u64;
+        while !part.is_empty() {
+            let (number, within) = (offset / CHUNK, offset % CHUNK);
+            let (key, begin) = ((self.pin, number), number * CHUNK);
+            let chunk = match chunks.get(now, &key) {
+                Some(chunk) => chunk,
+                None if within >= block => {
+                    let wanted = part.len();
+                    return self.read(offset, wanted, &mut [IoSliceMut::new(part)]);
+                }
+                None => {
+                    let len = usize::try_from(CHUNK.min(self.size()?.saturating_sub(begin)));
+                    let len = len.map_err(|_| Changed)?;
+                    let read = |bytes: &mut [u8]| self.read(begin, len, &mut [IoSliceMut::new(bytes)]);
+                    chunks.fill(now, key, len, read)?
+                }
+            };
+            let bytes = usize::try_from(within).ok().and_then(|within| chunk.get(within..)).ok_or(Changed)?;
+            let count = bytes.len().min(part.len());
+            let (head, tail) = part.split_at_mut(count);
+            head.copy_from_slice(bytes.get(..count).ok_or(Changed)?);
+            if count == 0 {
+                return Err(Changed);
+            }
+            (part, offset) = (tail, offset + count as u64);
+        }
+        Ok(())
+    }
+}
+
 /// How often it is looked whether the name of a file being served still leads to it.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
 
@@ -59,6 +123,7 @@ const LOOK_AFTER: Duration = Duration::from_secs(1);
 pub struct Files {
     dir: Dir,
     open: BTreeMap<FileId, Open>,
+    chunks: Chunks,
     last: u64,
 }
 
@@ -71,7 +136,7 @@ impl Files {
     /// If the directory cannot be opened.
     pub fn new(boot_dir: &Path) -> io::Result<Self> {
         let dir = Dir::open_ambient_dir(boot_dir, ambient_authority())?;
-        Ok(Self { dir, open: BTreeMap::new(), last: 0 })
+        Ok(Self { dir, open: BTreeMap::new(), chunks: Chunks::default(), last: 0 })
     }
 
     /// Serves another directory from now on; what is open stays open.
@@ -130,31 +195,29 @@ impl Files {
     }
 
     /// Fills `parts`, one after the other, with what is in the file from `offset` on, less at its end; gives how many
-    /// bytes.
+    /// bytes. A single part may be what was read within the last second.
     ///
     /// # Errors
     /// [`Changed`] if the file is not what it was when it was opened.
-    pub fn read(&self, id: FileId, offset: u64, mut parts: &mut [IoSliceMut<'_>]) -> Result<usize, Changed> {
+    pub fn read(
+        &mut self,
+        now: Time,
+        id: FileId,
+        offset: u64,
+        parts: &mut [IoSliceMut<'_>],
+    ) -> Result<usize, Changed> {
         let open = self.open.get(&id).ok_or(Changed)?;
+        let left = usize::try_from(open.size()?.saturating_sub(offset)).unwrap_or(usize::MAX);
         let room: usize = parts.iter().map(|part| part.len()).sum();
-        let size = u64::try_from(open.pin.size).map_err(|_| Changed)?;
-        let left = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
         let wanted = room.min(left);
-        let mut have = 0;
-        while have < wanted {
-            match rustix::io::preadv(&open.file, parts, offset + have as u64) {
-                Ok(0) => return Err(Changed),
-                Ok(count) => {
-                    IoSliceMut::advance_slices(&mut parts, count);
-                    have += count;
-                }
-                Err(Errno::INTR) => {}
-                Err(_) => return Err(Changed),
+        match parts {
+            [part] if wanted > 0 => {
+                let part = part.get_mut(..wanted).ok_or(Changed)?;
+                open.read_near(now, offset, part, &mut self.chunks)?;
             }
+            parts => open.read(offset, wanted, parts)?,
         }
-        // After the read: what was read then is what was pinned.
-        let now = Pin::of(&open.file).map_err(|_| Changed)?;
-        if now == open.pin && have == wanted { Ok(wanted) } else { Err(Changed) }
+        Ok(wanted)
     }
 
     /// Whether the file's name still leads to it, looked up once a second: one that was replaced is not served to
@@ -230,8 +293,8 @@ mod tests {
         (dir, files)
     }
 
-    fn read(files: &Files, id: FileId, offset: u64, buffer: &mut [u8]) -> Result<usize, Changed> {
-        files.read(id, offset, &mut [IoSliceMut::new(buffer)])
+    fn read(files: &mut Files, id: FileId, offset: u64, buffer: &mut [u8]) -> Result<usize, Changed> {
+        files.read(Time::ZERO, id, offset, &mut [IoSliceMut::new(buffer)])
     }
 
     fn open(files: &mut Files, name: &[u8]) -> Result<FileFacts, FileError> {
@@ -250,7 +313,7 @@ mod tests {
         ] {
             let facts = open(&mut files, name.as_bytes()).unwrap();
             let mut buffer = [0; 64];
-            let count = read(&files, facts.id, 0, &mut buffer).unwrap();
+            let count = read(&mut files, facts.id, 0, &mut buffer).unwrap();
             assert_eq!((facts.size, &buffer[..count]), (text.len() as u64, text.as_bytes()), "{name}");
         }
         assert_eq!(files.len(), 5);
@@ -262,11 +325,32 @@ mod tests {
         let facts = open(&mut files, b"file").unwrap();
         let mut buffer = [0; 4];
         let reads: Vec<_> =
-            [0, 8, 10, 99].iter().map(|at| read(&files, facts.id, *at, &mut buffer)).collect();
+            [0, 8, 10, 99].iter().map(|at| read(&mut files, facts.id, *at, &mut buffer)).collect();
         assert_eq!(reads, [Ok(4), Ok(2), Ok(0), Ok(0)]);
         files.close(facts.id);
-        assert_eq!(read(&files, facts.id, 0, &mut buffer), Err(Changed));
+        assert_eq!(read(&mut files, facts.id, 0, &mut buffer), Err(Changed));
         assert!(files.is_empty());
+    }
+
+    /// Block by block, of any size, also where a chunk ends, and with many parts at once.
+    #[test]
+    fn every_byte_is_where_it_was() {
+        let (dir, mut files) = tree();
+        let bytes: Vec<u8> = (0..3 * CHUNK + 77).map(|at| (at * 7 % 251) as u8).collect();
+        fs::write(dir.path().join("boot/large"), &bytes).unwrap();
+        let facts = open(&mut files, b"large").unwrap();
+        let chunk = usize::try_from(CHUNK).unwrap();
+        for block in [512, 1468, 5000, 40_000] {
+            let mut buffer = vec![0; block];
+            for at in (0..bytes.len()).step_by(block).chain([chunk - 1, 2 * chunk + 1]) {
+                let count = read(&mut files, facts.id, at as u64, &mut buffer).unwrap();
+                assert_eq!(buffer[..count], bytes[at..(at + block).min(bytes.len())], "{block} at {at}");
+            }
+        }
+        let (mut one, mut two) = ([0; 1000], [0; 1000]);
+        let mut parts = [IoSliceMut::new(&mut one), IoSliceMut::new(&mut two)];
+        assert_eq!(files.read(Time::ZERO, facts.id, CHUNK, &mut parts), Ok(2000));
+        assert_eq!([one, two].concat(), bytes[chunk..][..2000]);
     }
 
     /// `security.md` 4.5: no hostile name leads out, and none opens what is not a regular file.
@@ -355,8 +439,8 @@ mod tests {
         // Shortened in place.
         let facts = open(&mut files, b"file").unwrap();
         fs::write(boot.join("file"), "abc").unwrap();
-        assert_eq!(read(&files, facts.id, 0, &mut buffer), Err(Changed));
-        assert_eq!(read(&files, facts.id, 4, &mut buffer), Err(Changed));
+        assert_eq!(read(&mut files, facts.id, 0, &mut buffer), Err(Changed));
+        assert_eq!(read(&mut files, facts.id, 4, &mut buffer), Err(Changed));
         files.close(facts.id);
         // Removed.
         let facts = open(&mut files, b"file").unwrap();
