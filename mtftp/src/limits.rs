@@ -85,7 +85,7 @@ pub const SILENCE_MAX: Duration = Duration::from_millis(100);
 pub const RESEND_MIN: Duration = Duration::from_millis(5);
 /// A master of RFC 2090 that was heard so recently is not passed over: a busy host may pause it as long.
 pub const MASTER_PAUSE: Duration = Duration::from_millis(30);
-/// Shortest time to a resend of what one lacks when all others have theirs: each such copy is one small packet for one block.
+/// Shortest time to a resend of what one lacks when all others have theirs: each such copy is one packet.
 pub const REPAIR_RESEND_MIN: Duration = Duration::from_millis(2);
 /// Blocks between two losses below which the second says that too many were out: buffers that are too small lose some of
 /// every window.
@@ -103,7 +103,7 @@ pub const ANSWER_FIRST: Duration = Duration::from_millis(20);
 /// Blocks out to who sets the pace of a group: 32 of 1468 bytes at a round trip of 1 ms are 46 MB/s, and fit into any buffer
 /// of a socket.
 pub const GROUP_AHEAD_MAX: u16 = 32;
-/// Blocks for which nobody is made master of RFC 2090 a second time: many openers fill such gaps together.
+/// Who lacks no more of what was sent is not made master of RFC 2090: many openers fill such gaps together.
 pub const FEW_BLOCKS: u32 = 64;
 /// Repeated ACKs in a row of who does not set the pace that tell a gap.
 pub const GAP_REPEATS: u8 = 3;

@@ -119,9 +119,11 @@ impl Opener {
         self.repeats >= GAP_REPEATS
     }
 
-    /// Whether the slow wait for it. Not for long: who lacks much can hear what they get.
+    /// Whether the slow wait for it. Not for long: who lacks much can hear what they get, and who does not answer may be gone.
     fn is_quick(&self, now: Time) -> bool {
-        !self.slow && self.repaired_since.is_none_or(|since| now.since(since) < SILENCE_MAX)
+        !self.slow
+            && self.questions < 2
+            && self.repaired_since.is_none_or(|since| now.since(since) < SILENCE_MAX)
     }
 
     fn resend_after(&self) -> Duration {
@@ -396,6 +398,7 @@ impl Session {
                 // Its OACK was lost, or it has begun anew.
                 if opener.acked.take().is_some() {
                     opener.lacks = BlockSet::whole(self.last);
+                    (opener.repair, opener.repaired_since) = (Repair::default(), None);
                 }
                 let is_master = self.master() == Some(client);
                 if let Clock::Master(master) = &mut self.clock

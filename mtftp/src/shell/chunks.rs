@@ -15,8 +15,8 @@ const CHUNKS_MAX: usize = 128;
 /// A chunk is read anew after so long: who writes to a file need not change its time.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Of which file, as it was, and which part.
-type Key = (Pin, u64);
+/// Of which file, as it was and when it was touched last, and which part.
+type Key = (Pin, (i64, i64), u64);
 
 #[derive(Debug)]
 struct Chunk {
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     fn key(part: u64) -> Key {
-        (Pin { device: 1, inode: 2, size: 3, changed: (4, 5) }, part)
+        (Pin { device: 1, inode: 2, size: 3, changed: (4, 5) }, (6, 7), part)
     }
 
     fn fill(chunks: &mut Chunks, now: Time, part: u64) {

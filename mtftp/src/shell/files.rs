@@ -10,6 +10,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ struct Open {
     file: File,
     name: PathBuf,
     pin: Pin,
+    /// When anything of it was changed last, when it was opened: unlike the pin's time nobody can set it.
+    touched: (i64, i64),
     /// When the name was last seen to lead here.
     seen_at: Time,
 }
@@ -88,7 +91,7 @@ impl Open {
         let block = part.len() as u64;
         while !part.is_empty() {
             let (number, within) = (offset / CHUNK, offset % CHUNK);
-            let (key, begin) = ((self.pin, number), number * CHUNK);
+            let (key, begin) = ((self.pin, self.touched, number), number * CHUNK);
             let chunk = match chunks.get(now, &key) {
                 Some(chunk) => chunk,
                 None if within >= block => {
@@ -166,7 +169,8 @@ impl Files {
         let size = u64::try_from(pin.size).map_err(|_| FileError::Denied)?;
         self.last += 1;
         let id = FileId(self.last);
-        self.open.insert(id, Open { file, name, pin, seen_at: now });
+        let touched = (metadata.ctime(), metadata.ctime_nsec());
+        self.open.insert(id, Open { file, name, pin, touched, seen_at: now });
         Ok(FileFacts { id, size })
     }
 

@@ -13,7 +13,8 @@
 //! was out by then: if it names a gap among that, that goes out again at once, or, if the gap is the very next block, all of
 //! it, as this master took nothing behind a gap (EDK2).
 //!
-//! Copies cause repeated ACKs as well. So none counts until something is ACKed that went out after the last copy of what was out.
+//! Copies cause repeated ACKs as well. So none counts until something is ACKed that went out after the last copy of what was out;
+//! but of what a master dropped, as it says, there is one copy: then as many do not count as it still owes for what it dropped.
 //! What went out for others meanwhile, and the master had, is ACKed once more in its place: that one does not count.
 
 use std::collections::VecDeque;
@@ -73,6 +74,9 @@ pub(super) struct Ahead {
     once_from: u16,
     /// Up to here it took nothing of what went out before.
     taken_back: u16,
+    /// The same, but only if its ACKs said so: silence may be a pause, and then each copy draws an ACK more.
+    dropped_to: u16,
+    is_silent: bool,
     /// Repeated ACKs that are still to come of what was out when a loss was told.
     stale: u16,
     /// What went out for others: after which block each.
@@ -98,6 +102,8 @@ impl Ahead {
             repeats: 0,
             once_from: 0,
             taken_back: 0,
+            dropped_to: 0,
+            is_silent: false,
             stale: 0,
             strays: VecDeque::new(),
             quickest: None,
@@ -110,7 +116,7 @@ impl Ahead {
         self.strays.clear();
         self.quickest = None;
         (self.top, self.repaired, self.repeats, self.stale) = (0, None, 0, 0);
-        (self.acked, self.once_from, self.taken_back) = (0, 0, 0);
+        (self.acked, self.once_from, self.taken_back, self.dropped_to) = (0, 0, 0, 0);
     }
 
     /// How many may be out at all.
@@ -172,7 +178,7 @@ impl Ahead {
 
     /// A block goes to the group. If the master had it, it ACKs it all the same.
     pub(super) fn goes_to_all(&mut self, block: u16) {
-        let is_back = block > self.acked && block <= self.taken_back;
+        let is_back = block > self.acked && block <= self.dropped_to;
         if block > self.top || self.holds(block) || is_back {
             return;
         }
@@ -185,7 +191,7 @@ impl Ahead {
     /// An ACK of this block, later than any before.
     pub(super) fn acked(&mut self, now: Time, block: u16) -> Progress {
         let (mut blocks, mut round_trip) = (0, None);
-        self.acked = self.acked.max(block);
+        (self.acked, self.is_silent) = (self.acked.max(block), false);
         while let Some(out) = self.out.front().copied().filter(|out| out.block <= block) {
             self.out.pop_front();
             blocks += 1;
@@ -222,7 +228,7 @@ impl Ahead {
         while self.out.front().is_some_and(|out| out.block <= block) {
             self.out.pop_front();
         }
-        self.repaired = None;
+        (self.repaired, self.repeats, self.stale) = (None, 0, 0);
         let upto = block.saturating_add(self.limit).min(self.top);
         for block in block.saturating_add(1)..=upto {
             let place = self.out.partition_point(|out| out.block < block);
@@ -295,7 +301,7 @@ impl Ahead {
 
     /// The master was silent for too long, for the `tries`th time.
     pub(super) fn silent(&mut self, tries: u32) {
-        self.stale = 0;
+        (self.stale, self.is_silent) = (0, true);
         if tries == 1 {
             self.halve();
         } else {
@@ -306,6 +312,7 @@ impl Ahead {
     /// Takes back all that is out: it must go out again.
     pub(super) fn take_back(&mut self) -> impl Iterator<Item = u16> + '_ {
         (self.repaired, self.repeats, self.once_from, self.taken_back) = (None, 0, 0, self.top);
+        self.dropped_to = if self.is_silent { 0 } else { self.top };
         self.out.drain(..).map(|out| out.block)
     }
 }
@@ -492,5 +499,30 @@ mod tests {
         ahead.repair(ms(100), 1);
         let told = ahead.acked(ms(101), 1);
         assert_eq!((told.is_gap, told.is_strict), (true, Some(true)));
+    }
+
+    /// It had all of it in front of it, and ACKs the copies as well.
+    #[test]
+    fn copies_for_who_only_paused_tell_no_loss() {
+        let mut ahead = Ahead::new(GROUP_AHEAD_MAX);
+        let mut last = 0;
+        for block in 0..=100 {
+            ahead.acked(ms(1), block);
+            last = fill(&mut ahead, ms(1), last);
+        }
+        ahead.silent(1);
+        let back: Vec<u16> = ahead.take_back().collect();
+        for block in &back {
+            ahead.goes_to_all(*block);
+            ahead.sent(ms(30), *block);
+        }
+        for block in 101..=last {
+            ahead.acked(ms(31), block);
+        }
+        let top = fill(&mut ahead, ms(31), last);
+        assert!(top > last + 3);
+        for _ in &back {
+            assert!(!ahead.repeated(ms(32), last, Duration::ZERO));
+        }
     }
 }

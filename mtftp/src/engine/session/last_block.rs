@@ -93,7 +93,12 @@ impl Session {
             return self.ask_silent(now, block, context);
         }
         if self.openers.values().any(|opener| !opener.lacks.contains(self.last)) {
-            let exhausted = |o: &Opener| o.questions >= QUESTIONS_MAX && !o.lacks.contains(self.last);
+            // The answer to the last question may be on its way.
+            let exhausted = |o: &Opener| {
+                o.questions >= QUESTIONS_MAX
+                    && !o.lacks.contains(self.last)
+                    && o.asked_at.is_none_or(|at| now.since(at) >= patience(o.questions))
+            };
             let gone: Vec<_> = self.openers.iter().filter(|(_, o)| exhausted(o)).map(|(c, _)| *c).collect();
             for client in gone {
                 self.lose(client);
@@ -122,7 +127,8 @@ impl Session {
         if opener.acked != Some(self.last - 1) || opener.questions >= QUESTIONS_MAX {
             return None;
         }
-        Some(opener.alone_at.map_or(waits_until, |at| at + opener.resend_after()).max(waits_until))
+        let again = opener.resend_after().saturating_mul(1 << opener.questions);
+        Some(opener.alone_at.map_or(waits_until, |at| at + again).max(waits_until))
     }
 
     pub(super) fn alone_deadline(&self) -> Option<Deadline> {

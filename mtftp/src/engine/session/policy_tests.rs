@@ -265,6 +265,30 @@ fn who_lacks_little_does_not_wait_for_the_slow() {
     assert_eq!((tally(&bench).complete, tally(&bench).lost), (3, 0));
 }
 
+/// Who is repaired so slowly that the slow have their turn first is asked again after that.
+#[test]
+fn who_was_being_repaired_is_not_given_up_while_the_slow_have_their_turn() {
+    let mut bench = bench(slow(SlowClients::SecondStream));
+    let mut room = Room::default();
+    (1..=3).for_each(|n| room.ask(&mut bench, n));
+    room.go(&mut bench, (1, 15), &[], |room| room.masters.contains(&2));
+    room.go(&mut bench, (2, 1), &[1], |room| room.before_gap(2) > 200);
+    room.go(&mut bench, (2, 1), &[1, 3], |room| room.before_gap(2) > 240);
+    room.go(&mut bench, (2, 1), &[1], |room| room.before_gap(2) == BLOCKS);
+    let is_its_turn = |bench: &Bench| roles(bench).contains(&(client(1), OpenerRole::Master));
+    room.go(&mut bench, (3, 1), &[1], |room| room.masters.contains(&3));
+    for _ in 0..20 {
+        bench.ms(15);
+        room.ack(&mut bench, 3, &[1]);
+    }
+    assert!(is_its_turn(&bench), "{:?}", roles(&bench));
+    let took = room.go(&mut bench, (1, 50), &[3], |room| room.before_gap(1) == BLOCKS);
+    assert!(took > STREAM_SILENCE, "{took:?}");
+    room.masters.remove(&3);
+    room.go(&mut bench, (3, 1), &[], |room| room.before_gap(3) == BLOCKS);
+    assert_eq!((tally(&bench).complete, tally(&bench).lost), (3, 0));
+}
+
 #[test]
 fn by_default_and_alone_nobody_is_slow() {
     for (policy, others) in [(slow(SlowClients::Keep), 1), (slow(SlowClients::DropToUnicast), 0)] {

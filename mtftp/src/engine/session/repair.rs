@@ -1,4 +1,4 @@
-//! When no block is left that nobody was sent: whoever has not said that it has all of the file is asked, many at once, and
+//! When nobody lacks more than a few blocks: whoever has not said that it has all of the file is asked, many at once, and
 //! gets what it names, each at its own pace.
 //!
 //! By RFC 2090 an OACK makes a client ACK the block before its first gap, and from then on every block that it takes. EDK2 does not
@@ -80,21 +80,20 @@ impl Session {
     /// Nobody is known to lack anything but what goes out now: the last block, if it was not sent since; then all who were
     /// not heard of are asked, so many at a time.
     pub(super) fn ask_all(&mut self, now: Time, context: &mut Context) {
-        // Before anybody ACKed, no block goes out.
-        if self.openers.values().any(|opener| opener.lacks.contains(self.last))
-            && self.multicast_some(now, (self.last, 1), context) > 0
-        {
-            return;
+        let is_anybody_quick = self.is_anybody_quick(now);
+        // The slow have their turn when nobody else is left.
+        let waits = |opener: &Opener| opener.slow && is_anybody_quick;
+        if self.openers.values().any(|opener| !waits(opener) && opener.lacks.contains(self.last)) {
+            self.multicast(now, self.last, context);
         }
         let gone = |opener: &Opener| opener.questions >= QUESTIONS_MAX && self.is_due(now, opener);
         let gone: Vec<_> = self.openers.iter().filter(|(_, o)| gone(o)).map(|(client, _)| *client).collect();
         for client in gone {
             self.lose(client);
         }
-        let (room, is_anybody_quick) = (self.room_for_questions(), self.is_anybody_quick(now));
+        let room = self.room_for_questions();
         let mut due: Vec<_> = self.openers.iter().filter(|(_, opener)| self.is_due(now, opener)).collect();
-        // The slow have their turn when nobody else is left.
-        due.retain(|(_, opener)| !(opener.slow && is_anybody_quick));
+        due.retain(|(_, opener)| !waits(opener));
         due.sort_unstable_by_key(|(_, opener)| (opener.questions == 0, opener.turn));
         let first = |opener: &Opener| opener.questions == 0;
         let (new, again): (Vec<_>, Vec<_>) = due.into_iter().partition(|(_, opener)| first(opener));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use driver::Time;
 use wire::tftp::Rollover;
 
+use super::repair::Repair;
 use super::{Opener, RECENT_MAX, Session};
 use crate::engine::action::Blocks;
 use crate::engine::context::Context;
@@ -42,6 +43,9 @@ impl Session {
             self.clock = Clock::Idle;
             return;
         }
+        // Whoever waited since then is gone.
+        self.held_since =
+            self.held_since.filter(|since| self.openers.values().any(|o| o.opened_at <= *since));
         let hold = self.holds_back(now);
         if hold
             && self.held_since.is_none()
@@ -239,6 +243,8 @@ impl Session {
         self.ask(now, client, block, context);
         if block == 0 {
             self.prompt(now, client, context);
+            // The others wait for their turn again; none is given up for what it was sent before.
+            self.openers.values_mut().for_each(|opener| opener.repair = Repair::default());
         }
     }
 
