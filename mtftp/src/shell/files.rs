@@ -446,6 +446,25 @@ mod tests {
         assert_eq!(read(&mut files, facts.id, 0, &mut buffer), Err(Changed));
         assert_eq!(read(&mut files, facts.id, 4, &mut buffer), Err(Changed));
         files.close(facts.id);
+        // Written over, and its time set back: who opens it now is not served what was read before.
+        let now = |file: &str| fs::metadata(boot.join(file)).unwrap();
+        let facts = open(&mut files, b"file").unwrap();
+        assert_eq!((read(&mut files, facts.id, 0, &mut buffer), &buffer[..3]), (Ok(3), &b"abc"[..]));
+        let before = now("file");
+        while now("file").ctime_nsec() == before.ctime_nsec() {
+            fs::write(boot.join("file"), "xyz").unwrap();
+            File::options()
+                .append(true)
+                .open(boot.join("file"))
+                .unwrap()
+                .set_modified(before.modified().unwrap())
+                .unwrap();
+        }
+        assert_eq!(Pin::of(&File::open(boot.join("file")).unwrap()).unwrap(), files.open[&facts.id].pin);
+        let again = open(&mut files, b"file").unwrap();
+        assert_eq!((read(&mut files, again.id, 0, &mut buffer), &buffer[..3]), (Ok(3), &b"xyz"[..]));
+        files.close(facts.id);
+        files.close(again.id);
         // Removed.
         let facts = open(&mut files, b"file").unwrap();
         fs::remove_file(boot.join("file")).unwrap();

@@ -248,9 +248,8 @@ fn a_newcomer_does_not_wait_for_the_slow() {
     room.go(&mut bench, (3, 1), &[], |room| room.before_gap(3) == BLOCKS);
 }
 
-/// A listener that lost a block is asked, and made whole, before the slow one goes on.
-#[test]
-fn who_lacks_little_does_not_wait_for_the_slow() {
+/// The first is slow and has had its turn taken, the second has all, and the third lost some blocks in the middle.
+fn lacking_little_beside_a_slow_one() -> (Bench, Room) {
     let mut bench = bench(slow(SlowClients::SecondStream));
     let mut room = Room::default();
     (1..=3).for_each(|n| room.ask(&mut bench, n));
@@ -258,6 +257,13 @@ fn who_lacks_little_does_not_wait_for_the_slow() {
     room.go(&mut bench, (2, 1), &[1], |room| room.before_gap(2) > 200);
     room.go(&mut bench, (2, 1), &[1, 3], |room| room.before_gap(2) > 240);
     room.go(&mut bench, (2, 1), &[1], |room| room.before_gap(2) == BLOCKS);
+    (bench, room)
+}
+
+/// A listener that lost a block is asked, and made whole, before the slow one goes on.
+#[test]
+fn who_lacks_little_does_not_wait_for_the_slow() {
+    let (mut bench, mut room) = lacking_little_beside_a_slow_one();
     assert!(room.before_gap(3) < BLOCKS);
     room.go(&mut bench, (3, 1), &[1], |room| room.before_gap(3) == BLOCKS);
     assert_eq!(roles(&bench), [(client(1), OpenerRole::Master)], "now it is its turn");
@@ -268,13 +274,7 @@ fn who_lacks_little_does_not_wait_for_the_slow() {
 /// Who is repaired so slowly that the slow have their turn first is asked again after that.
 #[test]
 fn who_was_being_repaired_is_not_given_up_while_the_slow_have_their_turn() {
-    let mut bench = bench(slow(SlowClients::SecondStream));
-    let mut room = Room::default();
-    (1..=3).for_each(|n| room.ask(&mut bench, n));
-    room.go(&mut bench, (1, 15), &[], |room| room.masters.contains(&2));
-    room.go(&mut bench, (2, 1), &[1], |room| room.before_gap(2) > 200);
-    room.go(&mut bench, (2, 1), &[1, 3], |room| room.before_gap(2) > 240);
-    room.go(&mut bench, (2, 1), &[1], |room| room.before_gap(2) == BLOCKS);
+    let (mut bench, mut room) = lacking_little_beside_a_slow_one();
     let is_its_turn = |bench: &Bench| roles(bench).contains(&(client(1), OpenerRole::Master));
     room.go(&mut bench, (3, 1), &[1], |room| room.masters.contains(&3));
     for _ in 0..20 {
