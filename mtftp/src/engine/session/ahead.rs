@@ -16,6 +16,8 @@
 //! Copies cause repeated ACKs as well. So none counts until something is ACKed that went out after the last copy of what was out;
 //! but of what a master dropped, as it says, there is one copy: then as many do not count as it still owes for what it dropped.
 //! What went out for others meanwhile, and the master had, is ACKed once more in its place: that one does not count.
+//! A master that ACKs each block of a second copy once more when it has all of them had dropped nothing, whatever it seemed to
+//! say. That is looked for at one hand-back in [`LOOKED_AT`]: of one that drops indeed, it hides the loss of the very next block.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -26,6 +28,8 @@ use crate::limits::{GROUP_TRAIN_MAX, LOSS_APART};
 
 /// Repeated ACKs that tell a loss.
 const REPEATS: u16 = 2;
+/// One in so many, the first among them.
+const LOOKED_AT: u8 = 8;
 /// Blocks for others that are remembered: more than are on the way.
 const STRAYS_MAX: usize = 128;
 
@@ -77,6 +81,11 @@ pub(super) struct Ahead {
     /// The same, but only if its ACKs said so: silence may be a pause, and then each copy draws an ACK more.
     dropped_to: u16,
     is_silent: bool,
+    /// How often that was.
+    takes: u8,
+    /// How many went out again then, if it is looked at, and how many ACKs more came of it when all of them were ACKed.
+    taken: u16,
+    echoes: u16,
     /// Repeated ACKs that are still to come of what was out when a loss was told.
     stale: u16,
     /// What went out for others: after which block each.
@@ -104,6 +113,9 @@ impl Ahead {
             taken_back: 0,
             dropped_to: 0,
             is_silent: false,
+            takes: 0,
+            taken: 0,
+            echoes: 0,
             stale: 0,
             strays: VecDeque::new(),
             quickest: None,
@@ -117,6 +129,7 @@ impl Ahead {
         self.quickest = None;
         (self.top, self.repaired, self.repeats, self.stale) = (0, None, 0, 0);
         (self.acked, self.once_from, self.taken_back, self.dropped_to) = (0, 0, 0, 0);
+        (self.takes, self.taken, self.echoes) = (0, 0, 0);
     }
 
     /// How many may be out at all.
@@ -263,12 +276,21 @@ impl Ahead {
         if self.repaired.is_some() || block < self.once_from || !is_out {
             return false;
         }
+        if block == self.taken_back && self.echoes < self.taken {
+            self.echoes += 1;
+            return false;
+        }
         if self.stale > 0 {
             self.stale -= 1;
             return false;
         }
         self.repeats = self.repeats.saturating_add(1);
         self.suspects(round_trip).is_some_and(|at| at <= now)
+    }
+
+    /// Whether it has ACKed all that it seemed to have dropped, and each copy of it once more: it takes blocks in any order.
+    pub(super) fn had_all(&self) -> bool {
+        self.taken > REPEATS && self.echoes == self.taken
     }
 
     /// When what repeated ACKs told of counts as lost: until then it may come behind what was sent after it.
@@ -313,6 +335,10 @@ impl Ahead {
     pub(super) fn take_back(&mut self) -> impl Iterator<Item = u16> + '_ {
         (self.repaired, self.repeats, self.once_from, self.taken_back) = (None, 0, 0, self.top);
         self.dropped_to = if self.is_silent { 0 } else { self.top };
+        let looks = self.takes.is_multiple_of(LOOKED_AT);
+        self.takes = self.takes.wrapping_add(1);
+        let count = u16::try_from(self.out.len()).unwrap_or(u16::MAX);
+        (self.taken, self.echoes) = (if looks { count } else { 0 }, 0);
         self.out.drain(..).map(|out| out.block)
     }
 }
@@ -482,12 +508,41 @@ mod tests {
             assert!(!ahead.repeated(ms(2), 20, Duration::ZERO), "it dropped what came behind the lost one");
         }
         assert!(!ahead.repeated(ms(2), 20, Duration::ZERO) && ahead.repeated(ms(2), 20, Duration::ZERO));
-        // Nor does what went out again hide that the next is lost.
+        // Nor does what went out again hide that the next is lost, where it is not looked at.
+        ahead.taken = 0;
         ahead.acked(ms(3), last);
         for block in last + 1..=last + 4 {
             ahead.sent(ms(3), block);
         }
         assert!(!ahead.repeated(ms(4), last, Duration::ZERO) && ahead.repeated(ms(4), last, Duration::ZERO));
+    }
+
+    /// It was busy for a moment, and what it then said of the first copies was taken for an answer to the second.
+    #[test]
+    fn who_seemed_to_drop_all_and_had_it_is_known_in_the_end() {
+        let mut ahead = Ahead::new(GROUP_AHEAD_MAX);
+        let mut last = 0;
+        for block in 0..=20 {
+            ahead.acked(ms(1), block);
+            last = fill(&mut ahead, ms(1), last);
+        }
+        for round in 0..=LOOKED_AT {
+            let back: Vec<u16> = ahead.take_back().collect();
+            back.iter().for_each(|block| ahead.sent(ms(2), *block));
+            for block in &back {
+                ahead.acked(ms(3), *block);
+            }
+            let top = fill(&mut ahead, ms(3), last);
+            let told = back.iter().filter(|_| ahead.repeated(ms(3), last, Duration::ZERO)).count();
+            let is_looked_at = round % LOOKED_AT == 0;
+            assert_eq!((ahead.had_all(), told == 0), (is_looked_at, is_looked_at), "round {round}");
+            last = top;
+        }
+        // More of them tell a loss.
+        let acked = ahead.acked;
+        assert!(
+            !ahead.repeated(ms(4), acked, Duration::ZERO) && ahead.repeated(ms(4), acked, Duration::ZERO)
+        );
     }
 
     /// None of its ACKs could be measured, as all had gone out before at another's pace.

@@ -139,6 +139,11 @@ impl Session {
                 return self.multicast(now, block + 1, context);
             }
             if !self.ahead.repeated(now, block, self.may_be_late(client)) {
+                if self.ahead.had_all()
+                    && let Some(opener) = self.openers.get_mut(&client)
+                {
+                    opener.strict = false;
+                }
                 // It starts nothing, and the timer runs on: else two copies beget two copies for ever.
                 return context.count("session", "ack_again");
             }
