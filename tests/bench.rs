@@ -38,6 +38,7 @@ mod line_figures;
 mod line_rows;
 #[path = "scale_figures.rs"]
 mod scale_figures;
+mod site_figures;
 #[path = "transfer_figures.rs"]
 mod transfer_figures;
 
@@ -84,6 +85,7 @@ fn main() {
         Some("scale") => {
             scale_figures::print(number(1, scale_figures::MEMBERS), number(2, scale_figures::ASKED));
         }
+        Some("site") => site_figures::print(number(1, site_figures::SEEDS).into()),
         Some("store") => figures::group_commit(),
         Some("transfers") => transfer_figures::transfers(number(1, transfer_figures::TRANSFERS)),
         Some("amplification") => transfer_figures::amplification(),

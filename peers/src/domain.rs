@@ -18,7 +18,7 @@ use std::time::Duration;
 use driver::{Deadline, Draw, Time, Wall};
 use wire::control::{Envelope, Message};
 use wire::hello::Hello;
-use wire::membership::{Disconnect, Neighbour};
+use wire::membership::Disconnect;
 use wire::record::{Body, Member, Record, RecordKind, ServerRole, Uid};
 use wire::{BootEpoch, DomainId, ServerId};
 
@@ -139,6 +139,8 @@ pub struct Domain {
     records: Records,
     exchanges: Exchanges,
     links: Links,
+    /// When the neighbours beyond the link are looked at next.
+    look_at: Time,
     lowest: Lowest,
     perceptions: Perceptions,
     /// When our copy of the lowest-id record was last told because somebody went by another id.
@@ -173,7 +175,8 @@ impl Domain {
             deaf_until: Time::ZERO,
             records: Records::new(config.me, config.boot_epoch),
             exchanges: Exchanges::default(),
-            links: Links::new(now, &config.contacts),
+            links: Links::new(now, &config.contacts, constants.rest),
+            look_at: now + constants.look,
             asked: BTreeSet::new(),
             welcome: false,
             hello_at: now,
@@ -344,15 +347,18 @@ impl Domain {
     /// told by others, and the neighbours are told where to go, so that leaving makes no hole (R004.33).
     pub fn on_stop(&mut self, now: Time) {
         let deleted = self.records.delete_at_once(now, RecordKind::Member, 0);
-        let answers = self.records.delete_at_once(now, RecordKind::Responder, 0);
-        let last: Vec<Record> = deleted.into_iter().chain(answers).chain(self.lowest.leave(now)).collect();
+        let others = [RecordKind::Responder, RecordKind::Neighbours];
+        let others = others.map(|kind| self.records.delete_at_once(now, kind, 0));
+        let last = deleted.into_iter().chain(others.into_iter().flatten()).chain(self.lowest.leave(now));
+        let last: Vec<Record> = last.collect();
         self.pass_on(now, &last, None);
-        let up: Vec<Neighbour> = self.links.up().collect();
-        for neighbour in &up {
-            let other = up.iter().find(|other| *other != neighbour).copied();
-            self.send(neighbour.control, Message::Disconnect(Disconnect { neighbour: other }));
+        self.push_to_lazy(now, &last);
+        let up: Vec<SocketAddrV4> = self.links.up().map(|(it, _)| it.control).collect();
+        for control in up {
+            let neighbour = self.best_but(now, control);
+            self.send(control, Message::Disconnect(Disconnect { stays: false, neighbour }));
         }
-        self.send(self.config.group, Message::Disconnect(Disconnect { neighbour: None }));
+        self.send(self.config.group, Message::Disconnect(Disconnect { stays: false, neighbour: None }));
     }
 
     /// Which list of boot servers is in force here: the member record tells it, for people.
@@ -371,7 +377,8 @@ impl Domain {
         let first = Deadline::earliest(hello, self.records.next_deadline());
         let last = Deadline::earliest(self.links.next_deadline(), exchange);
         let lowest = Deadline::earliest(self.lowest.next_deadline(), self.perceptions.next_deadline());
-        let missing = Deadline::earliest(lowest, self.reach.next_deadline());
+        let look = Some(Deadline { at: self.look_at, why: "neighbours to be looked at" });
+        let missing = Deadline::earliest(Deadline::earliest(lowest, look), self.reach.next_deadline());
         Deadline::earliest(Deadline::earliest(first, last), missing)
     }
 
@@ -381,6 +388,7 @@ impl Domain {
             self.reach.on_slept(now);
         }
         if now >= self.hello_at {
+            self.look_for_silent(now);
             self.say_hello(now);
         }
         let fresh = self.records.on_timeout(now);
@@ -392,11 +400,12 @@ impl Domain {
             match due {
                 LinkDue::Connect(to) => self.connect(to),
                 LinkDue::Resend(to, uids) => self.resend(now, to, &uids),
-                LinkDue::Lost(to, server) => {
-                    self.exchanges.forget(server);
-                    self.out.push_back(Output::Tell(News::Unlinked(to)));
-                }
+                LinkDue::Rested(contact) => self.ask_rested(now, contact),
+                LinkDue::Lost(to, server) => self.on_lost(now, to, server),
             }
+        }
+        if self.look_at <= now {
+            self.look_at_links(now);
         }
         if self.exchanges.next_at().is_some_and(|at| at <= now) {
             self.compare(now);
@@ -440,7 +449,7 @@ impl Domain {
         }
         let hello = self.hellos.next_hello(now, deaf, about);
         self.send(self.config.group, Message::Hello(hello));
-        let links: Vec<SocketAddrV4> = self.links.up().map(|neighbour| neighbour.control).collect();
+        let links: Vec<SocketAddrV4> = self.links.up().map(|(it, _)| it.control).collect();
         for to in links {
             self.send(to, Message::Hello(hello));
         }
@@ -475,7 +484,7 @@ impl Domain {
             Message::Disconnect(disconnect) => self.on_disconnect(now, from, sender, disconnect),
             Message::SyncList(list) => self.on_list(now, from, list),
             Message::Flood(flood) => self.on_flood(now, wall, from, flood),
-            Message::FloodAck(ack) => self.on_acks(from, &ack.acked),
+            Message::FloodAck(ack) => self.on_acks(from, ack),
             Message::Configure(_)
             | Message::Ack(_)
             | Message::Nak(_)
@@ -564,10 +573,7 @@ impl Domain {
 }
 
 fn member_of(record: &Record) -> Option<&Member> {
-    match &record.body {
-        Body::Member(member) => Some(member),
-        Body::Claim(_) | Body::Reference(_) | Body::Domain(_) | Body::Lowest(_) | Body::Responder(_) => None,
-    }
+    if let Body::Member(member) = &record.body { Some(member) } else { None }
 }
 
 mod connected;
@@ -576,3 +582,4 @@ mod joining;
 mod reach;
 #[cfg(test)]
 mod tests;
+mod upkeep;

@@ -7,6 +7,7 @@
 //! | [`hello`] | who lives, who speaks only the frozen packet, how much is lost, whose silence means nothing |
 //! | [`records`] | what the servers of a domain tell each other, and which copy is the newer one |
 //! | [`links`] | neighbours beyond our own link |
+//! | [`graph`] | the shape of the domain, by what members tell of their neighbours |
 //! | [`lowest`] | the lowest id of the domain: which servers are connected, and who is cut off |
 //! | [`notes`] | what a store keeps of the other members, for people |
 //! | [`elect`] | one office, and who holds it: what every election here goes by |
@@ -19,6 +20,7 @@
 pub mod domain;
 pub mod elect;
 pub mod exchange;
+pub mod graph;
 pub mod hello;
 pub mod limits;
 pub mod links;

@@ -113,16 +113,48 @@ pub const NOTE_MEMBERS_MAX: usize = ROLL_TOLD_MAX;
 
 // --- neighbours beyond the link ---------------------------------------------------------------------------------
 
-/// Neighbours beyond our link (R004.28).
+/// Between two looks at the neighbours, boot LAN: one that was cut off is found within a few.
+pub const LOOK_LAN: Duration = Duration::from_secs(1);
+/// The same, wide area.
+pub const LOOK_WAN: Duration = Duration::from_secs(5);
+/// With fewer neighbours beyond our link another one is looked for (R004.28: 2 and 8, or 5, 10 and 15 where there is no
+/// multicast; here who is on our link is heard without).
+pub const LINKS_MIN: usize = 2;
+/// With more the least useful one is let go.
+pub const LINKS_IDEAL: usize = 4;
+/// With so many others are refused.
 pub const LINKS_MAX: usize = 8;
 /// Contacts and servers named by others that are asked, neighbours included.
 pub const TRIED_MAX: usize = 16;
+/// Servers that refusals have named and that may be asked; others push them out.
+pub const NAMED_MAX: usize = 64;
+/// Servers asked to connect at the same time, contacts left out.
+pub const ASKED_MAX: usize = 3;
+/// So many refusals in a row, and no more servers are asked until the next look (R004.7).
+pub const REFUSALS_MAX: u32 = 6;
+/// What a useful record adds to the utility index of a neighbour (R004.29).
+pub const UTILITY_STEP: u32 = 128;
+/// And what part of it each record takes away: the index tends to 32 times the step, 4096.
+pub const UTILITY_DECAY: u32 = 32;
+/// Below this index, a quarter useful, a neighbour becomes lazy: what it lacks is found by comparing.
+pub const UTILITY_LAZY: u32 = 1024;
+/// Nothing is judged by fewer records: in so many the index comes within a third of where it tends to.
+pub const JUDGED_MIN: u32 = 32;
+/// One look in so many makes a neighbour lazy: the other links of the segment show first what they are worth without it.
+pub const LAZY_LOOKS: u64 = 8;
+/// One look in so many tries somebody new though there are neighbours enough (R004.28: at random intervals): each 15 min on
+/// a LAN, 75 min wide area.
+pub const TRY_LOOKS: u64 = 600;
+/// The most hops between two members, if it can be had (R004.31).
+pub const DIAMETER_MAX: u32 = 4;
+/// And what is tried for when somebody new is tried anyway.
+pub const DIAMETER_IDEAL: u32 = 3;
+/// Of members that are not connected so many are asked between two looks, by all members together.
+pub const SEEKERS: u64 = 8;
 /// How often a server is asked to connect before it rests (R004.7).
 pub const CONNECT_TRIES: u32 = 6;
 /// First wait for its answer; it doubles.
 pub const CONNECT_WAIT: Duration = Duration::from_millis(200);
-/// How long a contact that does not answer is left alone.
-pub const CONNECT_AGAIN: Duration = Duration::from_secs(30);
 /// First wait for the acknowledgement of a record; it doubles.
 pub const RESEND_AFTER: Duration = Duration::from_millis(200);
 /// How often it is sent again before the neighbour counts as gone: 12 s in all.

@@ -62,8 +62,8 @@ use wire::record::{Age, Body, Record, RecordKind, Snum, Uid};
 use wire::{BootEpoch, DomainId, ServerId};
 
 use crate::limits::{
-    LOWEST_CAP, LOWEST_JUMP_MAX, LOWEST_LIVES, LOWEST_REFRESH, LOWEST_ROUND_TRIP_LAN, LOWEST_ROUND_TRIP_WAN,
-    LOWEST_SLOPE, LOWEST_VERSION_MAX,
+    LOOK_LAN, LOOK_WAN, LOWEST_CAP, LOWEST_JUMP_MAX, LOWEST_LIVES, LOWEST_REFRESH, LOWEST_ROUND_TRIP_LAN,
+    LOWEST_ROUND_TRIP_WAN, LOWEST_SLOPE, LOWEST_VERSION_MAX,
 };
 
 pub use perceptions::Perceptions;
@@ -84,16 +84,20 @@ pub struct Constants {
     pub refresh: Duration,
     /// How long a record lives, in seconds.
     pub lives: u16,
+    /// Between two looks at the neighbours beyond the link: so long, and up to as much again.
+    pub look: Duration,
+    /// How long a contact beyond the link rests that did not answer.
+    pub rest: Duration,
 }
 
 impl Constants {
     /// Boot servers on one link or a few: a partition is seen within 17 s, and healed 2 s after it ended.
-    pub const LAN: Self = Self::scaled(LOWEST_ROUND_TRIP_LAN, 15);
+    pub const LAN: Self = Self::scaled(LOWEST_ROUND_TRIP_LAN, 15, LOOK_LAN);
     /// The source's own timer (a = 7 s, cap 15 s). It names no refresh: in proportion to the LAN's.
-    pub const WAN: Self = Self::scaled(LOWEST_ROUND_TRIP_WAN, 300);
+    pub const WAN: Self = Self::scaled(LOWEST_ROUND_TRIP_WAN, 300, LOOK_WAN);
 
     /// All in proportion to r; `lives` says [`LOWEST_LIVES`] round trips in seconds.
-    const fn scaled(round_trip: Duration, lives: u16) -> Self {
+    const fn scaled(round_trip: Duration, lives: u16, look: Duration) -> Self {
         assert!(
             round_trip.saturating_mul(LOWEST_LIVES).as_secs() == lives as u64,
             "lives is not in proportion"
@@ -104,6 +108,8 @@ impl Constants {
             cap: round_trip.saturating_mul(LOWEST_CAP),
             refresh: round_trip.saturating_mul(LOWEST_REFRESH),
             lives,
+            look,
+            rest: look.saturating_mul(2),
         }
     }
 

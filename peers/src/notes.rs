@@ -116,7 +116,11 @@ impl Notes {
                     self.dirty.insert(*uid);
                 }
                 RecordKind::Member => self.members_dirty = true,
-                RecordKind::Reference | RecordKind::Domain | RecordKind::Lowest | RecordKind::Responder => {
+                RecordKind::Reference
+                | RecordKind::Domain
+                | RecordKind::Lowest
+                | RecordKind::Responder
+                | RecordKind::Neighbours => {
                     return;
                 }
             },
@@ -230,10 +234,7 @@ impl Notes {
 }
 
 fn claim_of(record: &Record) -> Option<&Claim> {
-    match &record.body {
-        Body::Claim(claim) => Some(claim),
-        Body::Member(_) | Body::Reference(_) | Body::Domain(_) | Body::Lowest(_) | Body::Responder(_) => None,
-    }
+    if let Body::Claim(claim) = &record.body { Some(claim) } else { None }
 }
 
 /// Of what a claim says, whichever version of the record says it.

@@ -13,7 +13,7 @@ use wire::hold::HoldState;
 use wire::membership::{Connect, Disconnect, Neighbour, Refuse, RefuseReason, Welcome};
 use wire::pxe::BootItem;
 use wire::record::{
-    Age, Body, Claim, Holder, Member, Record, RecordKind, Reference, Roll, ServerRole, Snum, Uid,
+    Age, Body, Claim, Holder, Member, Neighbours, Record, RecordKind, Reference, Roll, ServerRole, Snum, Uid,
 };
 use wire::{BootEpoch, Content, DomainId, FileName, GroupAddr, Layer, Serial, ServerId, ServerType, Stamp};
 
@@ -68,10 +68,11 @@ pub fn message(script: &mut Script<'_>) -> Message {
         }
         3 => {
             let neighbour = script.coin().then(|| neighbour(script));
-            Message::Disconnect(Disconnect { neighbour })
+            Message::Disconnect(Disconnect { stays: script.coin(), neighbour })
         }
         4 => sync_list(script),
         5 => Message::FloodAck(FloodAck {
+            lazy: script.coin(),
             acked: list(script, |script| Acked {
                 uid: uid(script),
                 snum: snum(script),
@@ -210,6 +211,9 @@ fn body(script: &mut Script<'_>, kind: RecordKind) -> Body {
         }
         RecordKind::Lowest => Body::Lowest(server(script)),
         RecordKind::Responder => Body::Responder(responder(script)),
+        RecordKind::Neighbours => {
+            Body::Neighbours(Neighbours { prefix_len: script.byte() % 33, servers: list(script, server) })
+        }
     }
 }
 

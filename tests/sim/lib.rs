@@ -53,6 +53,7 @@ pub mod replies;
 pub mod scenario;
 pub mod script;
 pub mod seed;
+pub mod site;
 pub mod swarm;
 pub mod tftp_load;
 pub mod trace;

@@ -60,6 +60,10 @@ fn record(record: &Record) -> String {
         Body::Responder(it) => {
             format!("responder {}: weight {}, {} shards", short(record.uid.owner), it.weight, it.shards.len())
         }
+        Body::Neighbours(it) => {
+            let others: Vec<String> = it.servers.iter().map(|server| short(*server)).collect();
+            format!("neighbours of {}: {}", short(record.uid.owner), others.join(" "))
+        }
     };
     let gone = if record.age == Age::DELETED { " deleted" } else { "" };
     format!("[{what} #{}{gone}]", record.snum.counter)

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! flood:     0 flags: 1 an acknowledgement is wanted | 1 n | 2.. records, n of them
-//! flood ack: 0 n | 1.. n times: 0-24 UID | 25-32 SNUM | 33 flags: 1 it was useful
+//! flood ack: 0 flags: 1 lazy | 1 n | 2.. n times: 0-24 UID | 25-32 SNUM | 33 flags: 1 it was useful
 //! sync list: 0 flags: 1 yours is wanted | 1-25 first UID | 26-50 last UID | 51 n | 52.. n times: 0-24 UID | 25-32 SNUM |
 //!            33-34 age, s
 //! ```
@@ -48,6 +48,8 @@ pub struct Acked {
 /// 16: a neighbour has these records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FloodAck {
+    /// The link is of little use to the sender: it wants no more records than lists show that it lacks.
+    pub lazy: bool,
     /// Which, [`FLOOD_ACKS_MAX`] at most: the others are left out.
     pub acked: Vec<Acked>,
 }
@@ -108,6 +110,7 @@ impl Flood {
 
 impl FloodAck {
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        out.put_u8(u8::from(self.lazy));
         put_list(out, &self.acked, FLOOD_ACKS_MAX, |acked, out| {
             acked.uid.put(out);
             acked.snum.put(out);
@@ -116,11 +119,12 @@ impl FloodAck {
     }
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let lazy = reader.flags("flags of a flood ack", 1)? != 0;
         let acked = |reader: &mut Reader<'_>| {
             let (uid, snum) = (Uid::read(reader)?, Snum::read(reader)?);
             Ok(Acked { uid, snum, useful: reader.flags("flags of an acknowledgement", 1)? != 0 })
         };
-        Ok(Self { acked: reader.list("acknowledged records", FLOOD_ACKS_MAX, acked)? })
+        Ok(Self { lazy, acked: reader.list("acknowledged records", FLOOD_ACKS_MAX, acked)? })
     }
 }
 

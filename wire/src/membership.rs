@@ -4,7 +4,7 @@
 //! connect:    0-15 domain | 16 flags: 1 a list is wanted
 //! welcome:    0-15 domain
 //! refuse:     0-15 domain of the refuser | 16 reason | 17 n | 18.. neighbours, n times 22 bytes
-//! disconnect: 0 n, 0 or 1 | 1.. the neighbour to go to, n times 22 bytes
+//! disconnect: 0 flags: 1 it stays a member | 1 n, 0 or 1 | 2.. the neighbour to go to, n times 22 bytes
 //! neighbour:  0-15 id | 16-19 address | 20-21 control port
 //! ```
 
@@ -64,9 +64,11 @@ pub struct Refuse {
     pub neighbours: Vec<Neighbour>,
 }
 
-/// 13: a neighbour leaves.
+/// 13: a neighbour is none any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Disconnect {
+    /// Whether the sender stays a member of the domain, and only has better neighbours.
+    pub stays: bool,
     /// Whom to connect to, so that leaving makes no hole.
     pub neighbour: Option<Neighbour>,
 }
@@ -132,10 +134,12 @@ impl Refuse {
 
 impl Disconnect {
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        out.put_u8(u8::from(self.stays));
         put_list(out, self.neighbour.as_slice(), 1, Neighbour::put);
     }
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { neighbour: reader.list("neighbours", 1, Neighbour::read)?.pop() })
+        let stays = reader.flags("flags of a disconnect", 1)? != 0;
+        Ok(Self { stays, neighbour: reader.list("neighbours", 1, Neighbour::read)?.pop() })
     }
 }

@@ -17,6 +17,7 @@
 //! 5 lowest    0-15 id
 //! 6 responder 0 weight | 1 m | 2.. server types, m times 2 bytes
 //!             +0 n | +1.. n times: +0 shard | +1-4 epoch | +5-8 index
+//! 7 neighbours 0 length of the link's prefix | 1 m | 2.. ids, m times 16 bytes
 //! ```
 
 use std::net::SocketAddrV4;
@@ -42,6 +43,8 @@ pub const BODY_LEN_MAX: usize = 1200;
 pub const HOLDERS_MAX: usize = 28;
 /// Most members in one [`Roll`].
 pub const ROLL_MAX: usize = 72;
+/// Most neighbours in one [`Neighbours`].
+pub const RECORD_NEIGHBOURS_MAX: usize = 16;
 /// Bytes of a [`Reference`] with the longest name, before its holders.
 const REFERENCE_HEADER_LEN: usize = 14 + FileName::LEN_MAX;
 /// Bytes of a [`Holder`].
@@ -71,6 +74,8 @@ pub enum RecordKind {
     Lowest,
     /// 6: which clients a BINLD answers.
     Responder,
+    /// 7: the neighbours of a server beyond its link.
+    Neighbours,
 }
 
 impl RecordKind {
@@ -82,6 +87,7 @@ impl RecordKind {
             Self::Domain => 4,
             Self::Lowest => 5,
             Self::Responder => 6,
+            Self::Neighbours => 7,
         }
     }
 }
@@ -145,6 +151,8 @@ pub enum Body {
     Lowest(ServerId),
     /// Which clients a BINLD answers.
     Responder(Responder),
+    /// The neighbours of a server beyond its link.
+    Neighbours(Neighbours),
 }
 
 /// What a server does.
@@ -245,6 +253,15 @@ pub struct Roll {
     pub members: Vec<ServerId>,
 }
 
+/// The neighbours of a server beyond its link: from these records every member knows the shape of the domain (R004.31).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbours {
+    /// Length of the prefix of its link, 0–32: members within it hear it by multicast.
+    pub prefix_len: u8,
+    /// Who they are, [`RECORD_NEIGHBOURS_MAX`] at most.
+    pub servers: Vec<ServerId>,
+}
+
 impl Body {
     /// The kind of record that says this.
     #[must_use]
@@ -256,6 +273,7 @@ impl Body {
             Self::Domain(_) => RecordKind::Domain,
             Self::Lowest(_) => RecordKind::Lowest,
             Self::Responder(_) => RecordKind::Responder,
+            Self::Neighbours(_) => RecordKind::Neighbours,
         }
     }
 
@@ -272,6 +290,9 @@ impl Body {
                 let size = types.len().saturating_sub(TYPES_MAX) + shards.len();
                 ("shards and types of a responder", size, DECLARED_MAX)
             }
+            Self::Neighbours(Neighbours { servers, .. }) => {
+                ("neighbours of a server", servers.len(), RECORD_NEIGHBOURS_MAX)
+            }
             Self::Member(_) | Self::Claim(_) | Self::Lowest(_) => return Ok(()),
         };
         if size > size_max { Err(EncodeError::Size { what, size, size_max }) } else { Ok(()) }
@@ -285,6 +306,7 @@ impl Body {
             Self::Domain(roll) => roll.put(out),
             Self::Lowest(lowest) => out.put_slice(&lowest.0),
             Self::Responder(responder) => responder.put(out),
+            Self::Neighbours(neighbours) => neighbours.put(out),
         }
     }
 
@@ -296,6 +318,7 @@ impl Body {
             RecordKind::Domain => Self::Domain(Roll::read(reader)?),
             RecordKind::Lowest => Self::Lowest(ServerId(reader.array("lowest id")?)),
             RecordKind::Responder => Self::Responder(Responder::read(reader)?),
+            RecordKind::Neighbours => Self::Neighbours(Neighbours::read(reader)?),
         })
     }
 }
@@ -399,12 +422,30 @@ impl Roll {
     }
 }
 
+impl Neighbours {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.put_u8(self.prefix_len);
+        put_list(out, &self.servers, RECORD_NEIGHBOURS_MAX, |server, out| out.put_slice(&server.0));
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let offset = reader.offset();
+        let prefix_len = reader.u8("length of a prefix")?;
+        if prefix_len > 32 {
+            return Err(DecodeError { what: "length of a prefix", offset, kind: DecodeErrorKind::Value });
+        }
+        let server = |reader: &mut Reader<'_>| reader.array("neighbour").map(ServerId);
+        let servers = reader.list("neighbours of a server", RECORD_NEIGHBOURS_MAX, server)?;
+        Ok(Self { prefix_len, servers })
+    }
+}
+
 impl Uid {
     /// Before all others.
     pub const MIN: Self = Self { owner: ServerId([0; 16]), kind: RecordKind::Member, number: 0 };
     /// Behind all others.
     pub const MAX: Self =
-        Self { owner: ServerId([u8::MAX; 16]), kind: RecordKind::Responder, number: u64::MAX };
+        Self { owner: ServerId([u8::MAX; 16]), kind: RecordKind::Neighbours, number: u64::MAX };
 
     /// The one that follows; `None` after [`Self::MAX`].
     #[must_use]
@@ -418,7 +459,8 @@ impl Uid {
             RecordKind::Reference => RecordKind::Domain,
             RecordKind::Domain => RecordKind::Lowest,
             RecordKind::Lowest => RecordKind::Responder,
-            RecordKind::Responder => {
+            RecordKind::Responder => RecordKind::Neighbours,
+            RecordKind::Neighbours => {
                 let owner = u128::from_be_bytes(self.owner.0).checked_add(1)?;
                 return Some(Self { owner: ServerId(owner.to_be_bytes()), ..Self::MIN });
             }
@@ -442,6 +484,7 @@ impl Uid {
             4 => RecordKind::Domain,
             5 => RecordKind::Lowest,
             6 => RecordKind::Responder,
+            7 => RecordKind::Neighbours,
             _ => return Err(DecodeError { what: "record kind", offset, kind: DecodeErrorKind::Code }),
         };
         Ok(Self { owner, kind, number: reader.u64("record number")? })

@@ -109,9 +109,9 @@ impl Engine {
     fn of_the_dead(&self, now: Time) -> Vec<(Key, (Content, DeleteForDead))> {
         let living = self.domain.living_as(now, ServerRole::Binld);
         let records = self.domain.records().of_kind(RecordKind::Reference, now);
-        let references = records.filter_map(|(record, _)| match &record.body {
-            Body::Reference(reference) => Some((record.uid.owner, reference)),
-            Body::Member(_) | Body::Claim(_) | Body::Domain(_) | Body::Lowest(_) | Body::Responder(_) => None,
+        let references = records.filter_map(|(record, _)| {
+            let Body::Reference(reference) = &record.body else { return None };
+            Some((record.uid.owner, reference))
         });
         let served =
             references.filter(|(server, _)| self.domain.role_of(now, *server) == Some(ServerRole::Mtftpd));

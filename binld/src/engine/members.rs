@@ -66,7 +66,7 @@ impl Engine {
                 self.wake_sharer(now, uid);
             }
             // Who lives is looked at every hello interval, and most such records are refreshes.
-            RecordKind::Member | RecordKind::Lowest => {}
+            RecordKind::Member | RecordKind::Lowest | RecordKind::Neighbours => {}
             RecordKind::Responder => self.on_responder_record(now, uid),
         }
     }

@@ -13,7 +13,7 @@ use peers::hello::{About, PeerStatus};
 use peers::responder::{CandidateStatus, News, Output, Place, To, Wants};
 use wire::ServerId;
 use wire::dhcp::BootRequest;
-use wire::elect::{Declare, Inquiry, Responder, Revoke};
+use wire::elect::{Declare, Inquiry, Revoke};
 use wire::pxe::BootItem;
 use wire::record::{Body, RecordKind, ServerRole, Uid};
 
@@ -105,14 +105,13 @@ impl Engine {
 
     /// A record that tells which shards a server answers has changed, or ended.
     pub(super) fn on_responder_record(&mut self, now: Time, uid: Uid) {
-        let told: Option<Responder> =
-            self.domain.records().get(&uid, now).and_then(|(record, _)| match &record.body {
-                Body::Responder(told) => Some(told.clone()),
-                Body::Member(_) | Body::Claim(_) | Body::Reference(_) | Body::Domain(_) | Body::Lowest(_) => {
-                    None
-                }
-            });
-        self.responders.on_record(now, uid.owner, told.as_ref());
+        let told = self.domain.records().get(&uid, now);
+        let told = told.and_then(
+            |(record, _)| {
+                if let Body::Responder(told) = &record.body { Some(told) } else { None }
+            },
+        );
+        self.responders.on_record(now, uid.owner, told);
     }
 
     /// What clients may ask us for has changed.

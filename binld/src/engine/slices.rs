@@ -154,12 +154,12 @@ impl Engine {
 
     /// A record of the list changed.
     pub(super) fn on_roll_record(&mut self, now: Time, uid: Uid) {
-        let said = self.domain.records().get(&uid, now).and_then(|(record, _)| match &record.body {
-            Body::Domain(part) => Some(part),
-            Body::Member(_) | Body::Claim(_) | Body::Reference(_) | Body::Lowest(_) | Body::Responder(_) => {
-                None
-            }
-        });
+        let said = self.domain.records().get(&uid, now);
+        let said = said.and_then(
+            |(record, _)| {
+                if let Body::Domain(part) = &record.body { Some(part) } else { None }
+            },
+        );
         self.slices.roll.on_record(now, uid, said);
     }
 

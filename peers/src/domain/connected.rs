@@ -128,6 +128,7 @@ impl Domain {
             self.count("lowest", "mismatch");
             let copy = self.lowest.record(now);
             self.pass_on(now, copy.as_slice(), None);
+            self.push_to_lazy(now, copy.as_slice());
         }
     }
 

@@ -3,10 +3,9 @@
 use std::net::SocketAddrV4;
 
 use driver::{Time, Wall};
-use wire::BootEpoch;
 use wire::control::Message;
 use wire::flood::{Acked, FLOOD_ACKS_MAX, FLOOD_LEN_MAX, Flood, FloodAck, SYNC_ENTRIES_MAX, SyncList};
-use wire::record::{Record, RecordKind, Snum, Uid};
+use wire::record::{Record, RecordKind, Uid};
 
 use super::{Domain, News, Output};
 use crate::limits::{LISTS_MAX, PUSHES_MAX};
@@ -45,9 +44,13 @@ impl Domain {
             }
         }
         let is_link = self.links.is_up(from);
+        for acked in &acked {
+            self.links.on_record(from, acked.useful);
+        }
         if flood.wants_ack && is_link {
             for part in acked.chunks(FLOOD_ACKS_MAX) {
-                self.send(from, Message::FloodAck(FloodAck { acked: part.to_vec() }));
+                let lazy = self.links.worth(from).is_some_and(|worth| worth.is_lazy);
+                self.send(from, Message::FloodAck(FloodAck { lazy, acked: part.to_vec() }));
             }
         }
         // The sender has an old copy (R004.10); of a multicast copy everybody would tell it so, and its hello shows it.
@@ -67,17 +70,30 @@ impl Domain {
                 self.send(self.config.group, Message::Flood(Flood { wants_ack: false, records }));
             }
         }
-        let others: Vec<SocketAddrV4> = self.links.up().map(|it| it.control).collect();
+        let eager = self.links.up().filter(|(_, worth)| !worth.is_lazy);
+        let others: Vec<SocketAddrV4> = eager.map(|(it, _)| it.control).collect();
         for to in others.into_iter().filter(|to| Some(*to) != from) {
             self.push(now, to, records);
         }
     }
 
-    pub(super) fn on_acks(&mut self, from: SocketAddrV4, acked: &[Acked]) {
-        for acked in acked {
+    /// To the lazy neighbours as well: it cannot wait, or cannot be seen in a digest.
+    pub(super) fn push_to_lazy(&mut self, now: Time, records: &[Record]) {
+        let lazy = self.links.up().filter(|(_, worth)| worth.is_lazy);
+        let others: Vec<SocketAddrV4> = lazy.map(|(it, _)| it.control).collect();
+        for to in others {
+            self.push(now, to, records);
+        }
+    }
+
+    pub(super) fn on_acks(&mut self, from: SocketAddrV4, ack: &FloodAck) {
+        for acked in &ack.acked {
             if !self.links.on_ack(from, acked) {
                 return self.count("dropped.domain", "needless_ack");
             }
+        }
+        if ack.lazy {
+            self.links.on_lazy(from);
         }
     }
 
@@ -98,13 +114,7 @@ impl Domain {
         let mut copies = self.records.copies(now, uids);
         copies.extend(self.lowest.record(now).filter(|it| uids.contains(&it.uid)));
         for uid in uids.iter().filter(|uid| !copies.iter().any(|copy| copy.uid == **uid)) {
-            // It has ended meanwhile.
-            let acked = Acked {
-                uid: *uid,
-                snum: Snum { boot_epoch: BootEpoch(u32::MAX), counter: u32::MAX },
-                useful: false,
-            };
-            self.links.on_ack(to, &acked);
+            self.links.on_ended(to, uid);
         }
         for records in batches(&copies) {
             self.send(to, Message::Flood(Flood { wants_ack: true, records }));

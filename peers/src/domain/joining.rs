@@ -9,6 +9,7 @@ use wire::control::Message;
 use wire::membership::{Connect, Disconnect, NEIGHBOURS_MAX, Neighbour, Refuse, RefuseReason, Welcome};
 
 use super::{Domain, News, Output};
+use crate::limits::LINKS_IDEAL;
 
 impl Domain {
     pub(super) fn connect(&mut self, to: SocketAddrV4) {
@@ -29,12 +30,13 @@ impl Domain {
             return self.send(from, Message::Welcome(Welcome { domain }));
         }
         let was_up = self.links.is_up(from);
-        if !self.links.open(from, sender) {
+        if !self.links.open(now, from, sender) {
             let list = if connect.wants_list { self.neighbours(now, sender) } else { Vec::new() };
             return self.send(from, refuse(RefuseReason::Full, list));
         }
         self.send(from, Message::Welcome(Welcome { domain }));
         if !was_up {
+            self.tell_neighbours(now);
             self.out.push_back(Output::Tell(News::Linked(from)));
         }
     }
@@ -43,7 +45,7 @@ impl Domain {
     fn neighbours(&self, now: Time, but: ServerId) -> Vec<Neighbour> {
         let living = self.living(now).map(|peer| Neighbour { server: peer.server, control: peer.control });
         let all: BTreeMap<ServerId, Neighbour> =
-            self.links.up().chain(living).map(|it| (it.server, it)).collect();
+            self.links.up().map(|(it, _)| it).chain(living).map(|it| (it.server, it)).collect();
         all.into_values().filter(|it| it.server != but).take(NEIGHBOURS_MAX).collect()
     }
 
@@ -61,9 +63,10 @@ impl Domain {
             let own = self.records.own(now);
             self.pass_on(now, &own, None);
         } else {
-            if !self.links.is_asked(from) || !self.links.open(from, sender) {
+            if !self.links.is_asked(from) || !self.links.open(now, from, sender) {
                 return self.count("dropped.domain", "needless_welcome");
             }
+            self.tell_neighbours(now);
             self.out.push_back(Output::Tell(News::Linked(from)));
         }
         self.exchanges.begin_with(now, sender);
@@ -74,7 +77,11 @@ impl Domain {
         self.count("domain", "refused");
         self.asked.remove(&sender);
         if refuse.domain == self.config.domain {
-            self.links.on_refuse(now, from, &refuse.neighbours, self.config.me);
+            let me = self.config.me;
+            let beyond = |it: &&Neighbour| it.server != me && !self.is_on_link(it.control);
+            let others: Vec<SocketAddrV4> =
+                refuse.neighbours.iter().filter(beyond).map(|it| it.control).collect();
+            self.links.on_refuse(now, from, others, &mut self.draw);
         }
     }
 
@@ -85,13 +92,25 @@ impl Domain {
         sender: ServerId,
         disconnect: &Disconnect,
     ) {
+        let was_up = self.links.is_up(from);
+        if disconnect.stays && !was_up {
+            return self.count("dropped.domain", "needless_disconnect");
+        }
         self.hellos.forget(sender);
         self.exchanges.forget(sender);
         self.links.close(now, from);
-        self.on_left(sender);
-        self.left = Some((from, now));
-        self.out.push_back(Output::Tell(News::Left(from)));
+        self.tell_neighbours(now);
+        if disconnect.stays {
+            self.count("domain", "let_go_by_other");
+        } else {
+            self.on_left(sender);
+            self.left = Some((from, now));
+            self.out.push_back(Output::Tell(News::Left(from)));
+        }
+        // Who had links enough without it makes none in its place.
         if let Some(other) = disconnect.neighbour.filter(|it| it.server != self.config.me)
+            && was_up
+            && self.links.len() < LINKS_IDEAL
             && !self.is_on_link(other.control)
         {
             self.links.ask(now, other.control);

@@ -10,8 +10,8 @@ use wire::membership::Neighbour;
 use wire::policy::{Policy, SlowClients};
 use wire::pxe::BootItem;
 use wire::record::{
-    Age, Body, Claim, HOLDERS_MAX, Holder, Member, ROLL_MAX, Record, RecordKind, Reference, Roll, ServerRole,
-    Snum, Uid,
+    Age, Body, Claim, HOLDERS_MAX, Holder, Member, Neighbours, RECORD_NEIGHBOURS_MAX, ROLL_MAX, Record,
+    RecordKind, Reference, Roll, ServerRole, Snum, Uid,
 };
 use wire::{
     BootEpoch, Content, DomainId, FileName, GroupAddr, Layer, Mac, Serial, ServerId, ServerType, Stamp, Uuid,
@@ -117,6 +117,7 @@ pub(crate) fn uid() -> impl Strategy<Value = Uid> {
         RecordKind::Domain,
         RecordKind::Lowest,
         RecordKind::Responder,
+        RecordKind::Neighbours,
     ]);
     (server_id(), kind, any::<u64>()).prop_map(|(owner, kind, number)| Uid { owner, kind, number })
 }
@@ -132,7 +133,7 @@ pub(crate) fn age() -> impl Strategy<Value = Age> {
 
 pub(crate) fn record() -> impl Strategy<Value = Record> {
     let lowest = server_id().prop_map(Body::Lowest);
-    record_of(prop_oneof![member(), claim(), reference(), roll(), lowest, responder()])
+    record_of(prop_oneof![member(), claim(), reference(), roll(), lowest, responder(), neighbours()])
 }
 
 /// A record with such a body.
@@ -148,6 +149,12 @@ pub(crate) fn record_of(body: impl Strategy<Value = Body>) -> impl Strategy<Valu
 pub(crate) fn member() -> BoxedStrategy<Body> {
     let member = |(role, control, roll)| Body::Member(Member { role, control, roll });
     (role(), host(), any::<u32>()).prop_map(member).boxed()
+}
+
+pub(crate) fn neighbours() -> BoxedStrategy<Body> {
+    (0..=32_u8, prop::collection::vec(server_id(), 0..=RECORD_NEIGHBOURS_MAX))
+        .prop_map(|(prefix_len, servers)| Body::Neighbours(Neighbours { prefix_len, servers }))
+        .boxed()
 }
 
 pub(crate) fn claim() -> BoxedStrategy<Body> {

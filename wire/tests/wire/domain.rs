@@ -11,8 +11,8 @@ use wire::hold::HoldState;
 use wire::membership::{Connect, Disconnect, NEIGHBOURS_MAX, Neighbour, Refuse, RefuseReason, Welcome};
 use wire::pxe::BootItem;
 use wire::record::{
-    Age, BODY_LEN_MAX, Body, Claim, HOLDERS_MAX, Holder, Member, RECORD_HEADER_LEN, ROLL_MAX, Record,
-    RecordKind, Reference, Roll, ServerRole, Snum, Uid,
+    Age, BODY_LEN_MAX, Body, Claim, HOLDERS_MAX, Holder, Member, Neighbours, RECORD_HEADER_LEN, ROLL_MAX,
+    Record, RecordKind, Reference, Roll, ServerRole, Snum, Uid,
 };
 use wire::{
     BootEpoch, Content, DecodeErrorKind, DomainId, EncodeError, FileName, Layer, Serial, ServerId, ServerType,
@@ -61,7 +61,7 @@ const MEMBER: Uid = uid(BINLD, RecordKind::Member, 1);
 const CLAIM: Uid = uid(BINLD, RecordKind::Claim, 0x5eed);
 const EVERYTHING: (Uid, Uid) = (Uid::MIN, Uid::MAX);
 /// The codes of the kinds of record.
-const KINDS: [u8; 6] = [1, 2, 3, 4, 5, 6];
+const KINDS: [u8; 7] = [1, 2, 3, 4, 5, 6, 7];
 
 fn content() -> Content {
     Content { server: Ipv4Addr::new(10, 0, 0, 9), file: file() }
@@ -130,6 +130,16 @@ fn lowest_record() -> Record {
     }
 }
 
+fn neighbours_record() -> Record {
+    Record {
+        uid: uid(BINLD, RecordKind::Neighbours, 0),
+        snum: snum(BINLD_EPOCH, 9),
+        age: Age(1),
+        lives: 60,
+        body: Body::Neighbours(Neighbours { prefix_len: 24, servers: vec![MTFTPD, THIRD] }),
+    }
+}
+
 fn deleted_record() -> Record {
     Record {
         uid: uid(THIRD, RecordKind::Member, 9),
@@ -181,7 +191,7 @@ fn any_flood_ack() -> impl Strategy<Value = Envelope> {
     let acked = acked.prop_map(|(uid, snum, useful)| Acked { uid, snum, useful });
     any_envelope(
         prop::collection::vec(acked, 0..=FLOOD_ACKS_MAX)
-            .prop_map(|acked| Message::FloodAck(FloodAck { acked })),
+            .prop_map(|acked| Message::FloodAck(FloodAck { lazy: acked.len() % 2 == 0, acked })),
     )
 }
 
@@ -232,12 +242,15 @@ five_tests!(
 
 five_tests!(
     disconnect,
-    from_binld(13, Message::Disconnect(Disconnect { neighbour: Some(third()) })),
+    from_binld(13, Message::Disconnect(Disconnect { stays: true, neighbour: Some(third()) })),
     Envelope::decode, Envelope::encode,
     valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
-    codes: header_and(&[(42, "neighbours", &[0, 1], Some(DecodeErrorKind::Value))]),
-    any: any_envelope(prop::option::of(any::neighbour()).prop_map(|neighbour| {
-        Message::Disconnect(Disconnect { neighbour })
+    codes: header_and(&[
+        (42, "flags of a disconnect", &[0, 1], Some(DecodeErrorKind::Value)),
+        (43, "neighbours", &[0, 1], Some(DecodeErrorKind::Value)),
+    ]),
+    any: any_envelope((any::<bool>(), prop::option::of(any::neighbour())).prop_map(|(stays, neighbour)| {
+        Message::Disconnect(Disconnect { stays, neighbour })
     })),
 );
 
@@ -292,6 +305,12 @@ five_tests!(
 );
 
 five_tests!(
+    flood_neighbours, from_binld(22, flood(true, vec![neighbours_record()])), Envelope::decode, Envelope::encode,
+    valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
+    codes: header_and(&[]), any: any_flood(any::neighbours()),
+);
+
+five_tests!(
     flood_lowest,
     from_mtftpd(109, flood(true, vec![lowest_record(), deleted_record()])),
     Envelope::decode, Envelope::encode,
@@ -302,6 +321,7 @@ five_tests!(
 five_tests!(
     flood_ack,
     from_mtftpd(110, Message::FloodAck(FloodAck {
+        lazy: true,
         acked: vec![
             Acked { uid: CLAIM, snum: snum(BINLD_EPOCH, 1), useful: true },
             Acked { uid: MEMBER, snum: snum(BINLD_EPOCH, 3), useful: false },
@@ -310,9 +330,10 @@ five_tests!(
     Envelope::decode, Envelope::encode,
     valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
     codes: header_and(&[
-        (59, "record kind", &KINDS, Some(DecodeErrorKind::Code)),
-        (76, "flags of an acknowledgement", &[0, 1], Some(DecodeErrorKind::Value)),
-        (110, "flags of an acknowledgement", &[0, 1], Some(DecodeErrorKind::Value)),
+        (42, "flags of a flood ack", &[0, 1], Some(DecodeErrorKind::Value)),
+        (60, "record kind", &KINDS, Some(DecodeErrorKind::Code)),
+        (77, "flags of an acknowledgement", &[0, 1], Some(DecodeErrorKind::Value)),
+        (111, "flags of an acknowledgement", &[0, 1], Some(DecodeErrorKind::Value)),
     ]),
     any: any_flood_ack(),
 );
@@ -356,7 +377,15 @@ fn a_domain_is_named_by_the_hash_of_its_name() {
 
 #[test]
 fn no_bit_of_a_record_but_its_age_may_change() {
-    for name in ["flood_member", "flood_claim", "flood_reference", "flood_domain", "flood_responder"] {
+    let names = [
+        "flood_member",
+        "flood_claim",
+        "flood_reference",
+        "flood_domain",
+        "flood_responder",
+        "flood_neighbours",
+    ];
+    for name in names {
         let there = golden(name);
         for at in RECORD..there.len() {
             for bit in 0..8 {
@@ -422,6 +451,9 @@ fn a_record_with_a_right_checksum_and_a_wrong_body_is_refused() {
     assert_eq!(wrong("flood_domain", 4, &[0, 0]), ("part of a roll", 4, Value));
     assert_eq!(wrong("flood_domain", 6, &[73]), ("members of a roll", 6, Value));
     assert_eq!(wrong("flood_domain", 6, &[1]), ("body of a record", 23, DecodeErrorKind::Trailing));
+    assert_eq!(wrong("flood_neighbours", 0, &[33]), ("length of a prefix", 0, Value));
+    assert_eq!(wrong("flood_neighbours", 1, &[17]), ("neighbours of a server", 1, Value));
+    assert_eq!(wrong("flood_neighbours", 1, &[3]), ("neighbour", 34, Truncated));
     // Records that are not what their name says.
     assert_eq!(sealed_refusal("flood_member", RECORD + 16, &[5]), ("lowest id", BODY, Truncated));
     assert_eq!(
@@ -468,8 +500,8 @@ fn a_list_says_no_more_than_it_may() {
     assert_eq!(refusal("refuse", 59, &[3]).2, DecodeErrorKind::Truncated);
     assert_eq!(refusal("sync_list", 93, &[36]), ("entries of a sync list", 93, DecodeErrorKind::Value));
     assert_eq!(refusal("sync_list", 93, &[3]).2, DecodeErrorKind::Truncated);
-    assert_eq!(refusal("flood_ack", 42, &[37]), ("acknowledged records", 42, DecodeErrorKind::Value));
-    assert_eq!(refusal("flood_ack", 42, &[1]), ("payload", 77, DecodeErrorKind::Trailing));
+    assert_eq!(refusal("flood_ack", 43, &[37]), ("acknowledged records", 43, DecodeErrorKind::Value));
+    assert_eq!(refusal("flood_ack", 43, &[1]), ("payload", 78, DecodeErrorKind::Trailing));
 }
 
 #[test]
@@ -591,7 +623,7 @@ pub(crate) fn said(message: Message) -> Message {
 #[test]
 fn the_largest_messages_leave_room_for_a_signature() {
     let acked = vec![Acked { uid: CLAIM, snum: snum(BINLD_EPOCH, 1), useful: true }; FLOOD_ACKS_MAX];
-    let acked = Message::FloodAck(FloodAck { acked });
+    let acked = Message::FloodAck(FloodAck { lazy: false, acked });
     assert_eq!(said(acked.clone()), acked);
     let neighbours = vec![third(); NEIGHBOURS_MAX];
     let refuse = Message::Refuse(Refuse { domain: lab(), reason: RefuseReason::Full, neighbours });
@@ -624,8 +656,8 @@ fn sync_list(count: usize) -> SyncList {
 fn what_is_over_a_limit_is_not_written() {
     for over in [1, 200, 1000] {
         let acked = Acked { uid: CLAIM, snum: snum(BINLD_EPOCH, 1), useful: true };
-        let many = Message::FloodAck(FloodAck { acked: vec![acked; FLOOD_ACKS_MAX + over] });
-        let most = Message::FloodAck(FloodAck { acked: vec![acked; FLOOD_ACKS_MAX] });
+        let many = Message::FloodAck(FloodAck { lazy: false, acked: vec![acked; FLOOD_ACKS_MAX + over] });
+        let most = Message::FloodAck(FloodAck { lazy: false, acked: vec![acked; FLOOD_ACKS_MAX] });
         assert_eq!(said(many), most);
 
         let refuse = |count| {
@@ -680,6 +712,7 @@ fn records_are_in_the_order_of_their_bytes() {
         uid(BINLD, RecordKind::Domain, 0),
         uid(BINLD, RecordKind::Lowest, 0),
         uid(BINLD, RecordKind::Responder, 0),
+        uid(BINLD, RecordKind::Neighbours, 0),
         uid(THIRD, RecordKind::Member, 0),
     ];
     assert!(uids.is_sorted());

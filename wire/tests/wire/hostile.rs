@@ -49,6 +49,7 @@ fn kind(message: &Message) -> &'static str {
             Body::Domain(_) => "domain",
             Body::Lowest(_) => "lowest",
             Body::Responder(_) => "responder",
+            Body::Neighbours(_) => "neighbours",
         },
         Message::FloodAck(_) => "flood ack",
         Message::Inquiry(_) | Message::Declare(_) | Message::Revoke(_) => "election",

@@ -1,0 +1,63 @@
+//! Neighbours beyond the link, in the simulator: a site of segments, its faults, and what holds after them (R004.17,
+//! R004.28–R004.33).
+
+use std::time::Duration;
+
+use peers::limits::{DIAMETER_MAX, LINKS_MAX};
+use peers::lowest::Constants;
+use sim::site::faults::{Faced, face_many};
+use sim::site::{Site, Ways};
+
+const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn sixty_four_members_on_eight_segments_find_each_other() {
+    for seed in 0..2 {
+        let mut site = Site::grown(seed, (8, 8), Ways::LAN, Constants::LAN);
+        let took = site.until(secs(30), |site| site.graph().is_connected() && site.agrees());
+        println!(
+            "seed {seed}: connected and of one mind after {took:?}; diameter {}",
+            site.graph().diameter()
+        );
+        assert!(took.is_some());
+        site.run_for(secs(60));
+        let graph = site.graph();
+        let (least, most) = site.neighbours();
+        println!("  a minute later: diameter {}, {least} to {most} neighbours", graph.diameter());
+        println!("  {:?}", site.counters);
+        assert!(graph.is_connected() && graph.diameter() <= DIAMETER_MAX && most <= LINKS_MAX);
+    }
+}
+
+/// The source's index (R004.29) finds the links over which news seldom comes first, and those then cost no copies.
+#[test]
+fn useless_copies_become_few_as_neighbours_are_judged() {
+    let mut site = Site::grown(1, (8, 8), Ways::LAN, Constants::LAN);
+    let before = site.share_of_useless(secs(10));
+    site.run_for(secs(120));
+    let after = site.share_of_useless(secs(60));
+    println!("useless copies for each useful one: {before:.1}, then {after:.1}");
+    assert!(before > 4.0 && after < before / 2.0);
+    let is_good = |site: &Site| site.agrees() && site.graph().diameter() <= DIAMETER_MAX;
+    assert!(site.until(secs(10), is_good).is_some(), "{}", site.graph().diameter());
+}
+
+#[track_caller]
+fn faced(seeds: u64, ways: Ways, constants: Constants, most: Duration) -> Faced {
+    let (all, wrong) = face_many(seeds, ways, constants, most);
+    assert!(wrong.is_empty(), "{wrong:?}");
+    assert!(all.departures > 0 && all.cuts > 0);
+    all
+}
+
+#[test]
+fn a_site_stays_one_whoever_leaves_and_is_one_again_after_a_cut() {
+    println!("{:?}", faced(20, Ways::LAN, Constants::LAN, secs(5)));
+}
+
+#[test]
+fn so_does_one_that_is_spread_over_a_wide_area() {
+    println!("{:?}", faced(10, Ways::WAN, Constants::WAN, secs(20)));
+}
