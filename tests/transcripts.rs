@@ -13,13 +13,15 @@ use std::time::Duration;
 
 use binld::engine::claims::StateName;
 use driver::{Role, Time, Transmit};
+use peers::lowest::Constants;
 use sim::clock::Clock;
 use sim::scenario::{QUERY, Scenario, Wants, host};
+use sim::site::{Site, Ways, address};
 use sim::world::Passing;
 use sim::{Fault, LinkFaults, Rules};
 use wire::control::Message;
 use wire::query::{Opcode, Query};
-use wire::{Layer, ServerType};
+use wire::{Layer, ServerId, ServerType};
 
 const TRUE_CLOCK: Clock = Clock::new(0, 0);
 /// Longer than a background clearing, a record and a configure.
@@ -74,11 +76,16 @@ fn writes() -> bool {
 /// Compares with the file of that name, which begins with the story.
 #[track_caller]
 fn assert_told(name: &str, story: &str, world: &Scenario) {
+    let lines = world.world.transcript.as_ref().map(|lines| lines.borrow().join("\n")).unwrap_or_default();
+    assert_lines(name, story, &lines);
+}
+
+#[track_caller]
+fn assert_lines(name: &str, story: &str, lines: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("transcripts").join(format!("{name}.txt"));
     let mut text: String = story.trim().lines().map(|line| format!("# {}\n", line.trim())).collect();
     text.push('\n');
-    let lines = world.world.transcript.as_ref().map(|lines| lines.borrow().join("\n")).unwrap_or_default();
-    text.push_str(&lines);
+    text.push_str(lines);
     text.push('\n');
     if writes() {
         fs::create_dir_all(path.parent().expect("a folder")).expect("the folder is made");
@@ -302,5 +309,113 @@ fn a_domain_in_two_parts_and_whole_again() {
         again: the hellos show another lowest id and another digest. The lowest id of all is told once more
         and wins (R004.26), lists are compared, and all know the same and miss nobody.",
         &world,
+    );
+}
+
+// --- the source's pictures of graphs (seed 004, figures 10 to 17) -----------------------------------------------
+
+/// Members that are each alone on a segment, of these names, with their contacts by number; all start at once.
+fn site(names: &[u8], contacts: &[(usize, usize)]) -> Site {
+    let mut site = Site::new(1, Ways::LAN, Constants::LAN);
+    site.story = Some(Vec::new());
+    for (host, name) in names.iter().enumerate() {
+        let theirs = contacts.iter().filter(|(from, _)| *from == host);
+        let theirs: Vec<SocketAddrV4> = theirs.map(|(_, to)| alone(*to)).collect();
+        site.add_as(ServerId([*name; 16]), segment(host), 0, &theirs);
+    }
+    (0..names.len()).for_each(|host| site.start(host));
+    site
+}
+
+fn segment(host: usize) -> u8 {
+    u8::try_from(host).expect("few hosts")
+}
+
+fn alone(host: usize) -> SocketAddrV4 {
+    address(segment(host), 0)
+}
+
+/// Says how the site is connected, and by which lowest id the members go.
+fn look(site: &mut Site, members: &[usize]) {
+    let graph = site.graph();
+    let parts = if graph.is_connected() { "one graph" } else { "several parts" };
+    let seen: Vec<String> = members
+        .iter()
+        .filter_map(|host| {
+            let lowest = site.domain(*host)?.lowest().lowest.0[0];
+            Some(format!("{} goes by lowest id {lowest}", alone(*host).ip()))
+        })
+        .collect();
+    site.note(&format!("-- {parts}, {} hops wide; {}", graph.diameter(), seen.join(", ")));
+}
+
+#[track_caller]
+fn assert_site(name: &str, story: &str, site: &Site) {
+    let lines = site.story.as_ref().map(|lines| lines.join("\n")).unwrap_or_default();
+    assert_lines(name, story, &lines);
+}
+
+/// Figures 10 to 12.
+#[test]
+fn a_graph_breaks_where_its_hub_dies_and_is_one_again() {
+    let (hub, left, right) = (2, 1, 4);
+    let mut site = site(
+        &[10, 3, 12, 7, 15, 9],
+        &[(0, 1), (1, hub), (0, hub), (hub, 3), (hub, 4), (3, 4), (3, 5), (4, 5)],
+    );
+    site.run_for(Duration::from_millis(500));
+    look(&mut site, &[left, right]);
+    site.cut(&[3, 4, 5]);
+    site.crash(hub);
+    site.run_for(Duration::from_secs(60));
+    look(&mut site, &[left, right]);
+    site.heal();
+    site.run_for(Duration::from_secs(20));
+    look(&mut site, &[left, right]);
+    assert!(site.graph().is_connected() && site.agrees());
+    assert_site(
+        "site_partition",
+        "Figures 10 to 12 of the source. The member that joins the two halves dies, and the way between them is cut: each half goes
+        by a lowest id of its own. When the way is open again those who are not connected are asked, and all go by one id.",
+        &site,
+    );
+}
+
+/// Figures 13 and 14.
+#[test]
+fn a_graph_of_six_hops_becomes_one_of_four() {
+    let names: Vec<u8> = (1..=12).collect();
+    let ring: Vec<(usize, usize)> = (0..12).map(|host| (host, (host + 1) % 12)).collect();
+    let mut site = site(&names, &ring);
+    site.run_for(Duration::from_millis(900));
+    look(&mut site, &[0]);
+    assert_eq!(site.graph().diameter(), 6);
+    site.run_for(Duration::from_secs(20));
+    look(&mut site, &[0]);
+    assert!(site.graph().diameter() <= 4);
+    assert_site(
+        "site_diameter",
+        "Figures 13 and 14 of the source. In a ring of twelve the farthest is six hops away. Whoever sees that asks one of the farthest,
+        until nobody is more than four hops from anybody.",
+        &site,
+    );
+}
+
+/// Figures 16 and 17.
+#[test]
+fn a_hub_that_leaves_makes_no_hole() {
+    let (hub, spokes) = (3, [4, 5]);
+    let mut site = site(&[1, 2, 3, 4, 5, 6], &[(0, 1), (1, 2), (0, hub), (2, hub), (4, hub), (5, hub)]);
+    site.run_for(Duration::from_millis(900));
+    look(&mut site, &spokes);
+    site.stop(hub);
+    site.run_for(Duration::from_millis(20));
+    look(&mut site, &spokes);
+    assert!(site.graph().is_connected(), "they were told where to go");
+    assert_site(
+        "site_departure",
+        "Figures 16 and 17 of the source. Two members are connected by a third one only. It leaves, and names its most useful neighbour to
+        each: within milliseconds they are connected with that one.",
+        &site,
     );
 }

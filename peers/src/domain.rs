@@ -31,6 +31,7 @@ use crate::records::Records;
 
 use reach::Reach;
 pub use reach::Unreachable;
+pub use upkeep::Shape;
 
 /// Who we are, and among whom.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -140,6 +140,8 @@ pub const UTILITY_DECAY: u32 = 32;
 pub const UTILITY_LAZY: u32 = 1024;
 /// Nothing is judged by fewer records: in so many the index comes within a third of where it tends to.
 pub const JUDGED_MIN: u32 = 32;
+/// A lazy neighbour gets every record again after so many that were news: one or two were lost on their usual way.
+pub const UTILITY_NEWS: u32 = 4;
 /// One look in so many makes a neighbour lazy: the other links of the segment show first what they are worth without it.
 pub const LAZY_LOOKS: u64 = 8;
 /// One look in so many tries somebody new though there are neighbours enough (R004.28: at random intervals): each 15 min on

@@ -13,8 +13,8 @@
 //!
 //! # Where we part from the source
 //! A neighbour whose records are seldom news is not only let go when there are too many: it becomes *lazy*. It gets no
-//! records, only hellos; what it lacks, the digest in them shows, and the lists that are then compared bring it. One record
-//! that was news, and it is none any more. So links that are there in case another one dies cost no copies.
+//! records, only hellos; what it lacks, the digest in them shows, and the lists that are then compared bring it. A few records
+//! that were news, and it is none any more. So links that are there in case another one dies cost no copies.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
@@ -28,7 +28,7 @@ use wire::record::{Snum, Uid};
 
 use crate::limits::{
     ASKED_MAX, CONNECT_TRIES, CONNECT_WAIT, JUDGED_MIN, LINKS_MAX, LINKS_MIN, NAMED_MAX, REFUSALS_MAX,
-    RESEND_AFTER, RESENDS_MAX, TRIED_MAX, UTILITY_DECAY, UTILITY_LAZY, UTILITY_STEP,
+    RESEND_AFTER, RESENDS_MAX, TRIED_MAX, UTILITY_DECAY, UTILITY_LAZY, UTILITY_NEWS, UTILITY_STEP,
 };
 
 /// A record on its way over a link.
@@ -59,30 +59,36 @@ pub struct Worth {
     pub useless: u64,
     /// Whether records are only sent to it when lists have shown that it lacks them.
     pub is_lazy: bool,
-    /// Records by which it is judged.
-    judged: u32,
+    /// Records by which it is judged; of a lazy one, those that were news since it is lazy.
+    pub judged: u32,
 }
 
 impl Worth {
     /// A record went over the link.
     fn judge(&mut self, useful: bool) {
         self.utility = self.utility * (UTILITY_DECAY - 1) / UTILITY_DECAY;
-        self.judged = self.judged.saturating_add(1);
+        self.judged = self.judged.saturating_add(u32::from(useful || !self.is_lazy));
         if useful {
             self.utility += UTILITY_STEP;
             self.useful += 1;
-            if std::mem::take(&mut self.is_lazy) {
-                self.judged = 0;
-            }
         } else {
             self.useless += 1;
+        }
+        if self.is_lazy && self.judged >= UTILITY_NEWS {
+            (self.is_lazy, self.judged) = (false, 0);
+        }
+    }
+
+    const fn make_lazy(&mut self) {
+        if !self.is_lazy {
+            (self.is_lazy, self.judged) = (true, 0);
         }
     }
 
     /// Whether enough records went over the link to tell.
     #[must_use]
     pub const fn is_known(&self) -> bool {
-        self.judged >= JUDGED_MIN
+        self.is_lazy || self.judged >= JUDGED_MIN
     }
 }
 
@@ -312,7 +318,7 @@ impl Links {
     /// The neighbour takes the link for lazy: so do we.
     pub fn on_lazy(&mut self, address: SocketAddrV4) {
         if let Some(up) = self.neighbour_mut(address) {
-            up.worth.is_lazy = true;
+            up.worth.make_lazy();
         }
     }
 
@@ -337,7 +343,7 @@ impl Links {
         });
         let eager = ups.filter(|worth| !worth.is_lazy && worth.is_known());
         if let Some(worth) = eager.min_by_key(|worth| worth.utility).filter(|it| it.utility < UTILITY_LAZY) {
-            worth.is_lazy = true;
+            worth.make_lazy();
         }
     }
 
@@ -556,6 +562,8 @@ mod tests {
         assert_eq!(lazy(&links), [id(1), id(2)], "the third is of use");
         links.on_record(host(2), false);
         assert_eq!(lazy(&links), [id(1), id(2)]);
+        (1..UTILITY_NEWS).for_each(|_| links.on_record(host(2), true));
+        assert_eq!(lazy(&links), [id(1), id(2)], "a record may be lost on its usual way");
         links.on_record(host(2), true);
         links.make_lazy();
         assert_eq!(lazy(&links), [id(1)], "it is judged anew");

@@ -133,16 +133,16 @@ impl Site {
         }
     }
 
-    /// So many segments of so many members, who start within five seconds. Each knows two contacts on other segments, but one
-    /// of them is not there.
+    /// So many segments of so many members, who start within five seconds. Each knows a contact on another segment, and one
+    /// that is not there.
     #[must_use]
     pub fn grown(seed: u64, (segments, members): (u8, u8), ways: Ways, constants: Constants) -> Self {
         let mut site = Self::new(seed, ways, constants);
         for segment in 0..segments {
             for number in 0..members {
-                let others = u64::from(segments.max(2) - 1);
-                let other = u8::try_from(site.draw.below(others)).unwrap_or(0);
-                let other = if other >= segment { other + 1 } else { other };
+                // Over contacts alone everybody can be found.
+                let other = u8::try_from(site.draw.below(u64::from(segment))).unwrap_or(0);
+                let other = if segment == 0 { 1 } else { other };
                 site.add(segment, number, &[address(other, 0), address(200, 0)]);
             }
         }
@@ -472,7 +472,8 @@ impl Site {
         self.note(&format!("{control} {what}"));
     }
 
-    fn note(&mut self, line: &str) {
+    /// Adds a line to the story.
+    pub fn note(&mut self, line: &str) {
         let at = self.now.as_nanos() / 1_000_000;
         if let Some(story) = &mut self.story {
             story.push(format!("{:>6}.{:03} s  {line}", at / 1000, at % 1000));

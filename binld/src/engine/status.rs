@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use driver::{Time, Wall};
 use peers::domain::Domain;
-pub use peers::domain::{Standing, Unreachable};
+pub use peers::domain::{Shape, Standing, Unreachable};
 use peers::hello::PeerStatus;
 use peers::lowest::Heard;
 use wire::configure::Ports;
@@ -99,6 +99,8 @@ pub struct Status {
     pub unreachable: Vec<Unreachable>,
     /// The lowest id of all members that are connected with us.
     pub lowest: Heard,
+    /// How the domain is connected beyond the link.
+    pub shape: Shape,
     /// How many members there are, guessed from the lowest id.
     pub size_estimate: f64,
     /// Records that the members tell each other, ours among them.
@@ -175,6 +177,7 @@ impl Engine {
             standing: self.domain.standing(now),
             unreachable: self.domain.unreachable().collect(),
             lowest: self.domain.lowest(),
+            shape: self.domain.shape(now),
             size_estimate: self.domain.size_estimate(),
             records: self.domain.records().len(),
             replicas: self.replicas_status(now),

@@ -10,10 +10,12 @@ use driver::udp::Interface;
 use driver::{Time, Wall};
 use peers::domain::{Standing, Unreachable};
 use peers::hello::PeerStatus;
+use peers::links::Worth;
 use serde_json::{Value, json};
 use wire::ServerId;
 use wire::hello::Loss;
 use wire::hold::HoldState;
+use wire::membership::Neighbour;
 use wire::record::ServerRole;
 
 use super::responding;
@@ -92,6 +94,9 @@ impl Report<'_> {
         let head = ["address", "server", "shares", "weight", "works", "delay"];
         let responders = responding::rows(&self.responding, self.interface.address);
         section(&mut out, "responders of this link", &head, responders);
+        let neighbours = self.status.shape.neighbours.iter().map(neighbour_row).collect();
+        let head = ["address", "server", "utility", "useful", "useless", "lazy"];
+        section(&mut out, &self.neighbours_title(), &head, neighbours);
         let gone = self.status.unreachable.iter().map(|it| self.unreachable_row(it)).collect();
         section(&mut out, "unreachable members", &["address", "server", "silent for"], gone);
         let members = self.roll_rows();
@@ -172,6 +177,11 @@ impl Report<'_> {
             }
             Standing::Joining | Standing::Joined | Standing::Comparing | Standing::Alone => name.to_owned(),
         }
+    }
+
+    fn neighbours_title(&self) -> String {
+        let shape = &self.status.shape;
+        format!("neighbours beyond the link (diameter {}, {} hops from here)", shape.diameter, shape.hops)
     }
 
     /// What was guessed, unless somebody lies about the lowest id: no domain has more members.
@@ -283,6 +293,10 @@ impl Report<'_> {
             "lowest": self.status.lowest.lowest.to_string(),
             "lowest_since_ms": self.instant(self.status.lowest.since),
             "size_estimate": self.size(),
+            "neighbours": self.status.shape.neighbours.iter().map(neighbour_json).collect::<Vec<_>>(),
+            "hops": self.status.shape.hops,
+            "diameter": self.status.shape.diameter,
+            "not_connected": self.status.shape.apart,
             "records": self.status.records,
             "claims_of_others": self.status.replicas.iter().map(Self::replica_json).collect::<Vec<_>>(),
             "responders": responding::json(&self.responding, self.interface.address),
@@ -404,10 +418,33 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
+fn neighbour_row((it, worth): &(Neighbour, Worth)) -> Vec<String> {
+    vec![
+        it.control.ip().to_string(),
+        it.server.to_string(),
+        worth.utility.to_string(),
+        worth.useful.to_string(),
+        worth.useless.to_string(),
+        if worth.is_lazy { "yes" } else { "no" }.to_owned(),
+    ]
+}
+
+fn neighbour_json((it, worth): &(Neighbour, Worth)) -> Value {
+    json!({
+        "address": it.control.ip(),
+        "server": it.server.to_string(),
+        "utility": worth.utility,
+        "useful": worth.useful,
+        "useless": worth.useless,
+        "lazy": worth.is_lazy,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::slices::RollStatus;
+    use peers::domain::Shape;
     use peers::hello::About;
     use peers::lowest::Heard;
     use std::net::SocketAddrV4;
@@ -453,6 +490,13 @@ mod tests {
         }
     }
 
+    fn shape() -> Shape {
+        let control = SocketAddrV4::new([10, 9, 0, 1].into(), 4016);
+        let worth = Worth { utility: 512, useful: 3, useless: 40, is_lazy: true, judged: 0 };
+        let neighbours = vec![(Neighbour { server: ServerId([0xc3; 16]), control }, worth)];
+        Shape { neighbours, hops: 3, diameter: 4, apart: 1 }
+    }
+
     fn report(interface: &Interface) -> Report<'_> {
         let content = Content { server: [10, 0, 0, 9].into(), file: FileName::new(b"big \x1b[2J").unwrap() };
         let group: GroupAddr = "239.255.1.1".parse().unwrap();
@@ -486,6 +530,7 @@ mod tests {
             unreachable: vec![gone(silent_since)],
             lowest: Heard { lowest: ServerId([1; 16]), version: 7, since: Time::ZERO },
             size_estimate: 3.4,
+            shape: shape(),
             records: 3,
             replicas: vec![replica],
             roll: RollStatus {
@@ -594,6 +639,9 @@ mod tests {
         assert_eq!(value["unreachable_since_ms"], 940_000);
         assert_eq!(value["lowest"], "01".repeat(16));
         assert_eq!(value["size_estimate"], 3.0);
+        let neighbour = json!({ "address": "10.9.0.1", "server": "c3".repeat(16), "utility": 512, "useful": 3, "useless": 40, "lazy": true });
+        assert_eq!(value["neighbours"], json!([neighbour]));
+        assert_eq!([&value["hops"], &value["diameter"], &value["not_connected"]], [3, 4, 1]);
         assert_eq!(value["claims"][1]["group"], Value::Null);
         assert_eq!(value["files"][0]["size"], 5);
         assert_eq!(value["marks"][0]["ends_in_ms"], 5000);

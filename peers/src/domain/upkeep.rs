@@ -31,6 +31,19 @@ use crate::links::Worth;
 /// So many looks after a link came up the other end has said so.
 const LOOKS_TO_NAME: u32 = 5;
 
+/// How the domain is connected, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Shape {
+    /// Our neighbours beyond the link, in order of address.
+    pub neighbours: Vec<(Neighbour, Worth)>,
+    /// The most hops from us to a member.
+    pub hops: u32,
+    /// The most hops from any member to another.
+    pub diameter: u32,
+    /// Members that are known to live and with whom we are not connected.
+    pub apart: usize,
+}
+
 impl Domain {
     /// The shape of the domain as its members tell it. It is a few seconds behind.
     #[must_use]
@@ -49,6 +62,19 @@ impl Domain {
         let mut neighbours: BTreeMap<ServerId, &Neighbours> = told.collect();
         neighbours.insert(self.config.me, &own);
         Graph::new(&members, &neighbours)
+    }
+
+    /// How the domain is connected, as we see it.
+    #[must_use]
+    pub fn shape(&self, now: Time) -> Shape {
+        let graph = self.graph(now);
+        let hops = graph.hops(self.config.me);
+        Shape {
+            neighbours: self.links.up().collect(),
+            hops: hops.iter().filter_map(|(_, hops)| *hops).max().unwrap_or(0),
+            diameter: graph.diameter(),
+            apart: hops.iter().filter(|(_, hops)| hops.is_none()).count(),
+        }
     }
 
     fn neighbours_of_ours(&self) -> Neighbours {
