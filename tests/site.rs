@@ -6,7 +6,7 @@ use std::time::Duration;
 use peers::limits::{DIAMETER_MAX, LINKS_MAX};
 use peers::lowest::Constants;
 use sim::site::faults::{Faced, face_many};
-use sim::site::{Site, Ways};
+use sim::site::{Site, Ways, address};
 
 const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -60,4 +60,53 @@ fn a_site_stays_one_whoever_leaves_and_is_one_again_after_a_cut() {
 #[test]
 fn so_does_one_that_is_spread_over_a_wide_area() {
     println!("{:?}", faced(10, Ways::WAN, Constants::WAN, secs(20)));
+}
+
+/// There is not room for two neighbours each: nobody makes and drops links all the time for that.
+#[test]
+fn a_large_segment_beside_a_small_one_is_at_rest() {
+    for (large, small) in [(5, 1), (12, 2), (40, 1)] {
+        let mut site = Site::new(1, Ways::LAN, Constants::LAN);
+        for number in 0..large {
+            site.add(0, number, &[]);
+        }
+        for number in 0..small {
+            site.add(1, number, &[address(0, 0)]);
+        }
+        (0..usize::from(large + small)).for_each(|host| site.start(host));
+        let whole = |site: &Site| site.graph().is_connected() && site.agrees();
+        assert!(site.until(secs(20), whole).is_some(), "{large} and {small}");
+        site.run_for(secs(60));
+        let churn = |site: &Site| {
+            ["let_go", "refused", "connect"].map(|what| site.counters.get("domain", what)).iter().sum::<u64>()
+        };
+        let before = churn(&site);
+        site.run_for(secs(600));
+        let made = churn(&site) - before;
+        println!("{large} and {small}: {made} in 10 min, {:?} neighbours", site.neighbours());
+        assert!(made <= 20, "{large} and {small}: {made}");
+        assert!(site.until(secs(5), whole).is_some());
+    }
+}
+
+/// It had a neighbour, forgets everything, and comes back under another name at the same address.
+#[test]
+fn a_member_that_was_set_up_anew_is_left_alone() {
+    let mut site = Site::new(1, Ways::LAN, Constants::LAN);
+    for number in 0..4 {
+        site.add(0, number, &[]);
+        site.add(1, number, &[address(0, 0)]);
+    }
+    (0..8).for_each(|host| site.start(host));
+    site.run_for(secs(30));
+    site.crash(1);
+    site.rename(1);
+    site.start(1);
+    // Its old name has vanished by now, and is remembered for an hour.
+    site.run_for(secs(120));
+    let before = site.counters.get("domain", "connect");
+    site.run_for(secs(300));
+    let asked = site.counters.get("domain", "connect") - before;
+    assert!(asked <= 20, "{asked}");
+    assert!(site.until(secs(5), |site| site.graph().is_connected() && site.agrees()).is_some());
 }

@@ -386,10 +386,12 @@ impl Domain {
     /// Time has passed. Early, late and repeated calls are harmless.
     pub fn on_timeout(&mut self, now: Time) {
         if now.since(self.hello_at) >= PEER_SILENT {
+            // What came meanwhile is not read yet.
             self.reach.on_slept(now);
+        } else if now >= self.hello_at {
+            self.look_for_silent(now);
         }
         if now >= self.hello_at {
-            self.look_for_silent(now);
             self.say_hello(now);
         }
         let fresh = self.records.on_timeout(now);
@@ -521,8 +523,11 @@ impl Domain {
     fn on_hello(&mut self, now: Time, from: SocketAddrV4, envelope: &Envelope, hello: &Hello) {
         self.count("hello", "heard");
         let sender = envelope.sender;
+        let is_new_link = self.links.is_up(from) && self.is_living(now, sender);
         match self.hellos.on_hello(now, from, sender, envelope.boot_epoch, hello) {
             HelloNews::Nothing => {}
+            // A member that was known by its records is no news.
+            HelloNews::Appeared if is_new_link => {}
             HelloNews::Appeared => {
                 self.appeared_at = now;
                 self.out.push_back(Output::Tell(News::Appeared(from)));

@@ -133,10 +133,11 @@ impl Graph {
         numbers.flat_map(|number| self.hops_of(number)).flatten().max().unwrap_or(0)
     }
 
-    /// How many members are connected with that one, itself among them.
+    /// How many members are connected with that one, itself among them, and how many hops away the farthest is.
     #[must_use]
-    pub fn connected_count(&self, with: ServerId) -> usize {
-        self.hops(with).iter().filter(|(_, hops)| hops.is_some()).count()
+    pub fn farthest(&self, from: ServerId) -> (usize, u32) {
+        let hops = self.hops(from).into_iter().filter_map(|(_, hops)| hops);
+        hops.fold((0, 0), |(count, most), hops| (count + 1, most.max(hops)))
     }
 
     /// How many members there are.
@@ -154,7 +155,7 @@ impl Graph {
     /// Whether there is a way from everybody to everybody.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.names.first().is_none_or(|first| self.connected_count(*first) == self.len())
+        self.names.first().is_none_or(|first| self.farthest(*first).0 == self.len())
     }
 
     /// The same without the link between those two.
@@ -229,8 +230,7 @@ mod tests {
         assert!(Graph::default().is_connected());
     }
 
-    /// Figures 13 and 14 of the source: A–B–C–D–E–F–G–H–I in a row of branches is six hops wide; a link from A to G makes it
-    /// four.
+    /// As in figures 13 and 14 of the source.
     #[test]
     fn one_link_more_makes_a_wide_graph_narrow() {
         let members: Vec<(u8, u8)> = (1..=7).map(|number| (number, number)).collect();

@@ -124,7 +124,7 @@ pub const LINKS_MIN: usize = 2;
 pub const LINKS_IDEAL: usize = 4;
 /// With so many others are refused.
 pub const LINKS_MAX: usize = 8;
-/// Contacts and servers named by others that are asked, neighbours included.
+/// Servers that are asked, neighbours included, contacts not.
 pub const TRIED_MAX: usize = 16;
 /// Servers that refusals have named and that may be asked; others push them out.
 pub const NAMED_MAX: usize = 64;
@@ -153,8 +153,10 @@ pub const DIAMETER_MAX: u32 = 4;
 pub const DIAMETER_IDEAL: u32 = 3;
 /// Of members that are not connected so many are asked between two looks, by all members together.
 pub const SEEKERS: u64 = 8;
-/// How often a server is asked to connect before it rests (R004.7).
+/// How often a contact is asked to connect before it rests (R004.7).
 pub const CONNECT_TRIES: u32 = 6;
+/// How often another server is asked: 1.4 s, so that those who are dead keep nobody from being asked.
+pub const OTHERS_TRIES: u32 = 3;
 /// First wait for its answer; it doubles.
 pub const CONNECT_WAIT: Duration = Duration::from_millis(200);
 /// First wait for the acknowledgement of a record; it doubles.

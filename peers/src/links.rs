@@ -27,8 +27,9 @@ use wire::membership::Neighbour;
 use wire::record::{Snum, Uid};
 
 use crate::limits::{
-    ASKED_MAX, CONNECT_TRIES, CONNECT_WAIT, JUDGED_MIN, LINKS_MAX, LINKS_MIN, NAMED_MAX, REFUSALS_MAX,
-    RESEND_AFTER, RESENDS_MAX, TRIED_MAX, UTILITY_DECAY, UTILITY_LAZY, UTILITY_NEWS, UTILITY_STEP,
+    ASKED_MAX, CONNECT_TRIES, CONNECT_WAIT, JUDGED_MIN, LINKS_MAX, LINKS_MIN, NAMED_MAX, OTHERS_TRIES,
+    REFUSALS_MAX, RESEND_AFTER, RESENDS_MAX, TRIED_MAX, UTILITY_DECAY, UTILITY_LAZY, UTILITY_NEWS,
+    UTILITY_STEP,
 };
 
 /// A record on its way over a link.
@@ -207,9 +208,11 @@ impl Links {
         &self.contacts
     }
 
-    /// Makes it a neighbour; `false` if there are enough, and nothing changed then.
+    /// Makes it a neighbour, or one anew; `false` if there are enough, and nothing changed then.
     pub fn open(&mut self, now: Time, address: SocketAddrV4, server: ServerId) -> bool {
-        if self.is_up(address) {
+        if let Some(up) = self.neighbour_mut(address) {
+            // It may have started anew, and knows nothing of what the link was worth.
+            (up.server, up.since, up.worth) = (server, now, Worth::default());
             return true;
         }
         if self.len() >= LINKS_MAX {
@@ -276,8 +279,8 @@ impl Links {
         let others = self.asked_count();
         let is_contact = self.contacts.contains(&address);
         let is_new = !matches!(self.all.get(&address), Some(State::Up(_) | State::Asked { .. }));
-        if is_new && (is_contact || (others < ASKED_MAX + self.contacts.len() && self.all.len() < TRIED_MAX))
-        {
+        let room = self.contacts.len();
+        if is_new && (is_contact || (others < ASKED_MAX + room && self.all.len() < TRIED_MAX + room)) {
             self.all.insert(address, State::Asked { tries: 0, again_at: now });
         }
     }
@@ -366,6 +369,7 @@ impl Links {
 
     fn poll(&mut self, now: Time, address: SocketAddrV4) -> Option<Due> {
         let rest = self.rest;
+        let tries_most = if self.contacts.contains(&address) { CONNECT_TRIES } else { OTHERS_TRIES };
         let state = self.all.get_mut(&address)?;
         match state {
             State::Resting { until } if *until <= now => {
@@ -373,7 +377,7 @@ impl Links {
                 Some(Due::Rested(address))
             }
             State::Asked { tries, again_at } if *again_at <= now => {
-                if *tries >= CONNECT_TRIES {
+                if *tries >= tries_most {
                     self.rest(now, address);
                     return None;
                 }

@@ -15,6 +15,7 @@ mod lifecycle;
 mod references;
 mod refusals;
 mod rooms;
+mod segments;
 mod slices;
 mod store_faults;
 mod transfer;

@@ -4,6 +4,7 @@
 //!   host a      host b      host c        each a namespace with eth0, 10.77.0.x/24
 //!     └───────────┴─ bridge ──┘           a namespace too; nothing touches the machine's own network
 //! ```
+//! There may be more segments, 10.77.1.x/24 and so on, each a bridge of its own; a router joins them ([`Lab::router`]).
 //! A lab cleans up after itself, also when its test panics; what a killed test run left behind is removed by the next.
 //! It ends only processes that it started, by their id.
 #![expect(
@@ -70,6 +71,8 @@ pub struct Lab {
     folder: TempDir,
     id: String,
     namespaces: Vec<String>,
+    /// How many segments a router joins.
+    joined: u8,
 }
 
 /// A host of a lab; a clone is the same host.
@@ -95,13 +98,44 @@ impl Lab {
         for part in ["boot", "log", "conf"] {
             fs::create_dir(folder.path().join(part)).expect("no folder in a temporary folder");
         }
-        let mut lab = Self { folder, id, namespaces: Vec::new() };
-        let bridge = lab.namespace("bridge");
+        let mut lab = Self { folder, id, namespaces: Vec::new(), joined: 0 };
+        lab.namespace("bridge");
+        lab.segment(0);
+        lab
+    }
+
+    /// The bridge of a segment.
+    fn segment(&self, number: u8) {
+        let (namespace, bridge) = (format!("{}-bridge", self.id), format!("br{number}"));
         // Without spanning tree a port forwards at once. Snooping stays on, as in a switch; without a querier it
         // passes every group on to everybody.
-        ip(&["-n", &bridge, "link", "add", "br0", "type", "bridge", "stp_state", "0", "forward_delay", "0"]);
-        ip(&["-n", &bridge, "link", "set", "br0", "up"]);
-        lab
+        let kind = ["type", "bridge", "stp_state", "0", "forward_delay", "0"];
+        ip(&[&["-n", &namespace, "link", "add", &bridge][..], &kind[..]].concat());
+        ip(&["-n", &namespace, "link", "set", &bridge, "up"]);
+    }
+
+    /// So many segments in all, and a router that joins them: 10.77.x.254. Multicast it does not pass on.
+    #[must_use]
+    #[track_caller]
+    pub fn router(&mut self, segments: u8) -> Router {
+        let bridge = format!("{}-bridge", self.id);
+        let namespace = self.namespace("router");
+        for number in 0..segments {
+            if number > 0 {
+                self.segment(number);
+            }
+            let (port, address) = (format!("seg{number}"), format!("10.77.{number}.254/24"));
+            let peer = ["type", "veth", "peer", "name", &port, "netns", &namespace];
+            ip(&[&["-n", &bridge, "link", "add", &port][..], &peer[..]].concat());
+            ip(&["-n", &bridge, "link", "set", &port, "master", &format!("br{number}"), "up"]);
+            ip(&["-n", &namespace, "address", "add", &address, "dev", &port]);
+            ip(&["-n", &namespace, "link", "set", &port, "up"]);
+        }
+        self.joined = segments;
+        let router = Host { namespace, address: Ipv4Addr::new(10, 77, 0, 254) };
+        let forwards = "echo 1 > /proc/sys/net/ipv4/ip_forward";
+        assert!(router.run(Path::new("sh"), &["-c", forwards]).status.success(), "the router does not route");
+        Router { host: router }
     }
 
     fn namespace(&mut self, name: &str) -> String {
@@ -116,13 +150,19 @@ impl Lab {
     /// A new host with the address 10.77.0.`number`; `name` has 15 bytes at most.
     #[track_caller]
     pub fn host(&mut self, name: &str, number: u8) -> Host {
+        self.host_on(0, name, number)
+    }
+
+    /// A new host with the address 10.77.`segment`.`number`.
+    #[track_caller]
+    pub fn host_on(&mut self, segment: u8, name: &str, number: u8) -> Host {
         let bridge = format!("{}-bridge", self.id);
         let namespace = self.namespace(name);
-        let address = Ipv4Addr::new(10, 77, 0, number);
+        let address = Ipv4Addr::new(10, 77, segment, number);
         ip(&[
             "-n", &bridge, "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", &namespace,
         ]);
-        ip(&["-n", &bridge, "link", "set", name, "master", "br0", "up"]);
+        ip(&["-n", &bridge, "link", "set", name, "master", &format!("br{segment}"), "up"]);
         let host = Host { namespace, address };
         host.add_address(address);
         ip(&["-n", &host.namespace, "link", "set", "eth0", "up"]);
@@ -132,6 +172,10 @@ impl Lab {
             let theirs = ip(&["-n", &bridge, "-d", "link", "show", name]);
             (ours.contains("state UP") && theirs.contains("state forwarding")).then_some(())
         });
+        if segment < self.joined {
+            let router = format!("10.77.{segment}.254");
+            ip(&["-n", &host.namespace, "route", "add", "default", "via", &router]);
+        }
         host
     }
 
@@ -162,6 +206,27 @@ impl Lab {
     /// Puts a boot file there.
     pub fn boot_file(&self, name: &str, bytes: &[u8]) {
         fs::write(self.boot_dir().join(name), bytes).expect("cannot write a boot file");
+    }
+}
+
+/// Joins the segments of a lab.
+#[derive(Debug)]
+pub struct Router {
+    host: Host,
+}
+
+impl Router {
+    /// Passes nothing on from and to that segment, until [`Self::heal`].
+    pub fn cut_off(&self, segment: u8) {
+        let port = format!("seg{segment}");
+        self.host.nft(&format!(
+            "table inet cut {{ chain forward {{ type filter hook forward priority 0\niifname {port} drop\noifname {port} drop\n}}\n}}\n"
+        ));
+    }
+
+    /// Undoes [`Self::cut_off`].
+    pub fn heal(&self) {
+        self.host.heal();
     }
 }
 

@@ -205,6 +205,11 @@ impl Site {
         self.drain(host);
     }
 
+    /// It has another name when it starts next: its store was lost.
+    pub fn rename(&mut self, host: usize) {
+        self.hosts[host].id = ServerId(self.draw.bytes16());
+    }
+
     /// It dies without a word.
     pub fn crash(&mut self, host: usize) {
         self.tell(host, "dies");

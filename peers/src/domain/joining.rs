@@ -9,7 +9,7 @@ use wire::control::Message;
 use wire::membership::{Connect, Disconnect, NEIGHBOURS_MAX, Neighbour, Refuse, RefuseReason, Welcome};
 
 use super::{Domain, News, Output};
-use crate::limits::LINKS_IDEAL;
+use crate::limits::{LINKS_IDEAL, LINKS_MIN};
 
 impl Domain {
     pub(super) fn connect(&mut self, to: SocketAddrV4) {
@@ -107,10 +107,11 @@ impl Domain {
             self.left = Some((from, now));
             self.out.push_back(Output::Tell(News::Left(from)));
         }
-        // Who had links enough without it makes none in its place.
+        // Who has enough without it makes none in its place; one that was let go had better not pass the surplus on.
+        let enough = if disconnect.stays { LINKS_MIN } else { LINKS_IDEAL };
         if let Some(other) = disconnect.neighbour.filter(|it| it.server != self.config.me)
             && was_up
-            && self.links.len() < LINKS_IDEAL
+            && self.links.len() < enough
             && !self.is_on_link(other.control)
         {
             self.links.ask(now, other.control);

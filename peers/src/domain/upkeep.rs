@@ -5,13 +5,13 @@
 //! | what it sees | what it does |
 //! |---|---|
 //! | a member that is known to live, or has vanished within the hour, is not connected | some ask one of those at random; in a large domain not all at once |
-//! | fewer neighbours than [`LINKS_MIN`] | asks one that a refusal has named, or any member beyond the link |
+//! | fewer neighbours than [`LINKS_MIN`] | asks one that a refusal has named, or any that has less than [`LINKS_IDEAL`] itself |
 //! | the farthest member is more than [`DIAMETER_MAX`] hops away | asks one of the farthest |
-//! | more neighbours than [`LINKS_IDEAL`] | lets the least useful go without which the domain is as well connected |
+//! | more neighbours than [`LINKS_IDEAL`] | lets the least useful go, if that has others and nobody of the two gets too far away |
 //! | enough of them | now and then asks another one all the same, so that a better one is found |
 //! | one of them does not name us any more | it has not heard us for a while: none of ours, either |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use driver::Time;
@@ -23,8 +23,8 @@ use wire::record::{Body, Neighbours, RecordKind, Uid};
 use super::{Domain, News, Output, member_of};
 use crate::graph::Graph;
 use crate::limits::{
-    DIAMETER_IDEAL, DIAMETER_MAX, LAZY_LOOKS, LINKS_IDEAL, LINKS_MAX, LINKS_MIN, MEMBER_LIVES, SEEKERS,
-    TRY_LOOKS,
+    DIAMETER_IDEAL, DIAMETER_MAX, HELLO_INTERVAL, HELLO_INTERVAL_MAX, HELLO_SHARE, HELLOS_MISSED, LAZY_LOOKS,
+    LINKS_IDEAL, LINKS_MAX, LINKS_MIN, MEMBER_LIVES, PEERS_MAX, SEEKERS, TRY_LOOKS,
 };
 use crate::links::Worth;
 
@@ -53,6 +53,9 @@ impl Domain {
         let mut members: BTreeMap<ServerId, Ipv4Addr> = told.collect();
         members.extend(self.living(now).map(|peer| (peer.server, *peer.control.ip())));
         members.insert(self.config.me, *self.config.control.ip());
+        while members.len() > PEERS_MAX {
+            members.pop_last();
+        }
         let told = self.records.of_kind(RecordKind::Neighbours, now);
         let told = told.filter_map(|(record, _)| {
             let Body::Neighbours(it) = &record.body else { return None };
@@ -84,12 +87,9 @@ impl Domain {
 
     /// Who our neighbours are has changed, perhaps.
     pub(super) fn tell_neighbours(&mut self, now: Time) {
-        if self.links.is_empty() {
-            self.delete(now, RecordKind::Neighbours, 0);
-        } else {
-            let body = Body::Neighbours(self.neighbours_of_ours());
-            self.put(now, RecordKind::Neighbours, 0, MEMBER_LIVES, body);
-        }
+        // Not deleted: what follows a deletion too fast is refused.
+        let body = Body::Neighbours(self.neighbours_of_ours());
+        self.put(now, RecordKind::Neighbours, 0, MEMBER_LIVES, body);
     }
 
     /// The most useful neighbour but that one; without any, a member of our link (R004.33).
@@ -107,11 +107,15 @@ impl Domain {
         self.exchanges.forget(server);
         self.tell_neighbours(now);
         self.out.push_back(Output::Tell(News::Unlinked(control)));
+        self.links.ask(now, control);
     }
 
     /// A neighbour that says no hello any more is none.
     pub(super) fn look_for_silent(&mut self, now: Time) {
-        let span = self.hellos.silence_of(self.config.me);
+        // No link has more members than the domain, so nobody says hello more rarely.
+        let members = self.records.of_kind(RecordKind::Member, now).count();
+        let interval = HELLO_SHARE * u32::try_from(members).unwrap_or(u32::MAX);
+        let span = interval.clamp(HELLO_INTERVAL, HELLO_INTERVAL_MAX) * HELLOS_MISSED;
         let is_silent = |it: &Neighbour| {
             let is_young = self.links.since(it.control).is_some_and(|since| now.since(since) < span);
             !is_young && self.member(now, it.server).is_none()
@@ -127,12 +131,34 @@ impl Domain {
 
     /// A contact has rested: it is asked if it is not connected with us anyway.
     pub(super) fn ask_rested(&mut self, now: Time, contact: SocketAddrV4) {
-        let is_it = |server: &ServerId| self.control_of(now, *server) == Some(contact);
-        let known = self.graph(now).hops(self.config.me);
-        let is_connected = known.iter().any(|(server, hops)| hops.is_some() && is_it(server));
-        if !is_connected || self.links.len() < LINKS_MIN {
+        let is_it = |it: &Neighbour| it.control == contact;
+        let known = self.living(now).map(|it| Neighbour { server: it.server, control: it.control });
+        let Some(it) = known.chain(self.beyond(now)).find(is_it) else { return self.links.ask(now, contact) };
+        if self.is_on_link(contact) {
+            return;
+        }
+        let is_apart = !self
+            .graph(now)
+            .hops(self.config.me)
+            .iter()
+            .any(|(server, hops)| *server == it.server && hops.is_some());
+        if is_apart || (self.links.len() < LINKS_MIN && self.has_room(now, it.server)) {
             self.links.ask(now, contact);
         }
+    }
+
+    /// How many neighbours that member tells of.
+    fn count_of(&self, now: Time, server: ServerId) -> usize {
+        let uid = Uid { owner: server, kind: RecordKind::Neighbours, number: 0 };
+        match self.records.get(&uid, now).map(|(record, _)| &record.body) {
+            Some(Body::Neighbours(theirs)) => theirs.servers.len(),
+            Some(_) | None => 0,
+        }
+    }
+
+    /// Whether one more neighbour would not be let go there.
+    fn has_room(&self, now: Time, server: ServerId) -> bool {
+        self.count_of(now, server) < LINKS_IDEAL
     }
 
     // --- who is wanted --------------------------------------------------------------------------------------
@@ -150,26 +176,28 @@ impl Domain {
         let hops: BTreeMap<ServerId, Option<u32>> =
             self.graph(now).hops(self.config.me).into_iter().collect();
         let away = |server: &ServerId| hops.get(server).copied().flatten();
-        let apart: Vec<SocketAddrV4> =
-            beyond.iter().filter(|it| away(&it.server).is_none()).map(|it| it.control).collect();
+        // A server that was set up anew has another name, and its address.
+        let there: BTreeSet<SocketAddrV4> =
+            beyond.iter().filter(|it| away(&it.server).is_some()).map(|it| it.control).collect();
+        let is_apart = |it: &&Neighbour| away(&it.server).is_none() && !there.contains(&it.control);
+        let apart: Vec<SocketAddrV4> = beyond.iter().filter(is_apart).map(|it| it.control).collect();
+        let roomy = beyond.iter().filter(|it| there.contains(&it.control) && self.has_room(now, it.server));
+        let roomy: Vec<SocketAddrV4> = roomy.map(|it| it.control).collect();
         let living = hops.values().flatten().count() as u64;
         if self.draw.below(living) < SEEKERS {
             self.ask_any(now, &apart);
         }
         let far = |more: u32| -> Vec<SocketAddrV4> {
             let most = beyond.iter().filter_map(|it| away(&it.server)).max().filter(|most| *most > more);
-            beyond
-                .iter()
-                .filter(|it| most.is_some() && away(&it.server) == most)
-                .map(|it| it.control)
-                .collect()
+            let farthest = beyond.iter().filter(|it| most.is_some() && away(&it.server) == most);
+            farthest.map(|it| it.control).collect()
         };
         let count = self.links.len();
         let too_far = far(DIAMETER_MAX);
         if count < LINKS_MIN {
-            if !self.links.ask_named(now, &mut self.draw) {
-                let all: Vec<SocketAddrV4> = beyond.iter().map(|it| it.control).collect();
-                self.ask_any(now, &all);
+            // Where nobody has room, one less is enough: on our link others are connected.
+            if !roomy.is_empty() && !self.links.ask_named(now, &mut self.draw) {
+                self.ask_any(now, &roomy);
             }
         } else if !too_far.is_empty() && count < LINKS_MAX {
             self.ask_any(now, &too_far);
@@ -177,8 +205,7 @@ impl Domain {
             self.let_one_go(now);
         } else if self.draw.below(TRY_LOOKS) == 0 {
             let farthest = far(DIAMETER_IDEAL);
-            let all: Vec<SocketAddrV4> = beyond.iter().map(|it| it.control).collect();
-            self.ask_any(now, if farthest.is_empty() { &all } else { &farthest });
+            self.ask_any(now, if farthest.is_empty() { &roomy } else { &farthest });
         }
         if self.draw.below(LAZY_LOOKS) == 0 {
             self.links.make_lazy();
@@ -210,16 +237,17 @@ impl Domain {
 
     /// The least useful neighbour goes without which everybody is as near as before, or near enough (R004.29).
     fn let_one_go(&mut self, now: Time) {
-        let mut known: Vec<(Neighbour, Worth)> =
-            self.links.up().filter(|(_, worth)| worth.is_known()).collect();
-        known.sort_by_key(|(_, worth)| worth.utility);
-        let graph = self.graph(now);
-        let (connected, most) = (graph.connected_count(self.config.me), graph.diameter().max(DIAMETER_MAX));
-        let goes = known.into_iter().find(|(it, _)| {
-            let without = graph.without(self.config.me, it.server);
-            without.connected_count(self.config.me) == connected && without.diameter() <= most
-        });
-        if let Some((it, _)) = goes {
+        let judged = self.links.up().filter(|(_, worth)| worth.is_known());
+        // One that needs us would come back.
+        let known = judged.filter(|(it, _)| self.count_of(now, it.server) > LINKS_MIN);
+        let Some((it, _)) = known.min_by_key(|(_, worth)| worth.utility) else { return };
+        let (me, graph) = (self.config.me, self.graph(now));
+        let without = graph.without(me, it.server);
+        let is_as_good = |from: ServerId| {
+            let (before, after) = (graph.farthest(from), without.farthest(from));
+            after.0 == before.0 && after.1 <= before.1.max(DIAMETER_MAX)
+        };
+        if is_as_good(me) && is_as_good(it.server) {
             self.let_go(now, it);
         }
     }

@@ -57,8 +57,11 @@ pub fn face(seed: u64, ways: Ways, constants: Constants, most: Duration) -> Resu
             let count = 1 + number(u64::from(segments) - 1);
             let cut_off: Vec<u8> = (0..count).collect();
             site.cut(&cut_off);
-            site.run_for(Duration::from_secs(5 + u64::from(number(90))));
-            if (0..2).any(|side| !site.graph_of_side(side).is_connected()) {
+            let span = Duration::from_secs(5 + u64::from(number(90)));
+            site.run_for(span);
+            // Each side has noticed that its neighbours on the other one are gone, and found others.
+            let is_apart = (0..2).any(|side| !site.graph_of_side(side).is_connected());
+            if span >= constants.rest * 5 && is_apart {
                 return Err(wrong("a side of a cut fell apart"));
             }
             site.claim(host);
