@@ -93,15 +93,17 @@ fn a_large_segment_beside_a_small_one_is_at_rest() {
 #[test]
 fn a_member_that_was_set_up_anew_is_left_alone() {
     let mut site = Site::new(1, Ways::LAN, Constants::LAN);
-    for number in 0..4 {
+    for number in 0..12 {
         site.add(0, number, &[]);
         site.add(1, number, &[address(0, 0)]);
     }
-    (0..8).for_each(|host| site.start(host));
+    (0..24).for_each(|host| site.start(host));
     site.run_for(secs(30));
-    site.crash(1);
-    site.rename(1);
-    site.start(1);
+    let hub = (0..24).step_by(2).find(|host| site.neighbours_of(*host) > 0);
+    let hub = hub.expect("somebody of the first segment has a neighbour");
+    site.crash(hub);
+    site.rename(hub);
+    site.start(hub);
     // Its old name has vanished by now, and is remembered for an hour.
     site.run_for(secs(120));
     let before = site.counters.get("domain", "connect");

@@ -443,6 +443,12 @@ impl Site {
         counts.fold((usize::MAX, 0), |(least, most), count| (least.min(count), most.max(count)))
     }
 
+    /// How many neighbours that member has.
+    #[must_use]
+    pub fn neighbours_of(&self, host: usize) -> usize {
+        self.hosts[host].domain.as_ref().map_or(0, |it| it.links().len())
+    }
+
     /// Takes how many copies went over neighbour links.
     pub fn take_copies(&mut self) -> Copies {
         std::mem::take(&mut self.copies)

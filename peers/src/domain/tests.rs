@@ -587,4 +587,17 @@ fn in_steady_state_a_member_of_32_sends_little() {
     assert!(net.agrees());
 }
 
+/// A thousand members of one link would refresh a thousand empty records for ever.
+#[test]
+fn on_a_link_alone_nobody_tells_of_neighbours() {
+    let mut net = Net::with(1, 4);
+    net.run_for(Duration::from_secs(3));
+    net.input(3, |domain, now| domain.on_stop(now));
+    net.nodes[3].domain = None;
+    net.run_for(Duration::from_secs(3));
+    for node in 0..3 {
+        assert_eq!(net.domain(node).records().of_kind(RecordKind::Neighbours, net.now).count(), 0);
+    }
+}
+
 mod partition;

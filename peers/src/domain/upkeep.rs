@@ -87,6 +87,10 @@ impl Domain {
 
     /// Who our neighbours are has changed, perhaps.
     pub(super) fn tell_neighbours(&mut self, now: Time) {
+        let uid = Uid { owner: self.config.me, kind: RecordKind::Neighbours, number: 0 };
+        if self.links.is_empty() && self.records.get(&uid, now).is_none() {
+            return;
+        }
         // Not deleted: what follows a deletion too fast is refused.
         let body = Body::Neighbours(self.neighbours_of_ours());
         self.put(now, RecordKind::Neighbours, 0, MEMBER_LIVES, body);
@@ -131,18 +135,17 @@ impl Domain {
 
     /// A contact has rested: it is asked if it is not connected with us anyway.
     pub(super) fn ask_rested(&mut self, now: Time, contact: SocketAddrV4) {
-        let is_it = |it: &Neighbour| it.control == contact;
         let known = self.living(now).map(|it| Neighbour { server: it.server, control: it.control });
-        let Some(it) = known.chain(self.beyond(now)).find(is_it) else { return self.links.ask(now, contact) };
-        if self.is_on_link(contact) {
+        let known = known.chain(self.beyond(now)).filter(|it| it.control == contact);
+        // If it was set up anew it has more names than one, and lives by the last.
+        let names: BTreeSet<ServerId> = known.map(|it| it.server).collect();
+        if !names.is_empty() && self.is_on_link(contact) {
             return;
         }
-        let is_apart = !self
-            .graph(now)
-            .hops(self.config.me)
-            .iter()
-            .any(|(server, hops)| *server == it.server && hops.is_some());
-        if is_apart || (self.links.len() < LINKS_MIN && self.has_room(now, it.server)) {
+        let hops = self.graph(now).hops(self.config.me);
+        let connected = hops.iter().find(|(server, hops)| names.contains(server) && hops.is_some());
+        let is_wanted = |server| self.links.len() < LINKS_MIN && self.has_room(now, server);
+        if connected.is_none_or(|(server, _)| is_wanted(*server)) {
             self.links.ask(now, contact);
         }
     }
@@ -181,7 +184,7 @@ impl Domain {
             beyond.iter().filter(|it| away(&it.server).is_some()).map(|it| it.control).collect();
         let is_apart = |it: &&Neighbour| away(&it.server).is_none() && !there.contains(&it.control);
         let apart: Vec<SocketAddrV4> = beyond.iter().filter(is_apart).map(|it| it.control).collect();
-        let roomy = beyond.iter().filter(|it| there.contains(&it.control) && self.has_room(now, it.server));
+        let roomy = beyond.iter().filter(|it| away(&it.server).is_some() && self.has_room(now, it.server));
         let roomy: Vec<SocketAddrV4> = roomy.map(|it| it.control).collect();
         let living = hops.values().flatten().count() as u64;
         if self.draw.below(living) < SEEKERS {
