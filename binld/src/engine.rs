@@ -33,7 +33,6 @@ mod listening;
 pub mod loans;
 pub mod marks;
 mod members;
-mod noted;
 pub mod overheard;
 mod picking;
 mod pinned;
@@ -42,6 +41,7 @@ mod repair;
 pub mod replicas;
 pub mod requests;
 pub mod responding;
+mod saved;
 pub mod slices;
 pub mod status;
 pub mod turns;
@@ -61,10 +61,10 @@ use wire::{BootEpoch, Content, DomainId, GroupAddr, ServerId, Stamp};
 use peers::domain::{Domain, DomainConfig};
 use peers::limits::LEGACY_KEEP;
 pub use peers::lowest::Constants as LowestConstants;
-use peers::notes::Notes;
-pub use peers::notes::{ClaimNote, Former, MemberNote, NoteChange};
 use peers::responder::Responders;
 pub use peers::roll::Stored as StoredRoll;
+use peers::saved::Saved;
+pub use peers::saved::{Former, SavedChange, SavedClaim, SavedMember};
 use wire::record::ServerRole;
 
 use backoff::Backoff;
@@ -208,7 +208,7 @@ pub enum Change {
     /// We are alive at this time (Y7).
     Alive(Wall),
     /// What another member tells, for whoever reads the store.
-    Note(NoteChange),
+    Saved(SavedChange),
     /// A server was heard then that speaks only the frozen packet.
     PutLegacy(Ipv4Addr, Wall),
     /// It is not reckoned with any more.
@@ -279,7 +279,7 @@ enum Timer {
     Reconcile,
     Alive,
     Behalf,
-    Note,
+    Save,
     Legacy,
     Joined,
 }
@@ -310,7 +310,7 @@ pub struct Engine {
     loans: Loans,
     replicas: Replicas,
     behalf: Behalf,
-    notes: Notes,
+    saved: Saved,
     listening: Listening,
     joining: Joining,
     /// Claims that moved in this input: the domain is to be told.
@@ -383,7 +383,7 @@ impl Engine {
             loans: Loans::default(),
             replicas: Replicas::default(),
             behalf: Behalf::default(),
-            notes: Notes::new(journal.former.clone(), now),
+            saved: Saved::new(journal.former.clone(), now),
             listening: Listening::begin(&journal, now, wall),
             joining: Joining::begin(now),
             unpublished: BTreeSet::new(),
@@ -456,7 +456,7 @@ impl Engine {
                 Timer::Turn => self.on_turn_due(now),
                 Timer::Alive => self.on_alive(now),
                 Timer::Behalf => self.on_behalf_due(now),
-                Timer::Note => self.write_notes(now),
+                Timer::Save => self.save(now),
                 Timer::Legacy => self.on_legacy_due(now),
                 Timer::Joined => self.unsettle(),
             }
@@ -498,7 +498,7 @@ impl Engine {
     /// The process ends: claims and references stay; only the time of death is noted.
     pub fn on_stop(&mut self, now: Time) {
         self.on_alive(now);
-        self.write_notes(now);
+        self.save(now);
         self.domain.on_stop(now);
         self.serve_domain(now);
     }

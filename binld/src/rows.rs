@@ -7,7 +7,7 @@ use db::{
 };
 use driver::Wall;
 use peers::roll::{Digest, List, Origins, Stored};
-use peers::rows as notes;
+use peers::rows as saved;
 use wire::configure::Ports;
 use wire::pxe::BootItem;
 use wire::{Content, ServerId};
@@ -55,7 +55,7 @@ pub fn row_of(change: &Change, owner: ServerId) -> db::Change {
         }),
         Change::DropLoan(group) => db::Change::DeleteLoan(*group),
         Change::Alive(wall) => db::Change::Alive { wall_ms: wall.0 },
-        Change::Note(change) => notes::row_of(change.clone()),
+        Change::Saved(change) => saved::row_of(change.clone()),
         Change::PutLegacy(address, heard) => {
             db::Change::PutLegacy(LegacyRow { address: *address, heard_ms: heard.0 })
         }
@@ -83,7 +83,7 @@ pub fn journal(rows: Rows, boot: &Boot) -> Journal {
         roll: roll_of(rows.roll),
         loans: rows.loans.into_iter().map(loan_of).collect(),
         last_alive: Wall(boot.last_alive_ms),
-        former: notes::former(rows.replicas, rows.members),
+        former: saved::former(rows.replicas, rows.members),
         legacy: rows.legacy.into_iter().map(|row| (row.address, Wall(row.heard_ms))).collect(),
         listened: rows
             .listened

@@ -23,13 +23,13 @@ mod fall_backs;
 mod hostile_tests;
 mod master;
 mod members;
-mod noted;
 mod pace;
 mod pass;
 mod plain;
 mod protocol;
 mod references;
 mod running;
+mod saved;
 mod session;
 mod sessions;
 mod speed;
@@ -46,7 +46,7 @@ use std::time::Duration;
 use driver::{Arrival, Counters, Deadline, Draw, Rate, Role, Time, Wall};
 use peers::domain::Domain;
 use peers::lowest::Constants as LowestConstants;
-use peers::notes::Former;
+use peers::saved::Former;
 use wire::clear::{ClearAnswer, ClearAsk, ClearVerdict};
 use wire::control::{Envelope, Message};
 use wire::hold::Hold;
@@ -70,9 +70,9 @@ pub use status::{
 
 use context::Context;
 use members::Published;
-use noted::Noted;
 use plain::Plain;
 use references::{Place, References, Sender};
+use saved::Saver;
 use sessions::Sessions;
 
 use crate::limits;
@@ -211,7 +211,7 @@ pub struct Engine {
     references: References,
     domain: Domain,
     published: Published,
-    noted: Noted,
+    saver: Saver,
     /// What the wall clock showed at which instant.
     wall: (Time, Wall),
     sessions: Sessions,
@@ -239,7 +239,7 @@ impl Engine {
             references: References::new(config.clone(), identity),
             domain: members::begin(&config, identity, draw, now),
             published: Published::default(),
-            noted: Noted::new(Former::default(), now),
+            saver: Saver::new(Former::default(), now),
             wall: (now, Wall::default()),
             plain: Plain::new(&config),
             sessions: Sessions::new(config.streams, config.run_ahead),
@@ -268,7 +268,7 @@ impl Engine {
     ) -> Self {
         let mut engine = Self::silent(config, identity, draw, now);
         engine.wall = (now, wall);
-        engine.noted = Noted::new(rows.former.clone(), now);
+        engine.saver = Saver::new(rows.former.clone(), now);
         engine.references.recover(rows, now, wall, &mut engine.context);
         engine.share_news(now);
         engine
@@ -284,7 +284,7 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<Deadline> {
         let first = Deadline::earliest(self.references.next_deadline(), self.sessions.next_deadline());
         let second = Deadline::earliest(self.plain.next_deadline(), self.domain.next_deadline());
-        let third = Deadline::earliest(self.noted.next_deadline(), self.context.told.next_deadline());
+        let third = Deadline::earliest(self.saver.next_deadline(), self.context.told.next_deadline());
         Deadline::earliest(Deadline::earliest(first, second), third)
     }
 
@@ -341,7 +341,7 @@ impl Engine {
             self.domain.on_timeout(now);
         }
         self.share_news(now);
-        self.write_notes(now);
+        self.save(now);
     }
 
     /// An operator orders the reference of a BINLD to be deleted on its behalf (G12); `force` also while it is not
@@ -377,7 +377,7 @@ impl Engine {
 
     /// The store's answer to [`Action::Persist`].
     pub fn on_stored(&mut self, now: Time, ticket: Ticket, result: Result<(), ()>) {
-        self.on_noted(now, ticket, result);
+        self.on_saved(now, ticket, result);
         self.references.on_stored(now, ticket, result, &mut self.context);
         self.share_news(now);
     }
@@ -386,7 +386,7 @@ impl Engine {
     pub fn on_stop(&mut self, now: Time) {
         self.domain.on_stop(now);
         self.share_news(now);
-        self.write_last_notes(now);
+        self.save_last(now);
     }
 
     /// The shell's answer to [`Action::Open`].

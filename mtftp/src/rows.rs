@@ -1,7 +1,7 @@
 //! The core's changes as rows of the store, and back. The daemon and the simulator both go through here.
 
 use driver::Wall;
-use peers::rows as notes;
+use peers::rows as saved;
 use wire::configure::Ports;
 
 use crate::engine::{Change, Journal, ReferenceRecord, RestRecord, SerialRecord};
@@ -36,7 +36,7 @@ pub fn row(change: Change) -> db::Change {
             db::Change::PutRest(db::RestRow { group, server: None, file, stamp, since_ms: since.0 })
         }
         Change::DeleteRest(group) => db::Change::DeleteRest(group),
-        Change::Note(change) => notes::row_of(change),
+        Change::Saved(change) => saved::row_of(change),
         Change::Alive(wall) => db::Change::Alive { wall_ms: wall.0 },
     }
 }
@@ -70,6 +70,6 @@ pub fn journal(rows: db::Rows) -> Journal {
         references: rows.references.into_iter().map(reference).collect(),
         serials: rows.serials.into_iter().map(serial).collect(),
         rests: rows.rests.into_iter().map(rest).collect(),
-        former: notes::former(rows.replicas, rows.members),
+        former: saved::former(rows.replicas, rows.members),
     }
 }

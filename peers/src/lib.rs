@@ -9,7 +9,7 @@
 //! | [`links`] | neighbours beyond our own link |
 //! | [`graph`] | the shape of the domain, by what members tell of their neighbours |
 //! | [`lowest`] | the lowest id of the domain: which servers are connected, and who is cut off |
-//! | [`notes`] | what a store keeps of the other members, for people |
+//! | [`saved`] | what a store keeps of the other members, for people |
 //! | [`elect`] | one office, and who holds it: what every election here goes by |
 //! | [`responder`] | which boot server answers which clients |
 //! | [`rendezvous`] | who is the one for something, found by everybody alone |
@@ -25,11 +25,11 @@ pub mod hello;
 pub mod limits;
 pub mod links;
 pub mod lowest;
-pub mod notes;
 pub mod records;
 pub mod rendezvous;
 pub mod responder;
 pub mod roll;
 #[cfg(feature = "store")]
 pub mod rows;
+pub mod saved;
 mod window;

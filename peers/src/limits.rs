@@ -102,14 +102,14 @@ pub const PUSHES_MAX: usize = 40;
 // --- what a store keeps of the others ---------------------------------------------------------------------------
 
 /// Changes are gathered for so long before the store writes them: a server that starts tells all its claims at once.
-pub const NOTE_GATHER: Duration = Duration::from_secs(1);
+pub const SAVE_GATHER: Duration = Duration::from_secs(1);
 /// Claims written at once: some milliseconds of the thread that writes our own claims, too.
-pub const NOTES_AT_ONCE: usize = 256;
+pub const SAVED_AT_ONCE: usize = 256;
 /// What a former process noted and nobody has told since ends after this long: the life of a claim's record, so what
 /// there was at our start was refreshed by then, or is gone everywhere.
-pub const NOTE_FORMER: Duration = Duration::from_secs(120);
+pub const SAVED_FORMER: Duration = Duration::from_secs(120);
 /// Members noted: as many as a list has, and newcomers.
-pub const NOTE_MEMBERS_MAX: usize = ROLL_TOLD_MAX;
+pub const SAVED_MEMBERS_MAX: usize = ROLL_TOLD_MAX;
 
 // --- neighbours beyond the link ---------------------------------------------------------------------------------
 

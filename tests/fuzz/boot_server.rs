@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use binld::engine::loans::LoanRecord;
 use binld::engine::{
-    Action, Change, ClaimNote, ClaimRecord, Engine, Former, Identity, Journal, Listened, MemberNote,
-    NoteChange, StoredRoll, Ticket,
+    Action, Change, ClaimRecord, Engine, Former, Identity, Journal, Listened, SavedChange, SavedClaim,
+    SavedMember, StoredRoll, Ticket,
 };
 use driver::{Arrival, Draw, Role, Time, Wall};
 use wire::configure::{Ack, Nak, NakReason, Superseded};
@@ -42,7 +42,7 @@ const SPANS_MS: [u64; 12] = [0, 1, 21, 101, 200, 501, 1_001, 2_501, 5_001, 31_00
 const WALL: u64 = 1_700_000_000_000;
 
 /// What others tell: as many claims as records are kept, and as many sources; what ends is forgotten a moment later.
-const NOTES_MAX: usize = 65_536;
+const SAVED_MAX: usize = 65_536;
 const LEGACY_MAX: usize = 256;
 
 /// What the store has.
@@ -54,36 +54,36 @@ struct Rows {
     roll: StoredRoll,
     loans: BTreeMap<GroupAddr, LoanRecord>,
     alive: Wall,
-    notes: Notes,
+    saved: Saved,
     legacy: BTreeMap<Ipv4Addr, Wall>,
     listened: Option<Listened>,
 }
 
 /// What other members told, as a store keeps it.
 #[derive(Debug, Default)]
-pub(crate) struct Notes {
-    claims: BTreeMap<(ServerId, u64), ClaimNote>,
-    members: BTreeMap<ServerId, MemberNote>,
+pub(crate) struct Saved {
+    claims: BTreeMap<(ServerId, u64), SavedClaim>,
+    members: BTreeMap<ServerId, SavedMember>,
 }
 
-impl Notes {
-    pub(crate) fn apply(&mut self, change: NoteChange) {
+impl Saved {
+    pub(crate) fn apply(&mut self, change: SavedChange) {
         match change {
-            NoteChange::PutClaim(note) => {
-                self.claims.insert((note.owner, note.number), *note);
+            SavedChange::PutClaim(entry) => {
+                self.claims.insert((entry.owner, entry.number), *entry);
             }
-            NoteChange::DropClaim(owner, number) => {
+            SavedChange::DropClaim(owner, number) => {
                 let was_there = self.claims.remove(&(owner, number)).is_some();
-                assert!(was_there, "only what was noted is forgotten");
+                assert!(was_there, "only what was saved is forgotten");
             }
-            NoteChange::PutMember(note) => {
-                self.members.insert(note.server, note);
+            SavedChange::PutMember(entry) => {
+                self.members.insert(entry.server, entry);
             }
-            NoteChange::DropMember(server) => {
+            SavedChange::DropMember(server) => {
                 self.members.remove(&server);
             }
         }
-        assert!(self.claims.len() <= 2 * NOTES_MAX, "notes are bounded as records are");
+        assert!(self.claims.len() <= 2 * SAVED_MAX, "entries are bounded as records are");
     }
 
     pub(crate) fn former(&self) -> Former {
@@ -120,7 +120,7 @@ impl Rows {
                 self.loans.remove(&group);
             }
             Change::Alive(wall) => self.alive = wall,
-            Change::Note(change) => self.notes.apply(change),
+            Change::Saved(change) => self.saved.apply(change),
             Change::PutLegacy(source, heard) => {
                 self.legacy.insert(source, heard);
                 assert!(self.legacy.len() <= 2 * LEGACY_MAX, "sources are bounded");
@@ -144,7 +144,7 @@ impl Rows {
             roll: self.roll.clone(),
             loans: self.loans.values().cloned().collect(),
             last_alive: self.alive,
-            former: self.notes.former(),
+            former: self.saved.former(),
             legacy: self.legacy.iter().map(|(source, heard)| (*source, *heard)).collect(),
             listened: self.listened,
             host_boot: [0; 16],

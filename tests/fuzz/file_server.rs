@@ -27,7 +27,7 @@ use wire::{
     BootEpoch, Content, DomainId, FileName, GroupAddr, Layer, Mac, Serial, ServerId, ServerType, Stamp,
 };
 
-use crate::boot_server::Notes;
+use crate::boot_server::Saved;
 use crate::script::{Heard, Script};
 use crate::{decoders, domain};
 
@@ -58,7 +58,7 @@ struct Rows {
     references: BTreeMap<(GroupAddr, ServerId), ReferenceRecord>,
     serials: BTreeMap<(GroupAddr, ServerId), SerialRecord>,
     rests: BTreeMap<GroupAddr, RestRecord>,
-    notes: Notes,
+    saved: Saved,
 }
 
 impl Rows {
@@ -82,7 +82,7 @@ impl Rows {
             Change::DeleteRest(group) => {
                 self.rests.remove(&group);
             }
-            Change::Note(change) => self.notes.apply(change),
+            Change::Saved(change) => self.saved.apply(change),
             Change::Alive(_) => {}
         }
     }
@@ -92,7 +92,7 @@ impl Rows {
             references: self.references.values().cloned().collect(),
             serials: self.serials.values().copied().collect(),
             rests: self.rests.values().cloned().collect(),
-            former: self.notes.former(),
+            former: self.saved.former(),
         }
     }
 }

@@ -105,8 +105,8 @@ impl BinldHost {
     }
 }
 
-fn is_note(change: &Change) -> bool {
-    matches!(change, Change::Note(_) | Change::PutLegacy(..) | Change::DropLegacy(_))
+fn is_saved(change: &Change) -> bool {
+    matches!(change, Change::Saved(_) | Change::PutLegacy(..) | Change::DropLegacy(_))
 }
 
 fn alarm(event: &Event) -> Alarm {
@@ -189,7 +189,7 @@ impl Program for BinldHost {
             match action {
                 Action::Send(transmit) => effects.push(Effect::Send(transmit)),
                 // Nobody waits for it, and nothing is answered from it.
-                Action::Persist(ticket, changes) if changes.iter().all(is_note) => {
+                Action::Persist(ticket, changes) if changes.iter().all(is_saved) => {
                     self.write(&Writing { ticket, changes });
                 }
                 Action::Persist(ticket, changes) => {

@@ -241,7 +241,7 @@ impl Program for MtftpHost {
                 Action::Send(transmit) => effects.push(Effect::Send(transmit)),
                 // Nobody waits for it, and nothing is answered from it.
                 Action::Persist(ticket, changes)
-                    if changes.iter().all(|it| matches!(it, Change::Note(_) | Change::Alive(_))) =>
+                    if changes.iter().all(|it| matches!(it, Change::Saved(_) | Change::Alive(_))) =>
                 {
                     self.write(Writing { ticket, changes });
                     noted = Some(ticket);

@@ -51,7 +51,7 @@ impl Engine {
                 Output::Send(to, message) => self.send_control(to, message),
                 Output::Count(place, what) => self.counters.add(place, what, 1),
                 Output::Tell(news) => {
-                    self.note(now, &news);
+                    self.save_news(now, &news);
                     self.on_news(now, news);
                 }
             }

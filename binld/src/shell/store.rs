@@ -11,7 +11,7 @@ use std::path::Path;
 
 use db::{Boot, Kind, Store, StoreError};
 use driver::Wall;
-use peers::notes::NoteChange;
+use peers::saved::SavedChange;
 use wire::{GroupAddr, ServerId};
 
 use crate::engine::claims::StateName;
@@ -61,10 +61,10 @@ impl Subject {
             Change::Alive(_) => Self::Alive,
             Change::PutLegacy(address, _) | Change::DropLegacy(address) => Self::Legacy(*address),
             Change::Listened(_) => Self::Listened,
-            Change::Note(NoteChange::PutClaim(note)) => Self::Replica(note.owner, note.number),
-            Change::Note(NoteChange::DropClaim(owner, number)) => Self::Replica(*owner, *number),
-            Change::Note(NoteChange::PutMember(note)) => Self::Member(note.server),
-            Change::Note(NoteChange::DropMember(server)) => Self::Member(*server),
+            Change::Saved(SavedChange::PutClaim(entry)) => Self::Replica(entry.owner, entry.number),
+            Change::Saved(SavedChange::DropClaim(owner, number)) => Self::Replica(*owner, *number),
+            Change::Saved(SavedChange::PutMember(entry)) => Self::Member(entry.server),
+            Change::Saved(SavedChange::DropMember(server)) => Self::Member(*server),
         }
     }
 }
@@ -163,7 +163,7 @@ mod tests {
 
     use crate::engine::claims::{ClaimKey, Placement, StateName};
     use crate::engine::{ClaimRecord, Listened};
-    use peers::notes::{ClaimNote, Former, MemberNote};
+    use peers::saved::{Former, SavedClaim, SavedMember};
     use wire::configure::Ports;
     use wire::hold::HoldState;
     use wire::pxe::BootItem;
@@ -223,12 +223,12 @@ mod tests {
             job(
                 6,
                 vec![
-                    Change::Note(NoteChange::PutClaim(Box::new(note(1)))),
-                    Change::Note(NoteChange::PutClaim(Box::new(note(2)))),
-                    Change::Note(NoteChange::DropClaim(note(2).owner, 2)),
-                    Change::Note(NoteChange::PutMember(member(1))),
-                    Change::Note(NoteChange::PutMember(member(2))),
-                    Change::Note(NoteChange::DropMember(member(2).server)),
+                    Change::Saved(SavedChange::PutClaim(Box::new(entry(1)))),
+                    Change::Saved(SavedChange::PutClaim(Box::new(entry(2)))),
+                    Change::Saved(SavedChange::DropClaim(entry(2).owner, 2)),
+                    Change::Saved(SavedChange::PutMember(member(1))),
+                    Change::Saved(SavedChange::PutMember(member(2))),
+                    Change::Saved(SavedChange::DropMember(member(2).server)),
                 ],
             ),
             job(
@@ -252,12 +252,12 @@ mod tests {
         assert_eq!(journal.marks, [(group(21), later)]);
         assert_eq!(journal.rests, [(group(30), content(), stamp)]);
         assert_eq!(journal.last_alive, Wall(START.0 + 77));
-        assert_eq!(journal.former, Former { claims: vec![note(1)], members: vec![member(1)] });
+        assert_eq!(journal.former, Former { claims: vec![entry(1)], members: vec![member(1)] });
         assert_eq!(journal.legacy, [(Ipv4Addr::new(10, 0, 0, 66), later)]);
         assert_eq!(journal.listened, Some(listened));
     }
 
-    fn note(number: u64) -> ClaimNote {
+    fn entry(number: u64) -> SavedClaim {
         let owner = ServerId([8; 16]);
         let claim = Claim {
             group: group(40),
@@ -269,13 +269,13 @@ mod tests {
             pinned: true,
             configured: false,
         };
-        ClaimNote { owner, number, claim, first: Wall(10), changed: Wall(11) }
+        SavedClaim { owner, number, claim, first: Wall(10), changed: Wall(11) }
     }
 
-    fn member(number: u8) -> MemberNote {
+    fn member(number: u8) -> SavedMember {
         let control = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 4016);
         let (server, role) = (ServerId([number; 16]), Some(ServerRole::Mtftpd));
-        MemberNote { server, role, control, unreachable_since: Some(Wall(12)) }
+        SavedMember { server, role, control, unreachable_since: Some(Wall(12)) }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use driver::{Role, Time, Transmit, Wall};
-use peers::notes::{Former, NoteChange};
+use peers::saved::{Former, SavedChange};
 use wire::configure::Ports;
 use wire::policy::SlowClients;
 use wire::tftp::Rollover;
@@ -142,7 +142,7 @@ pub enum Change {
     /// Ends a rest, if there is one.
     DeleteRest(GroupAddr),
     /// What another member tells, for whoever reads the store.
-    Note(NoteChange),
+    Saved(SavedChange),
     /// We live at this time.
     Alive(Wall),
 }

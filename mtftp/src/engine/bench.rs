@@ -111,7 +111,7 @@ impl Bench {
                 }
                 // Nobody waits for it, and nothing is answered from it.
                 Action::Persist(ticket, changes)
-                    if changes.iter().all(|it| matches!(it, Change::Note(_) | Change::Alive(_))) =>
+                    if changes.iter().all(|it| matches!(it, Change::Saved(_) | Change::Alive(_))) =>
                 {
                     self.engine.on_stored(self.now, ticket, Ok(()));
                 }

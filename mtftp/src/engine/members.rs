@@ -80,7 +80,7 @@ impl Engine {
                 Output::Send(to, message) => self.references.say(to, message, &mut self.context),
                 Output::Count(place, what) => self.context.count(place, what),
                 Output::Tell(news) => {
-                    self.noted.on_news(now, &news);
+                    self.saver.on_news(now, &news);
                     self.on_news(news);
                 }
             }

@@ -48,7 +48,7 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddrV4};
 
     use driver::Wall;
-    use peers::notes::{ClaimNote, Former, MemberNote, NoteChange};
+    use peers::saved::{Former, SavedChange, SavedClaim, SavedMember};
     use wire::configure::Ports;
     use wire::hold::HoldState;
     use wire::pxe::BootItem;
@@ -64,7 +64,7 @@ mod tests {
         let binld = ServerId([7; 16]);
         let stamp = Stamp { millis: 8, sender: binld };
         let file = FileName::new(b"pxelinux/\xff").unwrap();
-        let claim = ClaimNote {
+        let claim = SavedClaim {
             owner: binld,
             number: 12,
             claim: Claim {
@@ -80,7 +80,7 @@ mod tests {
             first: Wall(10),
             changed: Wall(11),
         };
-        let member = MemberNote {
+        let member = SavedMember {
             server: binld,
             role: Some(ServerRole::Binld),
             control: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 4016),
@@ -114,9 +114,10 @@ mod tests {
         let puts = journal.references.iter().cloned().map(Change::PutReference);
         let puts = puts.chain(journal.serials.iter().copied().map(Change::PutSerial));
         let puts = puts.chain(journal.rests.iter().cloned().map(Change::PutRest));
-        let notes = journal.former.claims.iter().cloned().map(|note| NoteChange::PutClaim(Box::new(note)));
-        let notes = notes.chain(journal.former.members.iter().copied().map(NoteChange::PutMember));
-        let puts = puts.chain(notes.map(Change::Note)).chain([Change::Alive(Wall(77))]);
+        let entries =
+            journal.former.claims.iter().cloned().map(|entry| SavedChange::PutClaim(Box::new(entry)));
+        let entries = entries.chain(journal.former.members.iter().copied().map(SavedChange::PutMember));
+        let puts = puts.chain(entries.map(Change::Saved)).chain([Change::Alive(Wall(77))]);
         let jobs: Vec<Job> = puts
             .enumerate()
             .map(|(n, change)| Job { ticket: Ticket(n as u64), changes: vec![row(change)] })
@@ -131,8 +132,8 @@ mod tests {
             Change::DeleteReference { group, binld },
             Change::DeleteSerial { group, binld },
             Change::DeleteRest(group),
-            Change::Note(NoteChange::DropClaim(binld, 12)),
-            Change::Note(NoteChange::DropMember(binld)),
+            Change::Saved(SavedChange::DropClaim(binld, 12)),
+            Change::Saved(SavedChange::DropMember(binld)),
         ];
         let changes = deletes.into_iter().map(row).collect();
         write(&mut store, &[Job { ticket: Ticket(9), changes }]);

@@ -156,7 +156,7 @@ fn write(journal: &mut Journal, changes: &[Change]) {
             }
             Change::DeleteRest(group) => journal.rests.retain(|old| old.group != group),
             // Nothing is answered from it.
-            Change::Note(_) | Change::Alive(_) => {}
+            Change::Saved(_) | Change::Alive(_) => {}
         }
     }
 }

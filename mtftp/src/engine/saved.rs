@@ -1,9 +1,9 @@
-//! What other members tell goes to the store, for whoever reads it ([`peers::notes`]); and until when we lived, which says
+//! What other members tell goes to the store, for whoever reads it ([`peers::saved`]); and until when we lived, which says
 //! how old that is.
 
 use driver::{Deadline, Time, Wall};
 use peers::domain::News;
-use peers::notes::{Former, Notes};
+use peers::saved::{Former, Saved};
 
 use super::Engine;
 use super::action::{Change, Ticket};
@@ -11,26 +11,26 @@ use crate::limits::ALIVE_INTERVAL;
 
 /// What is to be written, and what is being written.
 #[derive(Debug)]
-pub(super) struct Noted {
-    notes: Notes,
+pub(super) struct Saver {
+    saved: Saved,
     alive_at: Time,
     /// One batch at a time, so that one that failed is not overtaken: with when it is tried again.
     writing: Option<(Ticket, Vec<Change>, Option<Time>)>,
 }
 
-impl Noted {
+impl Saver {
     pub(super) fn new(former: Former, now: Time) -> Self {
-        Self { notes: Notes::new(former, now), alive_at: now, writing: None }
+        Self { saved: Saved::new(former, now), alive_at: now, writing: None }
     }
 
     pub(super) fn on_news(&mut self, now: Time, news: &News) {
-        self.notes.on_news(now, news);
+        self.saved.on_news(now, news);
     }
 
     pub(super) fn next_deadline(&self) -> Option<Deadline> {
         let at = match &self.writing {
             Some((_, _, again_at)) => *again_at,
-            None => self.notes.next_at().into_iter().chain([self.alive_at]).min(),
+            None => self.saved.next_at().into_iter().chain([self.alive_at]).min(),
         };
         at.map(|at| Deadline { at, why: "what others tell is to be written" })
     }
@@ -43,43 +43,43 @@ impl Engine {
     }
 
     /// Writes what is due.
-    pub(super) fn write_notes(&mut self, now: Time) {
-        if self.noted.next_deadline().is_none_or(|due| now < due.at) {
+    pub(super) fn save(&mut self, now: Time) {
+        if self.saver.next_deadline().is_none_or(|due| now < due.at) {
             return;
         }
-        if let Some((ticket, changes, again_at)) = &mut self.noted.writing {
+        if let Some((ticket, changes, again_at)) = &mut self.saver.writing {
             (*ticket, *again_at) = (self.context.persist(changes.clone()), None);
             return;
         }
-        self.write_more_notes(now);
+        self.save_more(now);
     }
 
     /// The process ends: what there is now, and when.
-    pub(super) fn write_last_notes(&mut self, now: Time) {
-        self.noted.alive_at = now;
-        self.write_more_notes(now);
+    pub(super) fn save_last(&mut self, now: Time) {
+        self.saver.alive_at = now;
+        self.save_more(now);
     }
 
-    fn write_more_notes(&mut self, now: Time) {
+    fn save_more(&mut self, now: Time) {
         let wall = self.wall_at(now);
-        let notes = self.noted.notes.take(now, wall, self.identity.server, &self.domain);
-        let mut changes: Vec<Change> = notes.into_iter().map(Change::Note).collect();
-        if self.noted.alive_at <= now {
-            self.noted.alive_at = now + ALIVE_INTERVAL;
+        let changed = self.saver.saved.take(now, wall, self.identity.server, &self.domain);
+        let mut changes: Vec<Change> = changed.into_iter().map(Change::Saved).collect();
+        if self.saver.alive_at <= now {
+            self.saver.alive_at = now + ALIVE_INTERVAL;
             changes.push(Change::Alive(wall));
         }
         if !changes.is_empty() {
             let ticket = self.context.persist(changes.clone());
-            self.noted.writing = Some((ticket, changes, None));
+            self.saver.writing = Some((ticket, changes, None));
         }
     }
 
-    pub(super) fn on_noted(&mut self, now: Time, ticket: Ticket, result: Result<(), ()>) {
-        let Some((_, _, again_at)) = self.noted.writing.as_mut().filter(|(ours, ..)| *ours == ticket) else {
+    pub(super) fn on_saved(&mut self, now: Time, ticket: Ticket, result: Result<(), ()>) {
+        let Some((_, _, again_at)) = self.saver.writing.as_mut().filter(|(ours, ..)| *ours == ticket) else {
             return;
         };
         match result {
-            Ok(()) => self.noted.writing = None,
+            Ok(()) => self.saver.writing = None,
             Err(()) => *again_at = Some(now + ALIVE_INTERVAL),
         }
     }

@@ -43,7 +43,7 @@ struct Pair {
     sequence: u64,
     /// Whether the other one is heard.
     heard: bool,
-    notes: Notes,
+    saved: Saved,
     store: Former,
     /// How many changes were written.
     written: usize,
@@ -71,7 +71,7 @@ impl Pair {
             domains: [domain(1, US), domain(2, PEER)],
             sequence: 0,
             heard: true,
-            notes: Notes::new(former.clone(), Time::ZERO),
+            saved: Saved::new(former.clone(), Time::ZERO),
             store: former,
             written: 0,
             at_once: 0,
@@ -96,7 +96,7 @@ impl Pair {
             while let Some(output) = self.domains[from].poll_output(self.now) {
                 match output {
                     Output::Count(..) => {}
-                    Output::Tell(news) if from == 0 => self.notes.on_news(self.now, &news),
+                    Output::Tell(news) if from == 0 => self.saved.on_news(self.now, &news),
                     Output::Tell(_) => {}
                     Output::Send(_, message) => {
                         self.sequence += 1;
@@ -120,31 +120,31 @@ impl Pair {
                 self.domains[from].on_timeout(self.now);
                 self.carry();
             }
-            if self.notes.next_at().is_some_and(|at| at <= self.now) {
+            if self.saved.next_at().is_some_and(|at| at <= self.now) {
                 let wall = self.wall();
-                let changes = self.notes.take(self.now, wall, US, &self.domains[0]);
+                let changes = self.saved.take(self.now, wall, US, &self.domains[0]);
                 self.at_once = self.at_once.max(changes.len());
                 changes.into_iter().for_each(|change| self.write(change));
             }
         }
     }
 
-    fn write(&mut self, change: NoteChange) {
+    fn write(&mut self, change: SavedChange) {
         self.written += 1;
         let Former { claims, members } = &mut self.store;
         match change {
-            NoteChange::PutClaim(note) => {
+            SavedChange::PutClaim(note) => {
                 claims.retain(|it| (it.owner, it.number) != (note.owner, note.number));
                 claims.push(*note);
             }
-            NoteChange::DropClaim(owner, number) => {
+            SavedChange::DropClaim(owner, number) => {
                 claims.retain(|it| (it.owner, it.number) != (owner, number));
             }
-            NoteChange::PutMember(note) => {
+            SavedChange::PutMember(note) => {
                 members.retain(|it| it.server != note.server);
                 members.push(note);
             }
-            NoteChange::DropMember(server) => members.retain(|it| it.server != server),
+            SavedChange::DropMember(server) => members.retain(|it| it.server != server),
         }
     }
 }
@@ -201,7 +201,7 @@ fn after_a_restart_what_nobody_tells_any_more_ends() {
     before.says(2, Some(claim(2, HoldState::Committed)));
     before.run(3);
     let mut former = before.store.clone();
-    former.members.push(MemberNote { server: ServerId([9; 16]), ..former.members[0] });
+    former.members.push(SavedMember { server: ServerId([9; 16]), ..former.members[0] });
     let mut pair = Pair::new(former.clone());
     pair.says(1, Some(claim(1, HoldState::Committed)));
     pair.run(119);
@@ -223,7 +223,7 @@ fn many_at_once_are_written_bit_by_bit() {
     }
     pair.run(20);
     assert_eq!(pair.store.claims.len(), OWNED_MAX - 1);
-    assert!(pair.at_once <= NOTES_AT_ONCE + 1, "{}", pair.at_once);
+    assert!(pair.at_once <= SAVED_AT_ONCE + 1, "{}", pair.at_once);
 }
 
 /// Behind more claims than are written at once, records that come and go: what waits is bounded by what there is.
@@ -237,10 +237,10 @@ fn what_came_and_went_does_not_wait() {
     let behind = |number: u128| ServerId((u128::MAX - number).to_be_bytes());
     for number in 0..10_000 {
         let uid = Uid { owner: behind(number), kind: RecordKind::Claim, number: 0 };
-        pair.notes.on_news(pair.now, &News::Changed(uid));
+        pair.saved.on_news(pair.now, &News::Changed(uid));
     }
     pair.run(2);
-    assert!((1..1000).contains(&pair.notes.dirty.len()), "{}", pair.notes.dirty.len());
+    assert!((1..1000).contains(&pair.saved.dirty.len()), "{}", pair.saved.dirty.len());
     pair.run(10);
-    assert_eq!((pair.notes.dirty.len(), pair.store.claims.len()), (0, 1000));
+    assert_eq!((pair.saved.dirty.len(), pair.store.claims.len()), (0, 1000));
 }
