@@ -18,6 +18,7 @@ use driver::config::{ConfigError, Document, Preset, Text};
 use driver::host;
 use driver::udp::Interface;
 use serde::{Deserialize, Serialize};
+use wire::note::Author;
 use wire::{FileName, GroupAddr};
 
 pub use responder::{Responder, Weight};
@@ -122,6 +123,11 @@ pub struct Domain {
     /// How fast a cut is noticed: within 17 s on one link or a few, or within minutes over a wide area. The same on every
     /// server of the domain.
     pub preset: Text<Preset>,
+    /// What this server is called in notes. Default: the name of the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub author: Option<Text<Author>>,
+    /// Whether this server writes notes of its own: who comes, goes and vanishes, and what goes wrong.
+    pub notes: bool,
 }
 
 /// `[pool]`
@@ -284,9 +290,21 @@ impl Default for Control {
     }
 }
 
+impl Domain {
+    fn author(&self) -> Author {
+        self.author.clone().map_or_else(|| Author::cut(&host::name()), |Text(author)| author)
+    }
+}
+
 impl Default for Domain {
     fn default() -> Self {
-        Self { name: "pxe".to_owned(), contacts: Vec::new(), preset: Text(Preset::Lan) }
+        Self {
+            name: "pxe".to_owned(),
+            contacts: Vec::new(),
+            preset: Text(Preset::Lan),
+            author: None,
+            notes: true,
+        }
     }
 }
 

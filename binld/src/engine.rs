@@ -55,6 +55,7 @@ use std::time::Duration;
 use driver::{Arrival, Counters, Deadline, Deadlines, Draw, Outbox, Rate, Role, Time, Transmit, Wall};
 use wire::configure::Ports;
 use wire::control::{Envelope, Message};
+use wire::note::{About, Author};
 use wire::pxe::BootItem;
 use wire::{BootEpoch, Content, DomainId, GroupAddr, ServerId, Stamp};
 
@@ -117,6 +118,10 @@ pub struct EngineConfig {
     pub contacts: Vec<SocketAddrV4>,
     /// Spans of the domain's lowest-id record.
     pub lowest: LowestConstants,
+    /// What we are called in notes.
+    pub author: Author,
+    /// Whether we write notes of our own.
+    pub tells: bool,
     /// What clients may ask for.
     pub catalog: Arc<Catalog>,
     /// How large a share of the clients we want, 1 to [`WEIGHT_MAX`](wire::elect::WEIGHT_MAX).
@@ -327,6 +332,8 @@ pub struct Engine {
     /// What file servers are told of clients.
     tells: Rate,
     timers: Deadlines<Timer>,
+    /// To be said in notes.
+    for_people: Vec<(About, String)>,
     unsettled: bool,
     /// What has got an address that is held, since clients were last looked at.
     held: Vec<BootItem>,
@@ -359,6 +366,8 @@ impl Engine {
             group: config.group(),
             contacts: config.contacts.clone(),
             constants: config.lowest,
+            author: config.author.clone(),
+            tells: config.tells,
         };
         let domain = Domain::new(member, draw.fork(), now);
         let responders = Responders::new(identity.server, config.address, config.weight, now);
@@ -386,6 +395,7 @@ impl Engine {
             saved: Saved::new(journal.former.clone(), now),
             listening: Listening::begin(&journal, now, wall),
             joining: Joining::begin(now),
+            for_people: Vec::new(),
             unpublished: BTreeSet::new(),
             published: BTreeMap::new(),
             requests: Requests::default(),
@@ -528,6 +538,9 @@ impl Engine {
     }
 
     fn tell(&mut self, event: Event) {
+        if self.config.tells {
+            self.for_people.extend(event.note());
+        }
         self.out.push(Action::Tell(event));
     }
 

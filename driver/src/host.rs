@@ -33,6 +33,12 @@ Exit codes:
   2   the command line is wrong
   78  the configuration is wrong: starting again without a change is pointless";
 
+/// What the host is called; empty if it has no name that can be read.
+#[must_use]
+pub fn name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
 type Format = Box<dyn Layer<Filtered> + Send + Sync>;
 

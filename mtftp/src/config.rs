@@ -11,6 +11,7 @@ use driver::host;
 use driver::udp::{DoorSpec, Interface};
 use peers::lowest::Constants as LowestConstants;
 use serde::{Deserialize, Serialize};
+use wire::note::Author;
 use wire::tftp::{BLOCK_SIZE_DEFAULT, BLOCK_SIZE_UNFRAGMENTED, Rollover};
 use wire::{DomainId, GroupAddr};
 
@@ -157,6 +158,11 @@ pub struct Domain {
     pub contacts: Vec<Text<SocketAddrV4>>,
     /// How soon a cut in the domain is noticed: the same on every server of the domain.
     pub preset: Text<Preset>,
+    /// What this server is called in notes. Default: the name of the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub author: Option<Text<Author>>,
+    /// Whether this server writes notes of its own: who comes, goes and vanishes, and what goes wrong.
+    pub notes: bool,
 }
 
 /// `[log]`
@@ -224,9 +230,22 @@ impl Default for Control {
     }
 }
 
+impl Domain {
+    fn author(&self) -> Author {
+        self.author.clone().map_or_else(|| Author::cut(&host::name()), |Text(author)| author)
+    }
+}
+
 impl Default for Domain {
     fn default() -> Self {
-        Self { name: "pxe".to_owned(), port: 4016, contacts: Vec::new(), preset: Text(Preset::Lan) }
+        Self {
+            name: "pxe".to_owned(),
+            port: 4016,
+            contacts: Vec::new(),
+            preset: Text(Preset::Lan),
+            author: None,
+            notes: true,
+        }
     }
 }
 
@@ -436,6 +455,8 @@ impl Config {
                 Text(Preset::Lan) => LowestConstants::LAN,
                 Text(Preset::Wan) => LowestConstants::WAN,
             },
+            author: self.domain.author(),
+            tells: self.domain.notes,
         }
     }
 

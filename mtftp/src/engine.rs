@@ -50,6 +50,7 @@ use peers::saved::Former;
 use wire::clear::{ClearAnswer, ClearAsk, ClearVerdict};
 use wire::control::{Envelope, Message};
 use wire::hold::Hold;
+use wire::note::Author;
 use wire::query::{Opcode, Query};
 use wire::tftp::{BLOCK_SIZE_UNFRAGMENTED, Rollover};
 use wire::{BootEpoch, DomainId, GroupAddr, ServerId};
@@ -137,6 +138,10 @@ pub struct EngineConfig {
     pub contacts: Vec<SocketAddrV4>,
     /// How soon we notice that the domain is cut in two.
     pub lowest: LowestConstants,
+    /// What we are called in notes.
+    pub author: Author,
+    /// Whether we write notes of our own.
+    pub tells: bool,
 }
 
 impl Default for EngineConfig {
@@ -163,6 +168,8 @@ impl Default for EngineConfig {
             domain_group: SocketAddrV4::new(Ipv4Addr::new(239, 255, 255, 15), 4016),
             contacts: Vec::new(),
             lowest: LowestConstants::LAN,
+            author: Author::cut("test"),
+            tells: false,
         }
     }
 }
@@ -493,10 +500,12 @@ impl Engine {
         }
         // To the group goes what all members shall hear, and what boot servers say to each other.
         if arrival.role == Role::Domain {
-            let (Message::Inquiry(_) | Message::Declare(_) | Message::Revoke(_)) = &envelope.message else {
-                return self.context.count("drop_control", "not_for_us");
+            return match &envelope.message {
+                Message::Inquiry(_) | Message::Declare(_) | Message::Revoke(_) | Message::Further(_) => {
+                    self.context.count("control", "of_boot_servers");
+                }
+                _ => self.context.count("drop_control", "not_for_us"),
             };
-            return self.context.count("control", "of_boot_servers");
         }
         if !self.controls.allows(now, *from.ip()) {
             return self.context.over_rate("control", *from.ip());
@@ -533,7 +542,8 @@ impl Engine {
             | Message::LoanAnswer(_)
             | Message::Inquiry(_)
             | Message::Declare(_)
-            | Message::Revoke(_) => {
+            | Message::Revoke(_)
+            | Message::Further(_) => {
                 self.context.count("drop_control", "not_for_us");
             }
         }

@@ -19,6 +19,7 @@ use driver::{Deadline, Draw, Time, Wall};
 use wire::control::{Envelope, Message};
 use wire::hello::Hello;
 use wire::membership::Disconnect;
+use wire::note::Author;
 use wire::record::{Body, Member, Record, RecordKind, ServerRole, Uid};
 use wire::{BootEpoch, DomainId, ServerId};
 
@@ -27,8 +28,10 @@ use crate::hello::{About, Hellos, News as HelloNews, PeerStatus};
 use crate::limits::{DEAF_FOR, DIFFERS_FOR, JOIN_PATIENCE, LISTS_MAX, MEMBER_LIVES, PARTING, PEER_SILENT};
 use crate::links::{Due as LinkDue, Links};
 use crate::lowest::{Constants, Lowest, Perceptions};
+use crate::notes::Notes;
 use crate::records::Records;
 
+pub use noting::Told;
 use reach::Reach;
 pub use reach::Unreachable;
 pub use upkeep::Shape;
@@ -54,6 +57,10 @@ pub struct DomainConfig {
     pub contacts: Vec<SocketAddrV4>,
     /// Spans of the lowest-id record, the same in all members.
     pub constants: Constants,
+    /// What we are called, for people.
+    pub author: Author,
+    /// Whether we write notes of our own, of who comes, goes and vanishes.
+    pub tells: bool,
 }
 
 /// What the member wants done.
@@ -147,6 +154,13 @@ pub struct Domain {
     /// When our copy of the lowest-id record was last told because somebody went by another id.
     told_at: Option<Time>,
     reach: Reach,
+    notes: Notes,
+    /// What the wall clock showed when we were last told.
+    wall: (Time, Wall),
+    /// We have said that we are there.
+    has_come: bool,
+    /// Members that have vanished and are to be named, and when.
+    vanished: Vec<(Time, Ipv4Addr)>,
     /// Who left last, and when: its last records may come after the word.
     left: Option<(SocketAddrV4, Time)>,
     /// Members of the link that were asked to let us in; emptied when one has.
@@ -168,6 +182,10 @@ impl Domain {
             perceptions: Perceptions::new(constants),
             told_at: None,
             left: None,
+            notes: Notes::new(config.author.clone()),
+            wall: (now, Wall::default()),
+            has_come: false,
+            vanished: Vec::new(),
             reach: Reach::new(Duration::from_secs(u64::from(constants.lives))),
             draw,
             began_at: now,
@@ -351,7 +369,8 @@ impl Domain {
         let others = [RecordKind::Responder, RecordKind::Neighbours];
         let others = others.map(|kind| self.records.delete_at_once(now, kind, 0));
         let last = deleted.into_iter().chain(others.into_iter().flatten()).chain(self.lowest.leave(now));
-        let last: Vec<Record> = last.collect();
+        let mut last: Vec<Record> = last.collect();
+        last.extend(self.told_of_going(now));
         self.pass_on(now, &last, None);
         self.push_to_lazy(now, &last);
         let up: Vec<SocketAddrV4> = self.links.up().map(|(it, _)| it.control).collect();
@@ -379,7 +398,8 @@ impl Domain {
         let last = Deadline::earliest(self.links.next_deadline(), exchange);
         let lowest = Deadline::earliest(self.lowest.next_deadline(), self.perceptions.next_deadline());
         let look = Some(Deadline { at: self.look_at, why: "neighbours to be looked at" });
-        let missing = Deadline::earliest(Deadline::earliest(lowest, look), self.reach.next_deadline());
+        let missing = Deadline::earliest(self.vanished_deadline(), self.reach.next_deadline());
+        let missing = Deadline::earliest(Deadline::earliest(lowest, look), missing);
         Deadline::earliest(Deadline::earliest(first, last), missing)
     }
 
@@ -421,6 +441,7 @@ impl Domain {
             self.heal(now);
         }
         self.look_for_missing(now);
+        self.tell_of_vanished(now);
     }
 
     fn compare(&mut self, now: Time) {
@@ -457,6 +478,7 @@ impl Domain {
             self.send(to, Message::Hello(hello));
         }
         self.hello_at = now + self.hellos.interval();
+        self.tell_of_coming(now);
     }
 
     // --- messages -------------------------------------------------------------------------------------------
@@ -464,6 +486,7 @@ impl Domain {
     /// Takes a message, if it is one of membership, flooding or hello; `false` if it is for somebody else here.
     pub fn on_message(&mut self, now: Time, wall: Wall, from: SocketAddrV4, envelope: &Envelope) -> bool {
         let sender = envelope.sender;
+        self.wall = (now, wall);
         if sender == self.config.me {
             if from == self.config.control {
                 self.count("domain", "own");
@@ -502,7 +525,8 @@ impl Domain {
             | Message::Told(_)
             | Message::Inquiry(_)
             | Message::Declare(_)
-            | Message::Revoke(_) => return false,
+            | Message::Revoke(_)
+            | Message::Further(_) => return false,
         }
         true
     }
@@ -585,6 +609,7 @@ fn member_of(record: &Record) -> Option<&Member> {
 mod connected;
 mod flooding;
 mod joining;
+mod noting;
 mod reach;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@
 //! | [`links`] | neighbours beyond our own link |
 //! | [`graph`] | the shape of the domain, by what members tell of their neighbours |
 //! | [`lowest`] | the lowest id of the domain: which servers are connected, and who is cut off |
+//! | [`notes`] | how much a member says in notes |
 //! | [`saved`] | what a store keeps of the other members, for people |
 //! | [`elect`] | one office, and who holds it: what every election here goes by |
 //! | [`responder`] | which boot server answers which clients |
@@ -25,6 +26,7 @@ pub mod hello;
 pub mod limits;
 pub mod links;
 pub mod lowest;
+pub mod notes;
 pub mod records;
 pub mod rendezvous;
 pub mod responder;

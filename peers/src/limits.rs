@@ -111,6 +111,27 @@ pub const SAVED_FORMER: Duration = Duration::from_secs(120);
 /// Members noted: as many as a list has, and newcomers.
 pub const SAVED_MEMBERS_MAX: usize = ROLL_TOLD_MAX;
 
+// --- notes ------------------------------------------------------------------------------------------------------
+
+/// Notes kept in all, beside the other records: half a MiB of words.
+pub const NOTES_MAX: usize = 1024;
+/// Notes kept of one owner: those of its last life as well.
+pub const NOTES_OWNED_MAX: usize = 64;
+/// Notes of an operator of ours that may be there at the same time.
+pub const NOTES_SAID_MAX: usize = 16;
+/// Notes that we write of ourselves and that may be there at the same time.
+pub const NOTES_TOLD_MAX: usize = 16;
+/// Life of a note that we write of ourselves, in seconds.
+pub const NOTE_TOLD_LIVES: u16 = 300;
+/// What is said in a note of ours is not said again so soon.
+pub const NOTE_AGAIN: Duration = Duration::from_secs(60);
+/// Members that vanish are named together: those of one cut are missed within this time of each other.
+pub const NOTE_GATHER: Duration = Duration::from_secs(2);
+/// So many of them are named.
+pub const NOTE_NAMES_MAX: usize = 8;
+
+const _: () = assert!(2 * (NOTES_SAID_MAX + NOTES_TOLD_MAX) <= NOTES_OWNED_MAX);
+
 // --- neighbours beyond the link ---------------------------------------------------------------------------------
 
 /// Between two looks at the neighbours, boot LAN: one that was cut off is found within a few.

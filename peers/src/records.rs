@@ -21,8 +21,8 @@ use wire::record::{Age, Body, Checksum, Record, RecordKind, Snum, Uid};
 use wire::{BootEpoch, ServerId};
 
 use crate::limits::{
-    CHANGE_MIN, CHANGE_MIN_HEARD, EPOCH_AHEAD_MAX, FORMER_DIGESTS_MAX, LIVES_MAX, OWNED_MAX, RECORDS_MAX,
-    REFRESHES, TOMBSTONE_EXTRA,
+    CHANGE_MIN, CHANGE_MIN_HEARD, EPOCH_AHEAD_MAX, FORMER_DIGESTS_MAX, LIVES_MAX, NOTES_MAX, NOTES_OWNED_MAX,
+    OWNED_MAX, RECORDS_MAX, REFRESHES, TOMBSTONE_EXTRA,
 };
 
 /// A record that is kept.
@@ -92,6 +92,33 @@ struct Own {
     written_at: Time,
 }
 
+/// How many records each owner has, and all together.
+#[derive(Debug, Default)]
+struct Owned {
+    of: BTreeMap<ServerId, usize>,
+    all: usize,
+}
+
+impl Owned {
+    fn add(&mut self, owner: ServerId) {
+        *self.of.entry(owner).or_default() += 1;
+        self.all += 1;
+    }
+
+    fn remove(&mut self, owner: ServerId) {
+        let Some(count) = self.of.get_mut(&owner) else { return };
+        *count -= 1;
+        self.all -= 1;
+        if *count == 0 {
+            self.of.remove(&owner);
+        }
+    }
+
+    fn of(&self, owner: ServerId) -> usize {
+        self.of.get(&owner).copied().unwrap_or(0)
+    }
+}
+
 /// Every record that we know.
 #[derive(Debug)]
 pub struct Records {
@@ -99,7 +126,9 @@ pub struct Records {
     boot_epoch: BootEpoch,
     counter: u32,
     kept: BTreeMap<Uid, Kept>,
-    owned: BTreeMap<ServerId, usize>,
+    owned: Owned,
+    /// Of notes.
+    noted: Owned,
     own: BTreeMap<Uid, Own>,
     digest: u64,
     /// What it was before, and until when.
@@ -118,7 +147,8 @@ impl Records {
             boot_epoch,
             counter: 0,
             kept: BTreeMap::new(),
-            owned: BTreeMap::new(),
+            owned: Owned::default(),
+            noted: Owned::default(),
             own: BTreeMap::new(),
             digest: 0,
             former: VecDeque::new(),
@@ -188,6 +218,16 @@ impl Records {
         body: Body,
     ) -> Option<Record> {
         self.say(now, Uid { owner: self.me, kind, number }, lives, Some(body))
+    }
+
+    /// We say this for `lives` seconds, and then no more: nothing refreshes it. Gives the record, to be flooded at once. The
+    /// number must be new in all our lives.
+    pub fn put_once(&mut self, now: Time, kind: RecordKind, number: u64, lives: u16, body: Body) -> Record {
+        let uid = Uid { owner: self.me, kind, number };
+        let lives = lives.clamp(1, LIVES_MAX);
+        let record = Record { uid, snum: self.next_snum(), age: Age::default(), lives, body };
+        self.keep(now, record.clone());
+        record
     }
 
     /// We do not say that any more (R004.12). As [`Self::put`].
@@ -270,7 +310,9 @@ impl Records {
         if let Some(kept) = known.filter(|_| ours > Some(theirs)) {
             return Outcome::Older(kept.copy(now));
         }
-        if record.uid.owner == self.me {
+        // A note of a former life of ours is read to its end.
+        let is_former = record.uid.kind == RecordKind::Note && record.snum.boot_epoch < self.boot_epoch;
+        if record.uid.owner == self.me && !is_former {
             return self.on_own(now, record);
         }
         let is_hasty = |kept: &Kept| {
@@ -281,16 +323,32 @@ impl Records {
         if known.is_some_and(is_hasty) {
             return Outcome::Refused("too_soon");
         }
-        if known.is_none() {
-            if self.kept.len() >= RECORDS_MAX {
-                return Outcome::Refused("too_many");
-            }
-            if self.owned.get(&record.uid.owner).is_some_and(|owned| *owned >= OWNED_MAX) {
-                return Outcome::Refused("too_many_of_owner");
-            }
+        if known.is_none()
+            && let Some(why) = self.no_room(&record.uid)
+        {
+            return Outcome::Refused(why);
         }
         self.keep(now, record.clone());
         Outcome::News
+    }
+
+    /// However many notes there are, they take nothing from the room of what machines go by.
+    fn no_room(&self, uid: &Uid) -> Option<&'static str> {
+        let (owned, most, most_of_one) = match uid.kind {
+            RecordKind::Note => (&self.noted, NOTES_MAX, NOTES_OWNED_MAX),
+            _ => (&self.owned, RECORDS_MAX, OWNED_MAX),
+        };
+        if owned.all >= most {
+            Some("too_many")
+        } else if owned.of(uid.owner) >= most_of_one {
+            Some("too_many_of_owner")
+        } else {
+            None
+        }
+    }
+
+    fn owned_mut(&mut self, kind: RecordKind) -> &mut Owned {
+        if kind == RecordKind::Note { &mut self.noted } else { &mut self.owned }
     }
 
     /// Somebody has a record of ours that is newer than what we say: of a former life, or not from us at all.
@@ -332,19 +390,14 @@ impl Records {
         self.digest ^= kept.digest();
         self.timers.arm(Due::End(uid), now + left, "record has lived");
         self.kept.insert(uid, kept);
-        *self.owned.entry(uid.owner).or_default() += 1;
+        self.owned_mut(uid.kind).add(uid.owner);
     }
 
     fn forget(&mut self, uid: &Uid) {
         let Some(kept) = self.kept.remove(uid) else { return };
         self.digest ^= kept.digest();
         self.timers.disarm(&Due::End(*uid));
-        if let Some(owned) = self.owned.get_mut(&uid.owner) {
-            *owned -= 1;
-            if *owned == 0 {
-                self.owned.remove(&uid.owner);
-            }
-        }
+        self.owned_mut(uid.kind).remove(uid.owner);
     }
 
     // --- time -----------------------------------------------------------------------------------------------

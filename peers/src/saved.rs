@@ -120,7 +120,9 @@ impl Saved {
                 | RecordKind::Domain
                 | RecordKind::Lowest
                 | RecordKind::Responder
-                | RecordKind::Neighbours => {
+                | RecordKind::Neighbours
+                | RecordKind::Note
+                | RecordKind::Contact => {
                     return;
                 }
             },

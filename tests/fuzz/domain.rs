@@ -5,16 +5,19 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use peers::rendezvous::index;
 use wire::configure::Ports;
+use wire::contact::{Contact, Relation};
 use wire::control::Message;
 use wire::elect::{Declare, HeardOf, Inquiry, Responder, Revoke, Revoked, Shard, Term, WEIGHT_MAX};
 use wire::flood::{Acked, Flood, FloodAck, SyncEntry, SyncList};
 use wire::hello::{Hello, Loss};
 use wire::hold::HoldState;
 use wire::membership::{Connect, Disconnect, Neighbour, Refuse, RefuseReason, Welcome};
+use wire::note::{About, Note};
 use wire::pxe::BootItem;
 use wire::record::{
     Age, Body, Claim, Holder, Member, Neighbours, Record, RecordKind, Reference, Roll, ServerRole, Snum, Uid,
 };
+use wire::text::Text;
 use wire::{BootEpoch, Content, DomainId, FileName, GroupAddr, Layer, Serial, ServerId, ServerType, Stamp};
 
 use crate::script::Script;
@@ -214,6 +217,18 @@ fn body(script: &mut Script<'_>, kind: RecordKind) -> Body {
         RecordKind::Neighbours => {
             Body::Neighbours(Neighbours { prefix_len: script.byte() % 33, servers: list(script, server) })
         }
+        RecordKind::Note => {
+            let (about, written) = (script.pick(&About::ALL), u64::from(script.byte()));
+            let words = Text::received(&[script.byte(), b'\x1b', script.byte()]).expect("short");
+            Body::Note(Note { written, about, author: Text::cut("east"), words })
+        }
+        RecordKind::Contact => Body::Contact(Contact {
+            domain: DomainId([script.byte() % 3; 16]),
+            relation: script.pick(&[Relation::Parent, Relation::Child]),
+            control: host(script),
+            lowest: server(script),
+            name: Text::cut("hall"),
+        }),
     }
 }
 

@@ -332,7 +332,8 @@ fn says_more(message: &Message) -> bool {
         | Message::Told(_)
         | Message::Inquiry(_)
         | Message::Declare(_)
-        | Message::Revoke(_) => false,
+        | Message::Revoke(_)
+        | Message::Further(_) => false,
     }
 }
 

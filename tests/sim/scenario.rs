@@ -12,6 +12,7 @@ use binld::engine::{EngineConfig, Legacy as LegacyPeers};
 use driver::Time;
 use mtftp::engine::ReferencePolicy;
 use wire::configure::Ports;
+use wire::note::Author;
 use wire::policy::Policy;
 use wire::pxe::BootItem;
 use wire::{Content, DomainId, FileName, GroupAddr, Layer, ServerId, ServerType};
@@ -186,6 +187,8 @@ impl Scenario {
             domain: self.domain_of(address),
             contacts: Vec::new(),
             lowest: binld::engine::LowestConstants::LAN,
+            author: Author::cut("test"),
+            tells: false,
             catalog: catalog.into(),
             weight: 4,
         };

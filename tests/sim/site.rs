@@ -14,6 +14,7 @@ use peers::domain::{Domain, DomainConfig, News, Output};
 use peers::graph::Graph;
 use peers::lowest::Constants;
 use wire::control::{Envelope, Message, PACKET_LEN_MAX};
+use wire::note::Author;
 use wire::record::{Body, Claim, Neighbours, RecordKind, ServerRole};
 use wire::{
     BootEpoch, Content, DomainId, FileName, GroupAddr, Layer, ServerId, ServerType, Stamp, configure::Ports,
@@ -198,6 +199,8 @@ impl Site {
             group: GROUP,
             contacts: it.contacts.clone(),
             constants: self.constants,
+            author: Author::cut("test"),
+            tells: false,
         };
         let draw = self.draw.fork();
         self.hosts[host].domain = Some(Domain::new(config, draw, self.now));

@@ -64,6 +64,8 @@ fn record(record: &Record) -> String {
             let others: Vec<String> = it.servers.iter().map(|server| short(*server)).collect();
             format!("neighbours of {}: {}", short(record.uid.owner), others.join(" "))
         }
+        Body::Note(it) => format!("note of {}: {}: {}", it.author, it.about, it.words),
+        Body::Contact(it) => format!("{} domain {} at {}", it.relation, it.name, it.control),
     };
     let gone = if record.age == Age::DELETED { " deleted" } else { "" };
     format!("[{what} #{}{gone}]", record.snum.counter)
@@ -115,6 +117,7 @@ fn message(message: &Message) -> String {
             format!("inquiry {}, {} heard{urgent}", it.count, it.heard.len())
         }
         Message::Declare(it) => format!("declare {} shards", it.shards.len()),
+        Message::Further(it) => format!("in {}: {}", it.domain, self::message(&it.message)),
         Message::Revoke(it) => format!("revoke {} shards of {}", it.shards.len(), short(it.revoked)),
         Message::FloodAck(it) => format!("flood ack of {} records", it.acked.len()),
     }

@@ -228,7 +228,8 @@ impl Judge {
                 | Message::Told(_)
                 | Message::Inquiry(_)
                 | Message::Declare(_)
-                | Message::Revoke(_) => {}
+                | Message::Revoke(_)
+                | Message::Further(_) => {}
             }
         } else if let Message::Ack(ack) = message {
             self.see_ack(packet.at, from, to, &ack);

@@ -14,6 +14,7 @@ use crate::configure::{Ack, Configure, Delete, DeleteForDead, Nak, Superseded};
 use crate::elect::{Declare, Inquiry, Revoke};
 use crate::error::{DecodeError, DecodeErrorKind};
 use crate::flood::{Flood, FloodAck, SyncList};
+use crate::further::{FURTHER_HEADER_LEN, Further};
 use crate::hello::Hello;
 use crate::hold::Hold;
 use crate::ids::{BootEpoch, ServerId};
@@ -34,8 +35,8 @@ const ROOM: usize = 128;
 pub const PACKET_LEN_MAX: usize = 1400;
 /// Longest tag that a signature will put behind the payload, in bytes.
 pub const TAG_LEN_MAX: usize = 64;
-/// Longest payload we send, in bytes: there is room for a signature.
-pub const PAYLOAD_LEN_MAX: usize = PACKET_LEN_MAX - HEADER_LEN - TAG_LEN_MAX;
+/// Longest payload we send, in bytes: there is room for a signature, and for the name of a further domain.
+pub const PAYLOAD_LEN_MAX: usize = PACKET_LEN_MAX - HEADER_LEN - TAG_LEN_MAX - FURTHER_HEADER_LEN;
 
 /// One message between servers, with who sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,10 +100,12 @@ pub enum Message {
     Declare(Declare),
     /// 24, likewise.
     Revoke(Revoke),
+    /// 32: one of membership or records, of a further domain.
+    Further(Further),
 }
 
 impl Message {
-    const fn kind(&self) -> u8 {
+    pub(crate) const fn kind(&self) -> u8 {
         match self {
             Self::Configure(_) => 1,
             Self::Ack(_) => 2,
@@ -127,6 +130,7 @@ impl Message {
             Self::Inquiry(_) => 22,
             Self::Declare(_) => 23,
             Self::Revoke(_) => 24,
+            Self::Further(_) => 32,
         }
     }
 
@@ -156,8 +160,69 @@ impl Message {
             | Self::Told(_)
             | Self::Inquiry(_)
             | Self::Declare(_)
-            | Self::Revoke(_) => false,
+            | Self::Revoke(_)
+            | Self::Further(_) => false,
         }
+    }
+
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Configure(message) => message.put(out),
+            Self::Ack(message) => message.put(out),
+            Self::Nak(message) => message.put(out),
+            Self::Delete(message) => message.put(out),
+            Self::Superseded(message) => message.put(out),
+            Self::Hold(message) => message.put(out),
+            Self::Hello(message) => message.put(out),
+            Self::DeleteForDead(message) => message.put(out),
+            Self::Connect(message) => message.put(out),
+            Self::Welcome(message) => message.put(out),
+            Self::Refuse(message) => message.put(out),
+            Self::Disconnect(message) => message.put(out),
+            Self::SyncList(message) => message.put(out),
+            Self::Flood(message) => message.put(out),
+            Self::FloodAck(message) => message.put(out),
+            Self::ClearAsk(message) => message.put(out),
+            Self::ClearAnswer(message) => message.put(out),
+            Self::LoanAsk(message) => message.put(out),
+            Self::LoanAnswer(message) => message.put(out),
+            Self::Told(message) => message.put(out),
+            Self::Inquiry(message) => message.put(out),
+            Self::Declare(message) => message.put(out),
+            Self::Revoke(message) => message.put(out),
+            Self::Further(message) => message.put(out),
+        }
+    }
+
+    /// `kind` stands at `offset`.
+    pub(crate) fn read(kind: u8, offset: usize, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match kind {
+            1 => Self::Configure(Configure::read(reader)?),
+            2 => Self::Ack(Ack::read(reader)?),
+            3 => Self::Nak(Nak::read(reader)?),
+            4 => Self::Delete(Delete::read(reader)?),
+            5 => Self::Superseded(Superseded::read(reader)?),
+            6 => Self::Hold(Hold::read(reader)?),
+            7 => Self::Hello(Hello::read(reader)?),
+            9 => Self::DeleteForDead(DeleteForDead::read(reader)?),
+            10 => Self::Connect(Connect::read(reader)?),
+            11 => Self::Welcome(Welcome::read(reader)?),
+            12 => Self::Refuse(Refuse::read(reader)?),
+            13 => Self::Disconnect(Disconnect::read(reader)?),
+            14 => Self::SyncList(SyncList::read(reader)?),
+            15 => Self::Flood(Flood::read(reader)?),
+            16 => Self::FloodAck(FloodAck::read(reader)?),
+            17 => Self::ClearAsk(ClearAsk::read(reader)?),
+            18 => Self::ClearAnswer(ClearAnswer::read(reader)?),
+            19 => Self::LoanAsk(LoanAsk::read(reader)?),
+            20 => Self::LoanAnswer(LoanAnswer::read(reader)?),
+            21 => Self::Told(Told::read(reader)?),
+            22 => Self::Inquiry(Inquiry::read(reader)?),
+            23 => Self::Declare(Declare::read(reader)?),
+            24 => Self::Revoke(Revoke::read(reader)?),
+            32 => Self::Further(Further::read(reader)?),
+            _ => return Err(DecodeError { what: "message kind", offset, kind: DecodeErrorKind::Code }),
+        })
     }
 }
 
@@ -177,31 +242,7 @@ impl Envelope {
         out.put_u64(self.sequence);
         // The length, once it is known.
         out.put_u16(0);
-        match &self.message {
-            Message::Configure(message) => message.put(&mut out),
-            Message::Ack(message) => message.put(&mut out),
-            Message::Nak(message) => message.put(&mut out),
-            Message::Delete(message) => message.put(&mut out),
-            Message::Superseded(message) => message.put(&mut out),
-            Message::Hold(message) => message.put(&mut out),
-            Message::Hello(message) => message.put(&mut out),
-            Message::DeleteForDead(message) => message.put(&mut out),
-            Message::Connect(message) => message.put(&mut out),
-            Message::Welcome(message) => message.put(&mut out),
-            Message::Refuse(message) => message.put(&mut out),
-            Message::Disconnect(message) => message.put(&mut out),
-            Message::SyncList(message) => message.put(&mut out),
-            Message::Flood(message) => message.put(&mut out),
-            Message::FloodAck(message) => message.put(&mut out),
-            Message::ClearAsk(message) => message.put(&mut out),
-            Message::ClearAnswer(message) => message.put(&mut out),
-            Message::LoanAsk(message) => message.put(&mut out),
-            Message::LoanAnswer(message) => message.put(&mut out),
-            Message::Told(message) => message.put(&mut out),
-            Message::Inquiry(message) => message.put(&mut out),
-            Message::Declare(message) => message.put(&mut out),
-            Message::Revoke(message) => message.put(&mut out),
-        }
+        self.message.put(&mut out);
         // No payload is longer than PAYLOAD_LEN_MAX.
         let len = u16::try_from(out.len().saturating_sub(HEADER_LEN)).unwrap_or(u16::MAX);
         if let Some(place) = out.get_mut(HEADER_LEN - 2..HEADER_LEN) {
@@ -239,32 +280,7 @@ impl Envelope {
         if usize::from(reader.u16("payload length")?) != reader.rest_len() {
             return Err(DecodeError { what: "payload length", offset: 40, kind: DecodeErrorKind::Length });
         }
-        let message = match kind {
-            1 => Message::Configure(Configure::read(&mut reader)?),
-            2 => Message::Ack(Ack::read(&mut reader)?),
-            3 => Message::Nak(Nak::read(&mut reader)?),
-            4 => Message::Delete(Delete::read(&mut reader)?),
-            5 => Message::Superseded(Superseded::read(&mut reader)?),
-            6 => Message::Hold(Hold::read(&mut reader)?),
-            7 => Message::Hello(Hello::read(&mut reader)?),
-            9 => Message::DeleteForDead(DeleteForDead::read(&mut reader)?),
-            10 => Message::Connect(Connect::read(&mut reader)?),
-            11 => Message::Welcome(Welcome::read(&mut reader)?),
-            12 => Message::Refuse(Refuse::read(&mut reader)?),
-            13 => Message::Disconnect(Disconnect::read(&mut reader)?),
-            14 => Message::SyncList(SyncList::read(&mut reader)?),
-            15 => Message::Flood(Flood::read(&mut reader)?),
-            16 => Message::FloodAck(FloodAck::read(&mut reader)?),
-            17 => Message::ClearAsk(ClearAsk::read(&mut reader)?),
-            18 => Message::ClearAnswer(ClearAnswer::read(&mut reader)?),
-            19 => Message::LoanAsk(LoanAsk::read(&mut reader)?),
-            20 => Message::LoanAnswer(LoanAnswer::read(&mut reader)?),
-            21 => Message::Told(Told::read(&mut reader)?),
-            22 => Message::Inquiry(Inquiry::read(&mut reader)?),
-            23 => Message::Declare(Declare::read(&mut reader)?),
-            24 => Message::Revoke(Revoke::read(&mut reader)?),
-            _ => return Err(DecodeError { what: "message kind", offset: 5, kind: DecodeErrorKind::Code }),
-        };
+        let message = Message::read(kind, 5, &mut reader)?;
         reader.finish("payload")?;
         Ok(Self { sender, boot_epoch, sequence, message })
     }

@@ -12,7 +12,11 @@
 //! | [`hello`] | a server's sign of life |
 //! | [`membership`] | how a server joins a domain and leaves it |
 //! | [`record`] | what servers of a domain tell all others |
+//! | [`note`] | words for people, as a record |
+//! | [`contact`] | where to ask for another domain, as a record |
+//! | [`text`] | words that come from elsewhere |
 //! | [`flood`] | how records travel |
+//! | [`further`] | messages of domains beside our own |
 //! | [`elect`] | which boot server answers which clients |
 //! | [`dhcp`] | the part of DHCP that boot server discovery uses |
 //! | [`pxe`] | the sub-options of DHCP option 43 |
@@ -26,22 +30,26 @@
 
 pub mod clear;
 pub mod configure;
+pub mod contact;
 pub mod control;
 pub mod dhcp;
 pub mod elect;
 mod error;
 pub mod flood;
+pub mod further;
 pub mod hello;
 pub mod hold;
 pub mod ids;
 pub mod igmp;
 pub mod loan;
 pub mod membership;
+pub mod note;
 mod octets;
 pub mod policy;
 pub mod pxe;
 pub mod query;
 pub mod record;
+pub mod text;
 pub mod tftp;
 pub mod told;
 

@@ -18,6 +18,9 @@
 //! 6 responder 0 weight | 1 m | 2.. server types, m times 2 bytes
 //!             +0 n | +1.. n times: +0 shard | +1-4 epoch | +5-8 index
 //! 7 neighbours 0 length of the link's prefix | 1 m | 2.. ids, m times 16 bytes
+//! 8 note      0-7 written, ms | 8 about | 9-10 n | 11.. author, n bytes | +0-1 m | +2.. words, m bytes
+//! 9 contact   0-15 domain | 16 relation | 17-20 address | 21-22 control port | 23-38 lowest id | 39-40 n |
+//!             41.. name, n bytes
 //! ```
 
 use std::net::SocketAddrV4;
@@ -25,6 +28,7 @@ use std::net::SocketAddrV4;
 use bytes::BufMut;
 
 use crate::configure::{Ports, put_ports, put_stamp, read_multicast, read_ports, read_stamp};
+use crate::contact::Contact;
 use crate::elect::{DECLARED_MAX, Responder, TYPES_MAX};
 use crate::error::{DecodeError, DecodeErrorKind, EncodeError};
 use crate::flood::FLOOD_LEN_MAX;
@@ -32,6 +36,7 @@ use crate::hold::HoldState;
 use crate::ids::{
     BootEpoch, Content, DomainId, FileName, GroupAddr, Layer, Serial, ServerId, ServerType, Stamp,
 };
+use crate::note::Note;
 use crate::octets::{Reader, put_host, put_list, put_name};
 use crate::pxe::BootItem;
 
@@ -76,9 +81,26 @@ pub enum RecordKind {
     Responder,
     /// 7: the neighbours of a server beyond its link.
     Neighbours,
+    /// 8: words for people.
+    Note,
+    /// 9: where to ask for another domain.
+    Contact,
 }
 
 impl RecordKind {
+    /// In order.
+    const ALL: [Self; 9] = [
+        Self::Member,
+        Self::Claim,
+        Self::Reference,
+        Self::Domain,
+        Self::Lowest,
+        Self::Responder,
+        Self::Neighbours,
+        Self::Note,
+        Self::Contact,
+    ];
+
     const fn code(self) -> u8 {
         match self {
             Self::Member => 1,
@@ -88,6 +110,8 @@ impl RecordKind {
             Self::Lowest => 5,
             Self::Responder => 6,
             Self::Neighbours => 7,
+            Self::Note => 8,
+            Self::Contact => 9,
         }
     }
 }
@@ -153,6 +177,10 @@ pub enum Body {
     Responder(Responder),
     /// The neighbours of a server beyond its link.
     Neighbours(Neighbours),
+    /// Words for people.
+    Note(Note),
+    /// Where to ask for another domain.
+    Contact(Contact),
 }
 
 /// What a server does.
@@ -274,6 +302,8 @@ impl Body {
             Self::Lowest(_) => RecordKind::Lowest,
             Self::Responder(_) => RecordKind::Responder,
             Self::Neighbours(_) => RecordKind::Neighbours,
+            Self::Note(_) => RecordKind::Note,
+            Self::Contact(_) => RecordKind::Contact,
         }
     }
 
@@ -293,7 +323,9 @@ impl Body {
             Self::Neighbours(Neighbours { servers, .. }) => {
                 ("neighbours of a server", servers.len(), RECORD_NEIGHBOURS_MAX)
             }
-            Self::Member(_) | Self::Claim(_) | Self::Lowest(_) => return Ok(()),
+            Self::Member(_) | Self::Claim(_) | Self::Lowest(_) | Self::Note(_) | Self::Contact(_) => {
+                return Ok(());
+            }
         };
         if size > size_max { Err(EncodeError::Size { what, size, size_max }) } else { Ok(()) }
     }
@@ -307,6 +339,8 @@ impl Body {
             Self::Lowest(lowest) => out.put_slice(&lowest.0),
             Self::Responder(responder) => responder.put(out),
             Self::Neighbours(neighbours) => neighbours.put(out),
+            Self::Note(note) => note.put(out),
+            Self::Contact(contact) => contact.put(out),
         }
     }
 
@@ -319,6 +353,8 @@ impl Body {
             RecordKind::Lowest => Self::Lowest(ServerId(reader.array("lowest id")?)),
             RecordKind::Responder => Self::Responder(Responder::read(reader)?),
             RecordKind::Neighbours => Self::Neighbours(Neighbours::read(reader)?),
+            RecordKind::Note => Self::Note(Note::read(reader)?),
+            RecordKind::Contact => Self::Contact(Contact::read(reader)?),
         })
     }
 }
@@ -445,7 +481,7 @@ impl Uid {
     pub const MIN: Self = Self { owner: ServerId([0; 16]), kind: RecordKind::Member, number: 0 };
     /// Behind all others.
     pub const MAX: Self =
-        Self { owner: ServerId([u8::MAX; 16]), kind: RecordKind::Neighbours, number: u64::MAX };
+        Self { owner: ServerId([u8::MAX; 16]), kind: RecordKind::Contact, number: u64::MAX };
 
     /// The one that follows; `None` after [`Self::MAX`].
     #[must_use]
@@ -453,17 +489,9 @@ impl Uid {
         if let Some(number) = self.number.checked_add(1) {
             return Some(Self { number, ..self });
         }
-        let kind = match self.kind {
-            RecordKind::Member => RecordKind::Claim,
-            RecordKind::Claim => RecordKind::Reference,
-            RecordKind::Reference => RecordKind::Domain,
-            RecordKind::Domain => RecordKind::Lowest,
-            RecordKind::Lowest => RecordKind::Responder,
-            RecordKind::Responder => RecordKind::Neighbours,
-            RecordKind::Neighbours => {
-                let owner = u128::from_be_bytes(self.owner.0).checked_add(1)?;
-                return Some(Self { owner: ServerId(owner.to_be_bytes()), ..Self::MIN });
-            }
+        let Some(kind) = RecordKind::ALL.into_iter().find(|it| *it > self.kind) else {
+            let owner = u128::from_be_bytes(self.owner.0).checked_add(1)?;
+            return Some(Self { owner: ServerId(owner.to_be_bytes()), ..Self::MIN });
         };
         Some(Self { kind, number: 0, ..self })
     }
@@ -477,16 +505,12 @@ impl Uid {
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let owner = ServerId(reader.array("owner")?);
         let offset = reader.offset();
-        let kind = match reader.u8("record kind")? {
-            1 => RecordKind::Member,
-            2 => RecordKind::Claim,
-            3 => RecordKind::Reference,
-            4 => RecordKind::Domain,
-            5 => RecordKind::Lowest,
-            6 => RecordKind::Responder,
-            7 => RecordKind::Neighbours,
-            _ => return Err(DecodeError { what: "record kind", offset, kind: DecodeErrorKind::Code }),
-        };
+        let code = reader.u8("record kind")?;
+        let kind = RecordKind::ALL.into_iter().find(|it| it.code() == code).ok_or(DecodeError {
+            what: "record kind",
+            offset,
+            kind: DecodeErrorKind::Code,
+        })?;
         Ok(Self { owner, kind, number: reader.u64("record number")? })
     }
 }

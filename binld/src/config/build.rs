@@ -56,6 +56,8 @@ impl Config {
                 Text(Preset::Lan) => LowestConstants::LAN,
                 Text(Preset::Wan) => LowestConstants::WAN,
             },
+            author: self.domain.author(),
+            tells: self.domain.notes,
             catalog: self.catalog().into(),
             weight: self.responder.weight.of(processors(), interface.megabits()),
         }

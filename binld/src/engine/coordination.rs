@@ -178,6 +178,7 @@ impl Engine {
                 self.on_election(now, arrival.from, envelope.sender, Election::Declare(it));
             }
             Message::Revoke(it) => self.on_election(now, arrival.from, envelope.sender, Election::Revoke(it)),
+            Message::Further(_) => self.counters.add("dropped.control", "no_such_domain", 1),
             Message::Hello(_)
             | Message::Connect(_)
             | Message::Welcome(_)

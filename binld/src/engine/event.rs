@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use peers::responder::News;
+use wire::note::About;
 use wire::{Content, GroupAddr, Mac, ServerId};
 
 use super::files::TooLarge;
@@ -59,7 +61,7 @@ pub enum WhySilent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// News of the responder election: who answers which share of the clients.
-    Responder(peers::responder::News),
+    Responder(News),
     /// A client's request was matched to a boot item.
     Asked {
         /// Who.
@@ -304,4 +306,38 @@ pub enum Event {
     },
     /// The store did not take a change.
     StoreFailed,
+}
+
+impl Event {
+    /// What people of the whole domain are told of it.
+    pub(super) fn note(&self) -> Option<(About, String)> {
+        match self {
+            Self::LateConflict { group, content, by } => {
+                Some((About::Conflict, format!("{group}: {by} claims what is committed here, {content}")))
+            }
+            Self::Disputed { group, content, by, theirs } => Some((
+                About::Conflict,
+                format!(
+                    "{group}: {content} here and {theirs} at {by}; no client is told it until that is settled"
+                ),
+            )),
+            Self::Yielded { group, content, to } => Some((
+                About::Conflict,
+                format!("{group}: left to {to}, which has the better right; it carried {content}"),
+            )),
+            Self::Exhausted { content } => Some((
+                About::FallBack,
+                format!("no address for {content}: machines get plain TFTP; look who uses the pool"),
+            )),
+            Self::TooLarge { content, .. } => Some((
+                About::FallBack,
+                format!("{content} is too large for multicast: machines get plain TFTP"),
+            )),
+            Self::Responder(News::TookOver { shards, from: Some(_) }) => Some((
+                About::Takeover,
+                format!("answers {shards} of 128 parts of the clients that another boot server answered"),
+            )),
+            _ => None,
+        }
+    }
 }

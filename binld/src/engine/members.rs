@@ -46,6 +46,9 @@ impl Engine {
 
     /// Does what the member machine wants done.
     pub(super) fn serve_domain(&mut self, now: Time) {
+        for (about, words) in self.for_people.drain(..) {
+            self.domain.tell_people(now, about, &words);
+        }
         while let Some(output) = self.domain.poll_output(now) {
             match output {
                 Output::Send(to, message) => self.send_control(to, message),
@@ -66,7 +69,11 @@ impl Engine {
                 self.wake_sharer(now, uid);
             }
             // Who lives is looked at every hello interval, and most such records are refreshes.
-            RecordKind::Member | RecordKind::Lowest | RecordKind::Neighbours => {}
+            RecordKind::Member
+            | RecordKind::Lowest
+            | RecordKind::Neighbours
+            | RecordKind::Note
+            | RecordKind::Contact => {}
             RecordKind::Responder => self.on_responder_record(now, uid),
         }
     }

@@ -84,6 +84,8 @@ fn config(items: Vec<Item>) -> EngineConfig {
         domain: DomainId([5; 16]),
         contacts: Vec::new(),
         lowest: peers::lowest::Constants::LAN,
+        author: Author::cut("test"),
+        tells: false,
         catalog: Arc::new(Catalog {
             items,
             servers: [21, 22].map(|last| SocketAddrV4::new(server(last), 4017)).to_vec(),
@@ -249,7 +251,8 @@ impl Host {
             | Message::LoanAnswer(_)
             | Message::Inquiry(_)
             | Message::Declare(_)
-            | Message::Revoke(_) => {
+            | Message::Revoke(_)
+            | Message::Further(_) => {
                 panic!("a boot server does not say {:?} to an MTFTP server", envelope.message)
             }
         };

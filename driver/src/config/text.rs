@@ -97,6 +97,16 @@ impl Written for SlowClients {
     }
 }
 
+impl<const MAX: usize> Written for wire::text::Text<MAX> {
+    fn read(text: &str) -> Result<Self, String> {
+        Self::new(text).map_err(|error| error.to_string())
+    }
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl Written for FileName {
     /// Only one spelling of a name is taken: clients, servers and conflicts compare it byte for byte (G23).
     fn read(text: &str) -> Result<Self, String> {

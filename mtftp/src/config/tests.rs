@@ -11,7 +11,7 @@ fn what_is_printed_parses_back() {
         [tftp]\nport = 1069\ntransfer_port = 1070\nblock_size_max = 512\nwindow_size_max = 4\nrun_ahead = \"all\"\nrollover = 1\nstreams = 3\n\
         [mtftp]\npinned_group = \"239.255.1.2\"\npinned_client_port = 3002\npinned_port = 9\nports = [10, 11]\nttl = 4\n\
         [query]\ngroup = \"239.255.255.16\"\nport = 12\n[control]\nport = 13\n\
-        [domain]\nname = \"attic\"\nport = 14\ncontacts = [\"10.1.0.1:4016\"]\npreset = \"wan\"\n\
+        [domain]\nname = \"attic\"\nport = 14\ncontacts = [\"10.1.0.1:4016\"]\npreset = \"wan\"\nauthor = \"rack 7\"\nnotes = false\n\
         [log]\nlevel = \"info,mtftp=debug\"\njson = true\n";
     for text in ["interface = \"eth0\"\n", full] {
         let (config, _) = parse(Path::new("x.toml"), text).unwrap();
@@ -29,7 +29,9 @@ fn what_is_printed_parses_back() {
 #[test]
 fn the_defaults_are_the_documented_ones() {
     let (config, _) = parse(Path::new("x.toml"), "interface = \"eth0\"\n").unwrap();
-    assert_eq!(config.engine(), EngineConfig::default());
+    let (engine, default) = (config.engine(), EngineConfig::default());
+    assert_eq!(engine.author.to_string(), host::name());
+    assert_eq!(EngineConfig { author: default.author.clone(), tells: false, ..engine }, default);
     assert!(config.to_string().contains("references = \"lease\"\n"), "{config}");
     assert_eq!((config.tftp.port, config.query.port, config.control.port), (69, 4015, 4017));
     assert_eq!((config.domain.name.as_str(), config.domain.port), ("pxe", 4016));

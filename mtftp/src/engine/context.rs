@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use driver::{Counters, Outbox, Role, Transmit};
 use wire::FileName;
+use wire::note::About;
 
 use super::action::{Action, Blocks, Change, Event, FileId, FileTicket, Forgotten, Order, Ticket};
 use super::told::Told;
@@ -15,6 +16,8 @@ pub(crate) struct Context {
     pub(crate) counters: Counters,
     /// What is seen of clients that were told an address: every part sees some of it.
     pub(crate) told: Told,
+    /// To be said in notes.
+    pub(crate) for_people: Vec<(About, String)>,
     tickets: u64,
 }
 
@@ -54,6 +57,16 @@ impl Context {
     }
 
     pub(crate) fn tell(&mut self, event: Event) {
+        if let Event::FellBack(it) = &event {
+            // Of a room of machines one note.
+            let words = format!(
+                "{}: machines that were told {} fetch it by plain TFTP: {}",
+                it.file,
+                it.group,
+                it.cause.name()
+            );
+            self.for_people.push((About::FallBack, words));
+        }
         self.actions.push(Action::Tell(event));
     }
 

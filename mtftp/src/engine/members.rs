@@ -39,6 +39,8 @@ pub(super) fn begin(config: &EngineConfig, identity: Identity, draw: Draw, now: 
         group: config.domain_group,
         contacts: config.contacts.clone(),
         constants: config.lowest,
+        author: config.author.clone(),
+        tells: config.tells,
     };
     Domain::new(member, draw, now)
 }
@@ -75,6 +77,9 @@ impl Engine {
     /// The domain hears what changed, and does what it wants done. The end of every input.
     pub(super) fn share_news(&mut self, now: Time) {
         self.publish(now);
+        for (about, words) in self.context.for_people.drain(..) {
+            self.domain.tell_people(now, about, &words);
+        }
         while let Some(output) = self.domain.poll_output(now) {
             match output {
                 Output::Send(to, message) => self.references.say(to, message, &mut self.context),

@@ -11,7 +11,7 @@ use wire::flood::{SyncEntry, SyncList};
 use wire::record::{Age, Body, Record, RecordKind, Uid};
 
 use super::reach::{Change, Unreachable};
-use super::{Domain, News, Output};
+use super::{Domain, News};
 use crate::lowest::{Cast, Heard, NOBODY, Refusal, Verdict};
 
 impl Domain {
@@ -71,7 +71,7 @@ impl Domain {
         let Body::Lowest(told) = record.body else { return };
         if told != NOBODY && told != self.config.me {
             let change = self.reach.on_written(written_at(now, record), told);
-            self.on_change(change);
+            self.on_change(now, change);
         }
     }
 
@@ -148,26 +148,26 @@ impl Domain {
             let heard_at = self.hellos.peer(server, now).map(|peer| peer.heard_at);
             self.reach.on_member(written_at(now, record), server, control, heard_at)
         };
-        self.on_change(change);
+        self.on_change(now, change);
     }
 
     pub(super) fn on_sign_of_life(&mut self, now: Time, server: ServerId) {
         let change = self.reach.on_hello(now, server, self.hellos.silence_of(server));
-        self.on_change(change);
+        self.on_change(now, change);
     }
 
-    pub(super) fn on_left(&mut self, server: ServerId) {
+    pub(super) fn on_left(&mut self, now: Time, server: ServerId) {
         let change = self.reach.on_left(server);
-        self.on_change(change);
+        self.on_change(now, change);
     }
 
-    fn on_change(&mut self, change: Change) {
+    fn on_change(&mut self, now: Time, change: Change) {
         match change {
             Change::None => {}
             Change::TooMany => self.count("dropped.domain", "too_many_members"),
             Change::Back(control) => {
                 if self.reach.unreachable().next().is_none() {
-                    self.out.push_back(Output::Tell(News::Healed(control)));
+                    self.tell(now, News::Healed(control));
                 }
             }
         }
@@ -176,7 +176,7 @@ impl Domain {
     pub(super) fn look_for_missing(&mut self, now: Time) {
         for gone in self.reach.on_timeout(now) {
             self.count("domain", "unreachable");
-            self.out.push_back(Output::Tell(News::Unreachable(gone.control)));
+            self.tell(now, News::Unreachable(gone.control));
         }
     }
 }

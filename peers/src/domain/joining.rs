@@ -103,7 +103,7 @@ impl Domain {
         if disconnect.stays {
             self.count("domain", "let_go_by_other");
         } else {
-            self.on_left(sender);
+            self.on_left(now, sender);
             self.left = Some((from, now));
             self.out.push_back(Output::Tell(News::Left(from)));
         }

@@ -9,6 +9,7 @@ use wire::flood::{Flood, SyncList};
 use wire::hold::HoldState;
 use wire::membership::{Connect, Neighbour, Refuse, RefuseReason, Welcome};
 use wire::record::Claim;
+use wire::text::Text;
 use wire::{Content, FileName, GroupAddr, Layer, ServerType, Stamp, configure::Ports, pxe::BootItem};
 
 use super::*;
@@ -50,6 +51,8 @@ struct Net {
     /// Nothing of the first reaches the second.
     cuts: BTreeSet<(usize, usize)>,
     counters: driver::Counters,
+    /// Whether members write notes of their own.
+    tells: bool,
 }
 
 impl Net {
@@ -64,6 +67,7 @@ impl Net {
             sides: Vec::new(),
             cuts: BTreeSet::new(),
             counters: driver::Counters::default(),
+            tells: false,
         }
     }
 
@@ -95,6 +99,8 @@ impl Net {
             group: GROUP,
             contacts: contacts.to_vec(),
             constants: Constants::LAN,
+            author: Author::cut("test"),
+            tells: self.tells,
         };
         let draw = self.draw.fork();
         self.nodes[node].domain = Some(Domain::new(config, draw, self.now));
@@ -600,4 +606,5 @@ fn on_a_link_alone_nobody_tells_of_neighbours() {
     }
 }
 
+mod notes;
 mod partition;

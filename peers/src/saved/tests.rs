@@ -5,6 +5,7 @@ use driver::Draw;
 use wire::configure::Ports;
 use wire::control::Envelope;
 use wire::hold::HoldState;
+use wire::note::Author;
 use wire::pxe::BootItem;
 use wire::{BootEpoch, Content, DomainId, FileName, GroupAddr, Layer, ServerType, Stamp};
 
@@ -63,6 +64,8 @@ impl Pair {
                 group: SocketAddrV4::new(Ipv4Addr::new(239, 255, 255, 15), 4016),
                 contacts: Vec::new(),
                 constants: Constants::LAN,
+                author: Author::cut("test"),
+                tells: false,
             };
             Domain::new(config, Draw::from_seed(u64::from(number)), Time::ZERO)
         };

@@ -9,6 +9,7 @@ use binld::engine::claims::Placement;
 use driver::Role;
 use wire::configure::{Ports, RequestRef};
 use wire::control::{Envelope, Message};
+use wire::note::Author;
 use wire::policy::Policy;
 use wire::pxe::{BootItem, VendorOptions};
 use wire::{Content, DomainId, FileName, GroupAddr, Layer, Serial, ServerType};
@@ -58,6 +59,8 @@ pub(super) fn config(number: usize) -> EngineConfig {
         domain: DomainId::of("lab"),
         contacts: Vec::new(),
         lowest: binld::engine::LowestConstants::LAN,
+        author: Author::cut("test"),
+        tells: false,
         catalog: catalog(number).into(),
         weight: 4,
     }

@@ -125,7 +125,8 @@ impl Ledger {
             | Message::Told(_)
             | Message::Inquiry(_)
             | Message::Declare(_)
-            | Message::Revoke(_) => return,
+            | Message::Revoke(_)
+            | Message::Further(_) => return,
         };
         let table = self.tables.entry(node).or_default();
         let binld = envelope.sender;

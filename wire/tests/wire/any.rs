@@ -4,15 +4,18 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use proptest::prelude::*;
 use wire::configure::{Ports, RequestRef};
+use wire::contact::{Contact, Relation};
 use wire::elect::{DECLARED_MAX, HeardOf, Responder, Revoked, SHARDS, Shard, TYPES_MAX, Term, WEIGHT_MAX};
 use wire::hold::HoldState;
 use wire::membership::Neighbour;
+use wire::note::{About, Note};
 use wire::policy::{Policy, SlowClients};
 use wire::pxe::BootItem;
 use wire::record::{
     Age, Body, Claim, HOLDERS_MAX, Holder, Member, Neighbours, RECORD_NEIGHBOURS_MAX, ROLL_MAX, Record,
     RecordKind, Reference, Roll, ServerRole, Snum, Uid,
 };
+use wire::text::Text;
 use wire::{
     BootEpoch, Content, DomainId, FileName, GroupAddr, Layer, Mac, Serial, ServerId, ServerType, Stamp, Uuid,
 };
@@ -118,6 +121,8 @@ pub(crate) fn uid() -> impl Strategy<Value = Uid> {
         RecordKind::Lowest,
         RecordKind::Responder,
         RecordKind::Neighbours,
+        RecordKind::Note,
+        RecordKind::Contact,
     ]);
     (server_id(), kind, any::<u64>()).prop_map(|(owner, kind, number)| Uid { owner, kind, number })
 }
@@ -133,7 +138,17 @@ pub(crate) fn age() -> impl Strategy<Value = Age> {
 
 pub(crate) fn record() -> impl Strategy<Value = Record> {
     let lowest = server_id().prop_map(Body::Lowest);
-    record_of(prop_oneof![member(), claim(), reference(), roll(), lowest, responder(), neighbours()])
+    record_of(prop_oneof![
+        member(),
+        claim(),
+        reference(),
+        roll(),
+        lowest,
+        responder(),
+        neighbours(),
+        note(),
+        contact()
+    ])
 }
 
 /// A record with such a body.
@@ -154,6 +169,26 @@ pub(crate) fn member() -> BoxedStrategy<Body> {
 pub(crate) fn neighbours() -> BoxedStrategy<Body> {
     (0..=32_u8, prop::collection::vec(server_id(), 0..=RECORD_NEIGHBOURS_MAX))
         .prop_map(|(prefix_len, servers)| Body::Neighbours(Neighbours { prefix_len, servers }))
+        .boxed()
+}
+
+fn text<const MAX: usize>() -> impl Strategy<Value = Text<MAX>> {
+    prop::collection::vec(any::<u8>(), 0..=MAX).prop_filter_map("too long", |bytes| Text::received(&bytes))
+}
+
+pub(crate) fn note() -> BoxedStrategy<Body> {
+    let about = prop::sample::select(About::ALL.to_vec());
+    (any::<u64>(), about, text(), text())
+        .prop_map(|(written, about, author, words)| Body::Note(Note { written, about, author, words }))
+        .boxed()
+}
+
+pub(crate) fn contact() -> BoxedStrategy<Body> {
+    let relation = prop::sample::select(vec![Relation::Parent, Relation::Child]);
+    (any::<[u8; 16]>(), relation, host(), server_id(), text())
+        .prop_map(|(domain, relation, control, lowest, name)| {
+            Body::Contact(Contact { domain: DomainId(domain), relation, control, lowest, name })
+        })
         .boxed()
 }
 

@@ -3,17 +3,21 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use proptest::prelude::*;
+use wire::contact::{Contact, Relation};
 use wire::control::{Envelope, HEADER_LEN, Message, PACKET_LEN_MAX, PAYLOAD_LEN_MAX, TAG_LEN_MAX};
 use wire::flood::{
     Acked, FLOOD_ACKS_MAX, FLOOD_LEN_MAX, Flood, FloodAck, SYNC_ENTRIES_MAX, SyncEntry, SyncList,
 };
+use wire::further::{FURTHER_HEADER_LEN, Further};
 use wire::hold::HoldState;
 use wire::membership::{Connect, Disconnect, NEIGHBOURS_MAX, Neighbour, Refuse, RefuseReason, Welcome};
+use wire::note::{About, Note};
 use wire::pxe::BootItem;
 use wire::record::{
     Age, BODY_LEN_MAX, Body, Claim, HOLDERS_MAX, Holder, Member, Neighbours, RECORD_HEADER_LEN, ROLL_MAX,
     Record, RecordKind, Reference, Roll, ServerRole, Snum, Uid,
 };
+use wire::text::Text;
 use wire::{
     BootEpoch, Content, DecodeErrorKind, DomainId, EncodeError, FileName, Layer, Serial, ServerId, ServerType,
 };
@@ -61,7 +65,7 @@ const MEMBER: Uid = uid(BINLD, RecordKind::Member, 1);
 const CLAIM: Uid = uid(BINLD, RecordKind::Claim, 0x5eed);
 const EVERYTHING: (Uid, Uid) = (Uid::MIN, Uid::MAX);
 /// The codes of the kinds of record.
-const KINDS: [u8; 7] = [1, 2, 3, 4, 5, 6, 7];
+const KINDS: [u8; 9] = [1, 2, 3, 4, 5, 6, 7, 8, 9];
 
 fn content() -> Content {
     Content { server: Ipv4Addr::new(10, 0, 0, 9), file: file() }
@@ -130,6 +134,15 @@ fn lowest_record() -> Record {
     }
 }
 
+fn further(message: Message) -> Message {
+    Message::Further(Further { domain: lab(), message: Box::new(message) })
+}
+
+fn any_further() -> impl Strategy<Value = Envelope> {
+    let inner = prop_oneof![any_flood_ack(), any_flood(any::note())];
+    inner.prop_map(|envelope| Envelope { message: further(envelope.message), ..envelope })
+}
+
 fn neighbours_record() -> Record {
     Record {
         uid: uid(BINLD, RecordKind::Neighbours, 0),
@@ -137,6 +150,38 @@ fn neighbours_record() -> Record {
         age: Age(1),
         lives: 60,
         body: Body::Neighbours(Neighbours { prefix_len: 24, servers: vec![MTFTPD, THIRD] }),
+    }
+}
+
+fn note_record() -> Record {
+    Record {
+        uid: uid(BINLD, RecordKind::Note, u64::from(BINLD_EPOCH.0) << 32 | 1),
+        snum: snum(BINLD_EPOCH, 10),
+        age: Age(1),
+        lives: 600,
+        body: Body::Note(Note {
+            written: 1_700_000_123_456,
+            about: About::Operator,
+            author: Text::new("east").unwrap(),
+            words: Text::new("rack 7 is off until noon – Zoë").unwrap(),
+        }),
+    }
+}
+
+fn contact_record() -> Record {
+    let [a, b, c, d, e, f, g, h, ..] = lab().0;
+    Record {
+        uid: uid(BINLD, RecordKind::Contact, u64::from_be_bytes([a, b, c, d, e, f, g, h])),
+        snum: snum(BINLD_EPOCH, 11),
+        age: Age(2),
+        lives: 60,
+        body: Body::Contact(Contact {
+            domain: lab(),
+            relation: Relation::Child,
+            control: host(1, 4016),
+            lowest: THIRD,
+            name: Text::new("lab").unwrap(),
+        }),
     }
 }
 
@@ -311,6 +356,30 @@ five_tests!(
 );
 
 five_tests!(
+    flood_note, from_binld(23, flood(true, vec![note_record()])), Envelope::decode, Envelope::encode,
+    valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
+    codes: header_and(&[]), any: any_flood(any::note()),
+);
+
+five_tests!(
+    flood_contact, from_binld(24, flood(true, vec![contact_record()])), Envelope::decode, Envelope::encode,
+    valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
+    codes: header_and(&[]), any: any_flood(any::contact()),
+);
+
+five_tests!(
+    further_connect,
+    from_binld(25, further(Message::Connect(Connect { domain: lab(), wants_list: true }))),
+    Envelope::decode, Envelope::encode,
+    valid_cuts: [], trailing: Trailing::Refused(DecodeErrorKind::Length),
+    codes: header_and(&[
+        (58, "kind of a further domain's message", &[7, 10, 11, 12, 13, 14, 15, 16], Some(DecodeErrorKind::Value)),
+        (75, "flags of a connect", &[0, 1], Some(DecodeErrorKind::Value)),
+    ]),
+    any: any_further(),
+);
+
+five_tests!(
     flood_lowest,
     from_mtftpd(109, flood(true, vec![lowest_record(), deleted_record()])),
     Envelope::decode, Envelope::encode,
@@ -384,6 +453,8 @@ fn no_bit_of_a_record_but_its_age_may_change() {
         "flood_domain",
         "flood_responder",
         "flood_neighbours",
+        "flood_note",
+        "flood_contact",
     ];
     for name in names {
         let there = golden(name);
@@ -454,6 +525,13 @@ fn a_record_with_a_right_checksum_and_a_wrong_body_is_refused() {
     assert_eq!(wrong("flood_neighbours", 0, &[33]), ("length of a prefix", 0, Value));
     assert_eq!(wrong("flood_neighbours", 1, &[17]), ("neighbours of a server", 1, Value));
     assert_eq!(wrong("flood_neighbours", 1, &[3]), ("neighbour", 34, Truncated));
+    assert_eq!(wrong("flood_note", 8, &[10]), ("what a note is about", 8, Code));
+    assert_eq!(wrong("flood_note", 9, &[0, 65]), ("author of a note", 9, DecodeErrorKind::Length));
+    assert_eq!(wrong("flood_note", 15, &[1, 145]), ("words of a note", 15, DecodeErrorKind::Length));
+    assert_eq!(wrong("flood_note", 15, &[1, 144]), ("words of a note", 17, Truncated));
+    assert_eq!(wrong("flood_contact", 16, &[3]), ("relation of a domain", 16, Code));
+    assert_eq!(wrong("flood_contact", 17, &[239]), ("address of a server", 17, Address));
+    assert_eq!(wrong("flood_contact", 39, &[0, 65]), ("name of a domain", 39, DecodeErrorKind::Length));
     // Records that are not what their name says.
     assert_eq!(sealed_refusal("flood_member", RECORD + 16, &[5]), ("lowest id", BODY, Truncated));
     assert_eq!(
@@ -639,8 +717,11 @@ fn the_largest_messages_leave_room_for_a_signature() {
     let records = vec![with_body(roll(ROLL_MAX - 16)), claim];
     assert_eq!(records.iter().map(Record::encoded_len).sum::<usize>(), FLOOD_LEN_MAX);
     let full = from_binld(1, flood(true, records));
-    assert_eq!(full.encode().len() + TAG_LEN_MAX, PACKET_LEN_MAX);
-    assert_eq!(Envelope::decode(&full.encode()), Ok(full));
+    assert_eq!(full.encode().len() + TAG_LEN_MAX + FURTHER_HEADER_LEN, PACKET_LEN_MAX);
+    assert_eq!(Envelope::decode(&full.encode()), Ok(full.clone()));
+    let further = from_binld(1, further(full.message));
+    assert_eq!(further.encode().len() + TAG_LEN_MAX, PACKET_LEN_MAX);
+    assert_eq!(Envelope::decode(&further.encode()), Ok(further));
 }
 
 fn sync_list(count: usize) -> SyncList {
@@ -713,6 +794,8 @@ fn records_are_in_the_order_of_their_bytes() {
         uid(BINLD, RecordKind::Lowest, 0),
         uid(BINLD, RecordKind::Responder, 0),
         uid(BINLD, RecordKind::Neighbours, 0),
+        uid(BINLD, RecordKind::Note, 0),
+        uid(BINLD, RecordKind::Contact, 0),
         uid(THIRD, RecordKind::Member, 0),
     ];
     assert!(uids.is_sorted());

@@ -50,8 +50,11 @@ fn kind(message: &Message) -> &'static str {
             Body::Lowest(_) => "lowest",
             Body::Responder(_) => "responder",
             Body::Neighbours(_) => "neighbours",
+            Body::Note(_) => "note",
+            Body::Contact(_) => "contact",
         },
         Message::FloodAck(_) => "flood ack",
+        Message::Further(_) => "further",
         Message::Inquiry(_) | Message::Declare(_) | Message::Revoke(_) => "election",
         Message::Configure(_)
         | Message::Ack(_)
@@ -193,7 +196,7 @@ fn two_hundred_thousand_strange_datagrams_are_survived() {
         decode_all(&bytes, &mut taken);
     }
     for name in EVERYTHING {
-        assert!(taken.get(name).is_some_and(|&count| count > 500), "{name} is hardly reached: {taken:?}");
+        assert!(taken.get(name).is_some_and(|&count| count > 400), "{name} is hardly reached: {taken:?}");
     }
 }
 
