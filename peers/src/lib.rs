@@ -7,6 +7,7 @@
 //! | [`hello`] | who lives, who speaks only the frozen packet, how much is lost, whose silence means nothing |
 //! | [`records`] | what the servers of a domain tell each other, and which copy is the newer one |
 //! | [`links`] | neighbours beyond our own link |
+//! | [`further`] | domains beside our own: the list of domains, and what they tell of each other |
 //! | [`graph`] | the shape of the domain, by what members tell of their neighbours |
 //! | [`lowest`] | the lowest id of the domain: which servers are connected, and who is cut off |
 //! | [`notes`] | how much a member says in notes |
@@ -21,6 +22,7 @@
 pub mod domain;
 pub mod elect;
 pub mod exchange;
+pub mod further;
 pub mod graph;
 pub mod hello;
 pub mod limits;

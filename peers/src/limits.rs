@@ -132,6 +132,15 @@ pub const NOTE_NAMES_MAX: usize = 8;
 
 const _: () = assert!(2 * (NOTES_SAID_MAX + NOTES_TOLD_MAX) <= NOTES_OWNED_MAX);
 
+// --- further domains --------------------------------------------------------------------------------------------
+
+/// Domains of which a server may be a member, beside its own: each costs as much as its own does.
+pub const FURTHER_MAX: usize = 8;
+/// Members of a domain that tell another one of it (R004.3: a small fixed number, such as 4).
+pub const CONTACTS_TOLD: usize = 4;
+/// Between two looks at what domains tell of each other.
+pub const RELATE: Duration = Duration::from_secs(1);
+
 // --- neighbours beyond the link ---------------------------------------------------------------------------------
 
 /// Between two looks at the neighbours, boot LAN: one that was cut off is found within a few.

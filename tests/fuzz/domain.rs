@@ -225,6 +225,7 @@ fn body(script: &mut Script<'_>, kind: RecordKind) -> Body {
         RecordKind::Contact => Body::Contact(Contact {
             domain: DomainId([script.byte() % 3; 16]),
             relation: script.pick(&[Relation::Parent, Relation::Child]),
+            coordinates: script.coin(),
             control: host(script),
             lowest: server(script),
             name: Text::cut("hall"),

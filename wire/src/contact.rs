@@ -42,6 +42,8 @@ pub struct Contact {
     pub domain: DomainId,
     /// How it is related to this one.
     pub relation: Relation,
+    /// Whether its members coordinate addresses: it is a boot network's, and no server is a member of two of those.
+    pub coordinates: bool,
     /// Where the owner's control messages go.
     pub control: SocketAddrV4,
     /// The lowest id that the owner hears in that domain: who hears another one there is cut off from it.
@@ -57,6 +59,7 @@ impl Contact {
             Relation::Parent => 1,
             Relation::Child => 2,
         });
+        out.put_u8(u8::from(self.coordinates));
         put_host(out, self.control);
         out.put_slice(&self.lowest.0);
         self.name.put(out);
@@ -73,8 +76,16 @@ impl Contact {
                 return Err(DecodeError { what: "relation of a domain", offset, kind });
             }
         };
+        let coordinates = reader.flags("flags of a contact", 1)? != 0;
         let control = reader.host()?;
         let lowest = ServerId(reader.array("lowest id")?);
-        Ok(Self { domain, relation, control, lowest, name: DomainName::read(reader, "name of a domain")? })
+        Ok(Self {
+            domain,
+            relation,
+            coordinates,
+            control,
+            lowest,
+            name: DomainName::read(reader, "name of a domain")?,
+        })
     }
 }

@@ -19,8 +19,8 @@
 //!             +0 n | +1.. n times: +0 shard | +1-4 epoch | +5-8 index
 //! 7 neighbours 0 length of the link's prefix | 1 m | 2.. ids, m times 16 bytes
 //! 8 note      0-7 written, ms | 8 about | 9-10 n | 11.. author, n bytes | +0-1 m | +2.. words, m bytes
-//! 9 contact   0-15 domain | 16 relation | 17-20 address | 21-22 control port | 23-38 lowest id | 39-40 n |
-//!             41.. name, n bytes
+//! 9 contact   0-15 domain | 16 relation | 17 flags: 1 coordinates | 18-21 address | 22-23 control port | 24-39 lowest id |
+//!             40-41 n | 42.. name, n bytes
 //! ```
 
 use std::net::SocketAddrV4;

@@ -18,6 +18,13 @@ impl Domain {
         self.send(to, Message::Connect(connect));
     }
 
+    /// Somebody there may be cut off from us: it is asked to connect, unless it is on our link or a neighbour.
+    pub fn ask(&mut self, now: Time, control: SocketAddrV4) {
+        if !self.is_on_link(control) && !self.links.is_up(control) {
+            self.links.ask(now, control);
+        }
+    }
+
     pub(super) fn on_connect(&mut self, now: Time, from: SocketAddrV4, sender: ServerId, connect: &Connect) {
         self.count("domain", "connect_heard");
         let domain = self.config.domain;

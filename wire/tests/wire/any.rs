@@ -185,9 +185,9 @@ pub(crate) fn note() -> BoxedStrategy<Body> {
 
 pub(crate) fn contact() -> BoxedStrategy<Body> {
     let relation = prop::sample::select(vec![Relation::Parent, Relation::Child]);
-    (any::<[u8; 16]>(), relation, host(), server_id(), text())
-        .prop_map(|(domain, relation, control, lowest, name)| {
-            Body::Contact(Contact { domain: DomainId(domain), relation, control, lowest, name })
+    (any::<[u8; 16]>(), relation, any::<bool>(), host(), server_id(), text())
+        .prop_map(|(domain, relation, coordinates, control, lowest, name)| {
+            Body::Contact(Contact { domain: DomainId(domain), relation, coordinates, control, lowest, name })
         })
         .boxed()
 }

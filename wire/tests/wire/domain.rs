@@ -178,6 +178,7 @@ fn contact_record() -> Record {
         body: Body::Contact(Contact {
             domain: lab(),
             relation: Relation::Child,
+            coordinates: true,
             control: host(1, 4016),
             lowest: THIRD,
             name: Text::new("lab").unwrap(),
@@ -530,8 +531,9 @@ fn a_record_with_a_right_checksum_and_a_wrong_body_is_refused() {
     assert_eq!(wrong("flood_note", 15, &[1, 145]), ("words of a note", 15, DecodeErrorKind::Length));
     assert_eq!(wrong("flood_note", 15, &[1, 144]), ("words of a note", 17, Truncated));
     assert_eq!(wrong("flood_contact", 16, &[3]), ("relation of a domain", 16, Code));
-    assert_eq!(wrong("flood_contact", 17, &[239]), ("address of a server", 17, Address));
-    assert_eq!(wrong("flood_contact", 39, &[0, 65]), ("name of a domain", 39, DecodeErrorKind::Length));
+    assert_eq!(wrong("flood_contact", 17, &[2]), ("flags of a contact", 17, Value));
+    assert_eq!(wrong("flood_contact", 18, &[239]), ("address of a server", 18, Address));
+    assert_eq!(wrong("flood_contact", 40, &[0, 65]), ("name of a domain", 40, DecodeErrorKind::Length));
     // Records that are not what their name says.
     assert_eq!(sealed_refusal("flood_member", RECORD + 16, &[5]), ("lowest id", BODY, Truncated));
     assert_eq!(
