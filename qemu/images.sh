@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # What the lab's machines boot: Debian's cloud kernel and an initramfs that proves its payload.
-# Sourced by qemu/netboot, qemu/domain and qemu/matrix. Needs lib.sh.
+# Sourced by the scripts of qemu/. Needs lib.sh.
 
 # image_cache: the folder of what was unpacked, under the target folder.
 image_cache() {
@@ -161,8 +161,8 @@ initramfs_image() {
     printf '%s\n' "$sum"
 }
 
-# get_initramfs_image FILE TYPE SHA-256: makes an initramfs at FILE that waits until mtftp1 has a file `go`, fetches the
-# boot item of that type by `mtftp-get`, and proves that it has this sum.
+# get_initramfs_image FILE TYPE SHA-256 [HOST]: makes an initramfs at FILE that waits until that file server (mtftp1) has a
+# file `go`, fetches the boot item of that type by `mtftp-get`, and proves that it has this sum.
 get_initramfs_image() {
     local tree
     tree=$(initramfs_tree init-get)
@@ -170,7 +170,7 @@ get_initramfs_image() {
     kernel_modules "$tree/modules"
     printf '%s\n' "${NET_MODULES[@]}" >"$tree/modules/order"
     cp "$PXEMC_GET" "$tree/bin/mtftp-get"
-    printf '%s %s %s\n' "${HOST_ADDRESS[mtftp1]}" "$2" "$3" >"$tree/wanted"
+    printf '%s %s %s\n' "${HOST_ADDRESS[${4:-mtftp1}]}" "$2" "$3" >"$tree/wanted"
     initramfs_pack "$tree" "$1"
     # iPXE has less to fetch.
     gzip -n "$1" && mv "$1.gz" "$1"

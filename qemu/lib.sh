@@ -8,8 +8,8 @@ QEMU_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck disable=SC2034  # used by the files that source this one
 REPO=$(dirname "$QEMU_DIR")
 
-# Addresses of the lab's hosts, all in one /24.
-declare -Ar HOST_ADDRESS=(
+# Addresses of the lab's hosts, all in one /24; `segment_host_up` adds those of other ones.
+declare -A HOST_ADDRESS=(
     [dhcp]=10.77.0.1 [dhcp2]=10.77.0.2 [binld1]=10.77.0.11 [binld2]=10.77.0.12 [binld3]=10.77.0.13
     [mtftp1]=10.77.0.21 [mtftp2]=10.77.0.22 [stranger]=10.77.0.66
 )
@@ -199,7 +199,8 @@ second_bridge_up() {
 
 way() { ip -n "$(namespace bridge)" link set way0 "$1"; }
 
-# host_up NAME [BRIDGE]: a host with `eth0` on a cable to the bridge; the bridge's end has the host's name.
+# host_up NAME [BRIDGE [ROUTER]]: a host with `eth0` on a cable to the bridge; the bridge's end has the host's name. By that
+# router it reaches what is beyond its link.
 host_up() {
     local ns bridge
     make_namespace "$1"
@@ -210,7 +211,43 @@ host_up() {
     ip -n "$ns" address add "${HOST_ADDRESS[$1]}/24" brd + dev eth0
     # No segmentation offload: every datagram is a packet of its own and can be counted on the cable.
     ip -n "$ns" link set eth0 gso_max_segs 1 up
+    [ -z "${3:-}" ] || ip -n "$ns" route add default via "$3"
 }
+
+# segments_up COUNT: instead of `network_up`, segments 1 to COUNT: bridge br1 with 10.77.1.0/24 and so on, and a router,
+# 10.77.1.254 and so on, that joins them. Multicast it does not pass on.
+segments_up() {
+    local n bridge router
+    make_namespace bridge
+    make_namespace router
+    bridge=$(namespace bridge)
+    router=$(namespace router)
+    for ((n = 1; n <= $1; n++)); do
+        bridge_up "br$n"
+        ip -n "$bridge" link add "seg$n" type veth peer name "seg$n" netns "$router"
+        ip -n "$bridge" link set "seg$n" master "br$n" up
+        ip -n "$router" address add "10.77.$n.254/24" brd + dev "seg$n"
+        ip -n "$router" link set "seg$n" up
+    done
+    ip netns exec "$router" sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
+}
+
+# segment_host_up N NAME: the host sN-NAME on segment N. It has the number there that NAME has in HOST_ADDRESS.
+segment_host_up() {
+    HOST_ADDRESS[s$1-$2]=10.77.$1.${HOST_ADDRESS[$2]##*.}
+    host_up "s$1-$2" "br$1" "10.77.$1.254"
+}
+
+# segment_cut N: the router passes nothing on from and to that segment, until `segment_mend`.
+segment_cut() {
+    ip netns exec "$(namespace router)" nft -f - <<<"table inet cut { chain forward { type filter hook forward priority 0
+iifname seg$1 drop
+oifname seg$1 drop
+}
+}"
+}
+
+segment_mend() { ip netns exec "$(namespace router)" nft delete table inet cut; }
 
 # dhcp_up HOST POOL-FIRST POOL-LAST BINLD...: dnsmasq on HOST, which names those boot servers in that order.
 dhcp_up() {
@@ -366,8 +403,8 @@ markers() {
     [ ! -f "$LAB_DIR/serial/$1" ] || plain_text <"$LAB_DIR/serial/$1" | sed -n 's/.*PXEMC-\([A-Z].*\)/\1/p'
 }
 
-# What has been told of each machine: shown[N WORD] is what followed the marker.
-declare -A shown=()
+# What has been told of each machine: shown[N WORD] is what followed the marker, shown_at[N WORD] when that was seen.
+declare -A shown=() shown_at=()
 
 # follow: tells what is new on the consoles; succeeds when no machine runs any more.
 follow() {
@@ -380,6 +417,8 @@ follow() {
         while read -r word text; do
             [ -z "${shown[$n $word]+told}" ] || continue
             shown[$n $word]=$text
+            # shellcheck disable=SC2034  # used by qemu/segments
+            shown_at[$n $word]=$EPOCHREALTIME
             case $word in
                 SCRIPT) step "machine $n: boot server found, its script runs" ;;
                 URI) step "machine $n: fetches the initramfs from $text" ;;

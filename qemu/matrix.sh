@@ -411,11 +411,6 @@ boot_and_get() {
     NETBOOT_TIMEOUT=${NETBOOT_TIMEOUT:-400} finish
 }
 
-all_wait() {
-    local n
-    for n in "$@"; do has "$n" WAITS || return 1; done
-}
-
 # expect_got N...: they have the payload by RFC 2090, sent once for all of them.
 expect_got() {
     local n packets different senders
@@ -435,9 +430,6 @@ expect_got() {
     plain=$(plain_gets)
     expect "nobody asked for it by plain TFTP" "$plain requests" test "$plain" -eq 0
 }
-
-# got N FILTER: what a jq filter makes of what `mtftp-get` told on machine N.
-got() { jq -r "$2 // empty" <<<"${shown[$1 GET]:-null}" 2>/dev/null || printf 'NOTHING\n'; }
 
 # plain_gets: requests for the payload without the option `multicast`.
 plain_gets() {
