@@ -1,5 +1,7 @@
 //! What the command line of `binld` has of its own; the rest is in `driver::cli`.
 
+mod talk;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, Command, value_parser};
@@ -52,12 +54,13 @@ impl Program for Binld {
         let drain =
             "Leaves the clients that all boot servers hear to the others, before this server is stopped";
         let undrain = "Takes its share of the clients again";
-        vec![
+        let orders = [
             Command::new(Order::DRAIN).about(drain),
             Command::new(Order::UNDRAIN).about(undrain),
             Command::new(Order::LEAVE).about(leave),
             Command::new(Order::STRIKE_OFF).about(strike).arg(server),
-        ]
+        ];
+        orders.into_iter().chain(talk::commands()).collect()
     }
 
     fn request_of(name: &str, arguments: &ArgMatches) -> Option<String> {
@@ -69,6 +72,10 @@ impl Program for Binld {
             _ => return None,
         };
         Some(order.to_string())
+    }
+
+    fn converse(name: &str, arguments: &ArgMatches, socket: &Path) -> Option<anyhow::Result<()>> {
+        talk::carry_out(name, arguments, socket)
     }
 
     fn socket_of(file: &Path) -> Result<PathBuf, ConfigError> {

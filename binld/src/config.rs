@@ -17,7 +17,9 @@ use std::path::{Path, PathBuf};
 use driver::config::{ConfigError, Document, Preset, Text};
 use driver::host;
 use driver::udp::Interface;
+use peers::further::Named;
 use serde::{Deserialize, Serialize};
+use wire::contact::DomainName;
 use wire::note::Author;
 use wire::{FileName, GroupAddr};
 
@@ -123,6 +125,11 @@ pub struct Domain {
     /// How fast a cut is noticed: within 17 s on one link or a few, or within minutes over a wide area. The same on every
     /// server of the domain.
     pub preset: Text<Preset>,
+    /// The list of domains of the site, by its name: who is a member of it tells it of this domain. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub list: Option<Text<DomainName>>,
+    /// Domains of operators of which this server is a member from its start on.
+    pub also: Vec<Text<DomainName>>,
     /// What this server is called in notes. Default: the name of the host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub author: Option<Text<Author>>,
@@ -291,6 +298,14 @@ impl Default for Control {
 }
 
 impl Domain {
+    fn named(&self) -> Named {
+        Named {
+            own: DomainName::cut(&self.name),
+            list: self.list.clone().map(|Text(list)| list),
+            also: self.also.iter().map(|Text(name)| name.clone()).collect(),
+        }
+    }
+
     fn author(&self) -> Author {
         self.author.clone().map_or_else(|| Author::cut(&host::name()), |Text(author)| author)
     }
@@ -302,6 +317,8 @@ impl Default for Domain {
             name: "pxe".to_owned(),
             contacts: Vec::new(),
             preset: Text(Preset::Lan),
+            list: None,
+            also: Vec::new(),
             author: None,
             notes: true,
         }

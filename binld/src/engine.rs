@@ -44,6 +44,7 @@ pub mod responding;
 mod saved;
 pub mod slices;
 pub mod status;
+mod talking;
 pub mod turns;
 mod wants;
 
@@ -60,6 +61,7 @@ use wire::pxe::BootItem;
 use wire::{BootEpoch, Content, DomainId, GroupAddr, ServerId, Stamp};
 
 use peers::domain::{Domain, DomainConfig};
+use peers::further::{Furthers, Named};
 use peers::limits::LEGACY_KEEP;
 pub use peers::lowest::Constants as LowestConstants;
 use peers::responder::Responders;
@@ -122,6 +124,8 @@ pub struct EngineConfig {
     pub author: Author,
     /// Whether we write notes of our own.
     pub tells: bool,
+    /// How our domain is called, and of which others we are a member.
+    pub domains: Named,
     /// What clients may ask for.
     pub catalog: Arc<Catalog>,
     /// How large a share of the clients we want, 1 to [`WEIGHT_MAX`](wire::elect::WEIGHT_MAX).
@@ -310,6 +314,8 @@ pub struct Engine {
     /// Addresses that are asked for by word.
     early: BTreeMap<ClaimKey, Early>,
     domain: Domain,
+    /// Those beside it.
+    furthers: Furthers,
     slices: Slices,
     responders: Responders,
     loans: Loans,
@@ -369,6 +375,9 @@ impl Engine {
             author: config.author.clone(),
             tells: config.tells,
         };
+        // Not of `draw`: who is a member of no other domain draws as ever.
+        let salt = identity.server.0.iter().fold(0, |salt, byte| salt << 4 ^ u64::from(*byte));
+        let furthers = Furthers::new(member.clone(), config.domains.clone(), Draw::from_seed(salt), now);
         let domain = Domain::new(member, draw.fork(), now);
         let responders = Responders::new(identity.server, config.address, config.weight, now);
         let mut engine = Self {
@@ -387,6 +396,7 @@ impl Engine {
             turns: Turns::default(),
             early: BTreeMap::new(),
             domain,
+            furthers,
             slices: Slices::new(identity.server, std::mem::take(&mut journal.roll)),
             responders,
             loans: Loans::default(),
@@ -475,6 +485,9 @@ impl Engine {
             self.domain.on_timeout(now);
             self.slices.stale = true;
         }
+        if self.furthers.next_deadline().is_some_and(|due| due.at <= now) {
+            self.furthers.on_timeout(now, &mut self.domain);
+        }
         self.settle(now);
     }
 
@@ -509,6 +522,8 @@ impl Engine {
     pub fn on_stop(&mut self, now: Time) {
         self.on_alive(now);
         self.save(now);
+        self.furthers.on_stop(now);
+        self.serve_furthers(now);
         self.domain.on_stop(now);
         self.serve_domain(now);
     }
@@ -523,6 +538,7 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<Deadline> {
         let member = Deadline::earliest(self.domain.next_deadline(), self.slices_deadline());
         let member = Deadline::earliest(member, Some(self.responders.next_deadline()));
+        let member = Deadline::earliest(member, self.furthers.next_deadline());
         Deadline::earliest(self.timers.next(), member)
     }
 
@@ -555,6 +571,7 @@ impl Engine {
     }
 
     fn settle(&mut self, now: Time) {
+        self.serve_furthers(now);
         // What was heard counts before anybody goes by what is known.
         self.serve_domain(now);
         self.serve_responders(now);

@@ -5,6 +5,7 @@ mod orders;
 mod responding;
 mod status;
 mod store;
+mod talk;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::engine::{Action, Engine, Identity};
 pub(crate) use orders::Order;
 use responding::ZoneFile;
 use store::{Done, Job, Keeper};
+pub(crate) use talk::Talk;
 
 /// How often the engine is told what the wall clock shows, and the log of what was suppressed.
 const TICK: Duration = Duration::from_secs(1);
@@ -131,6 +133,9 @@ impl Service for Shell {
             STATUS => false,
             STATUS_JSON => true,
             _ => {
+                if let Some(talk) = Talk::parse(request) {
+                    return talk.carry_out(&mut self.engine, now);
+                }
                 let Some(order) = Order::parse(request) else {
                     return format!(
                         "unknown request {request:?}; known: {STATUS}, {STATUS_JSON}, {}, {}, {}, {} SERVER-ID\n",

@@ -60,6 +60,11 @@ pub trait Program {
     fn request_of(_name: &str, _arguments: &ArgMatches) -> Option<String> {
         None
     }
+    /// Carries out an order that takes more than a request and its answer; `None` if it is none of those.
+    #[must_use]
+    fn converse(_name: &str, _arguments: &ArgMatches, _socket: &Path) -> Option<anyhow::Result<()>> {
+        None
+    }
 }
 
 /// What the control socket is asked for a status as text.
@@ -126,6 +131,7 @@ impl From<anyhow::Error> for Failure {
 fn command<P: Program>() -> Command {
     let socket = Arg::new(SOCKET)
         .long(SOCKET)
+        .global(true)
         .value_name("PATH")
         .value_parser(value_parser!(PathBuf))
         .help("The daemon's control socket, in place of the one in the configuration");
@@ -156,11 +162,17 @@ pub fn main<P: Program>() -> ExitCode {
 
 fn carry_out<P: Program>(matches: &ArgMatches) -> Result<(), Failure> {
     if let Some((name, arguments)) = matches.subcommand()
-        && let Some(request) = P::request_of(name, arguments)
+        && P::orders().iter().any(|order| order.get_name() == name)
     {
         let config = matches.get_one::<PathBuf>("config").map_or(Path::new(P::CONFIG_FILE), PathBuf::as_path);
         let socket = arguments.get_one::<PathBuf>(SOCKET).cloned();
-        return order(&socket.map_or_else(|| P::socket_of(config), Ok)?, &request);
+        let socket = socket.map_or_else(|| P::socket_of(config), Ok)?;
+        if let Some(outcome) = P::converse(name, arguments, &socket) {
+            return Ok(outcome?);
+        }
+        if let Some(request) = P::request_of(name, arguments) {
+            return Ok(host::print(&order(&socket, &request)?)?);
+        }
     }
     let Cli { config, verb } = Cli::from_arg_matches(matches).map_err(anyhow::Error::from)?;
     match verb {
@@ -185,11 +197,15 @@ fn carry_out<P: Program>(matches: &ArgMatches) -> Result<(), Failure> {
     Ok(())
 }
 
-fn order(socket: &Path, request: &str) -> Result<(), Failure> {
+/// Asks the daemon for something; gives what it says when that is done.
+///
+/// # Errors
+/// The daemon's reason why not, or that it does not answer.
+pub fn order(socket: &Path, request: &str) -> anyhow::Result<String> {
     let answer = control::ask(socket, request, STATUS_PATIENCE)?;
     match answer.strip_prefix(DONE) {
-        Some(done) => Ok(host::print(done)?),
-        None => Err(anyhow::anyhow!("{}", answer.trim_end()).into()),
+        Some(done) => Ok(done.to_owned()),
+        None => Err(anyhow::anyhow!("{}", answer.trim_end())),
     }
 }
 

@@ -39,7 +39,7 @@ pub mod table;
 #[cfg(feature = "io")]
 pub mod udp;
 #[cfg(feature = "io")]
-mod watch;
+pub mod watch;
 #[cfg(feature = "io")]
 pub mod worker;
 

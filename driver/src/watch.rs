@@ -24,12 +24,12 @@ enum Form {
     Lines,
 }
 
-/// Prints what `ask` gives every so often. Ends without an error when it is interrupted (SIGINT) or nobody reads any
+/// Prints what `ask` gives every so often; as it is, if `is_json`. Ends without an error when it is interrupted (SIGINT) or nobody reads any
 /// more.
 ///
 /// # Errors
 /// What `ask` said, or that the output cannot be written for another reason.
-pub(crate) fn watch(
+pub fn watch(
     every: Duration,
     is_json: bool,
     mut ask: impl FnMut() -> anyhow::Result<String>,

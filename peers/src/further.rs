@@ -36,6 +36,24 @@ use wire::{DomainId, ServerId};
 use crate::domain::{Domain, DomainConfig, Output};
 use crate::limits::{CONTACTS_TOLD, FURTHER_MAX, MEMBER_LIVES, RELATE};
 
+/// How domains are called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// Our own.
+    pub own: DomainName,
+    /// The list of domains of our site, if it has one.
+    pub list: Option<DomainName>,
+    /// Open ones of which we are a member as well.
+    pub also: Vec<DomainName>,
+}
+
+impl Default for Named {
+    /// A server that knows of no domain but its own.
+    fn default() -> Self {
+        Self { own: DomainName::cut("pxe"), list: None, also: Vec::new() }
+    }
+}
+
 /// Why nothing was joined, or left. Nothing has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unchanged {
@@ -43,6 +61,8 @@ pub enum Unchanged {
     Member,
     /// We are none.
     NoMember,
+    /// There is one of that name.
+    Exists,
     /// It is the domain in which this server coordinates addresses.
     Own,
     /// It is the domain in which others coordinate addresses: no server is a member of two of those.
@@ -121,16 +141,10 @@ pub struct Furthers {
 }
 
 impl Furthers {
-    /// Joins the list of domains, if there is one, and these.
+    /// Joins the list of domains, if there is one, and the others.
     #[must_use]
-    pub fn new(
-        own: DomainConfig,
-        own_name: DomainName,
-        list: Option<DomainName>,
-        others: Vec<DomainName>,
-        draw: Draw,
-        now: Time,
-    ) -> Self {
+    pub fn new(own: DomainConfig, named: Named, draw: Draw, now: Time) -> Self {
+        let Named { own: own_name, list, also: others } = named;
         let mut furthers = Self {
             own,
             own_name,

@@ -18,5 +18,6 @@ mod rooms;
 mod segments;
 mod slices;
 mod store_faults;
+mod talk;
 mod transfer;
 mod whole_domain;

@@ -189,6 +189,7 @@ impl Scenario {
             lowest: binld::engine::LowestConstants::LAN,
             author: Author::cut("test"),
             tells: false,
+            domains: peers::further::Named::default(),
             catalog: catalog.into(),
             weight: 4,
         };

@@ -78,21 +78,26 @@ impl fmt::Debug for ServerId {
     }
 }
 
+/// As ids are displayed: 32 hexadecimal digits.
+fn read_id(text: &str, what: &str) -> Result<[u8; 16], String> {
+    let mut octets = [0; 16];
+    let mut digits = text.as_bytes().chunks(2);
+    for octet in &mut octets {
+        let read = digits.next().and_then(hex_octet);
+        *octet = read.ok_or_else(|| format!("`{text}` is not a {what} of 32 hexadecimal digits"))?;
+    }
+    match digits.next() {
+        None => Ok(octets),
+        Some(_) => Err(format!("`{text}` is longer than a {what} of 32 hexadecimal digits")),
+    }
+}
+
 impl FromStr for ServerId {
     type Err = String;
 
     /// As it is displayed: 32 hexadecimal digits.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut octets = [0; 16];
-        let mut digits = text.as_bytes().chunks(2);
-        for octet in &mut octets {
-            let read = digits.next().and_then(hex_octet);
-            *octet = read.ok_or_else(|| format!("`{text}` is not a server id of 32 hexadecimal digits"))?;
-        }
-        match digits.next() {
-            None => Ok(Self(octets)),
-            Some(_) => Err(format!("`{text}` is longer than a server id of 32 hexadecimal digits")),
-        }
+        read_id(text, "server id").map(Self)
     }
 }
 
@@ -109,6 +114,15 @@ impl fmt::Display for DomainId {
 impl fmt::Debug for DomainId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         hex(&self.0, f)
+    }
+}
+
+impl FromStr for DomainId {
+    type Err = String;
+
+    /// As it is displayed: 32 hexadecimal digits.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        read_id(text, "domain id").map(Self)
     }
 }
 

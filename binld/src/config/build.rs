@@ -58,6 +58,7 @@ impl Config {
             },
             author: self.domain.author(),
             tells: self.domain.notes,
+            domains: self.domain.named(),
             catalog: self.catalog().into(),
             weight: self.responder.weight.of(processors(), interface.megabits()),
         }

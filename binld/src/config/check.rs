@@ -7,7 +7,9 @@ use std::net::Ipv4Addr;
 
 use driver::config::{ConfigError, Document, Text};
 use driver::host;
+use peers::limits::FURTHER_MAX;
 use wire::GroupAddr;
+use wire::contact::DomainName;
 
 use super::{Config, PINNED_GROUP, Pinned, Pool, Query};
 use crate::engine::choose::is_forbidden;
@@ -27,6 +29,7 @@ pub(super) fn check(config: &Config, document: &Document) -> Result<Vec<ConfigEr
     ports(config, document)?;
     pool(config, document, &mut warnings)?;
     groups(config, document)?;
+    domains(config, document)?;
     legacy(&config.query, document)?;
     pinned(&config.pinned, document, &mut warnings);
     log(config, document)?;
@@ -79,6 +82,33 @@ fn ports(config: &Config, document: &Document) -> Checked {
 fn written<'a>(document: &Document, keys: [&'a str; 2]) -> &'a str {
     let [first, second] = keys;
     if document.line_of(first).is_some() { first } else { second }
+}
+
+/// The id of a domain that others can find is the hash of a name that they can write.
+fn domains(config: &Config, document: &Document) -> Checked {
+    let domain = &config.domain;
+    let Some(Text(list)) = &domain.list else { return Ok(()) };
+    if let Err(error) = DomainName::new(&domain.name) {
+        let what = format!("`domain.name` cannot be told to the list of domains: {error}");
+        return Err(document.error(
+            "domain.name",
+            what,
+            "give the domain another name, or take out `domain.list`",
+        ));
+    }
+    if list.to_string() == domain.name {
+        let what = "`domain.list` is `domain.name`";
+        return Err(document.error(
+            "domain.list",
+            what,
+            "give the list of domains a name of its own, the same on every server of the site",
+        ));
+    }
+    if domain.also.len() >= FURTHER_MAX {
+        let what = format!("`domain.also` names {} domains", domain.also.len());
+        return Err(document.error("domain.also", what, format!("name {} at most", FURTHER_MAX - 1)));
+    }
+    Ok(())
 }
 
 fn groups(config: &Config, document: &Document) -> Checked {

@@ -52,6 +52,7 @@ port = 4016
 name = \"pxe\"
 contacts = []
 preset = \"lan\"
+also = []
 notes = true
 
 [responder]

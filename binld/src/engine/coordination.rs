@@ -178,7 +178,10 @@ impl Engine {
                 self.on_election(now, arrival.from, envelope.sender, Election::Declare(it));
             }
             Message::Revoke(it) => self.on_election(now, arrival.from, envelope.sender, Election::Revoke(it)),
-            Message::Further(_) => self.counters.add("dropped.control", "no_such_domain", 1),
+            Message::Further(_) if !self.statements.allows(now, *arrival.from.ip()) => {
+                self.over_rate("dropped.control", *arrival.from.ip());
+            }
+            Message::Further(further) => self.on_further(now, arrival.from, &envelope, further),
             Message::Hello(_)
             | Message::Connect(_)
             | Message::Welcome(_)

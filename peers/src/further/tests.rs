@@ -74,7 +74,8 @@ impl Site {
         };
         let draw = |salt| Draw::from_seed(u64::from(segment) * 100 + u64::from(number) * 10 + salt);
         let list = lists.then(|| name("campus"));
-        let furthers = Furthers::new(config.clone(), name(own), list, Vec::new(), draw(1), self.now);
+        let named = Named { own: name(own), list, also: Vec::new() };
+        let furthers = Furthers::new(config.clone(), named, draw(1), self.now);
         let own = Domain::new(config, draw(2), self.now);
         self.servers.push(Server { own, furthers, control: at, me, counters: driver::Counters::default() });
         let server = self.servers.len() - 1;

@@ -61,6 +61,7 @@ pub(super) fn config(number: usize) -> EngineConfig {
         lowest: binld::engine::LowestConstants::LAN,
         author: Author::cut("test"),
         tells: false,
+        domains: peers::further::Named::default(),
         catalog: catalog(number).into(),
         weight: 4,
     }
