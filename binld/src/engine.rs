@@ -375,12 +375,10 @@ impl Engine {
             author: config.author.clone(),
             tells: config.tells,
         };
-        // Not of `draw`: who is a member of no other domain draws as ever.
-        let salt = identity.server.0.iter().fold(0, |salt, byte| salt << 4 ^ u64::from(*byte));
-        let furthers = Furthers::new(member.clone(), config.domains.clone(), Draw::from_seed(salt), now);
-        let domain = Domain::new(member, draw.fork(), now);
+        let domain = Domain::new(member.clone(), draw.fork(), now);
         let responders = Responders::new(identity.server, config.address, config.weight, now);
         let mut engine = Self {
+            furthers: talking::furthers(&member, config.domains.clone(), now),
             config,
             identity,
             draw,
@@ -396,7 +394,6 @@ impl Engine {
             turns: Turns::default(),
             early: BTreeMap::new(),
             domain,
-            furthers,
             slices: Slices::new(identity.server, std::mem::take(&mut journal.roll)),
             responders,
             loans: Loans::default(),

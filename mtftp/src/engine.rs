@@ -500,11 +500,13 @@ impl Engine {
         }
         // To the group goes what all members shall hear, and what boot servers say to each other.
         if arrival.role == Role::Domain {
-            return match &envelope.message {
-                Message::Inquiry(_) | Message::Declare(_) | Message::Revoke(_) | Message::Further(_) => {
-                    self.context.count("control", "of_boot_servers");
-                }
-                _ => self.context.count("drop_control", "not_for_us"),
+            let is_of_boot_servers = matches!(
+                envelope.message,
+                Message::Inquiry(_) | Message::Declare(_) | Message::Revoke(_) | Message::Further(_)
+            );
+            return match is_of_boot_servers {
+                true => self.context.count("control", "of_boot_servers"),
+                false => self.context.count("drop_control", "not_for_us"),
             };
         }
         if !self.controls.allows(now, *from.ip()) {

@@ -334,9 +334,10 @@ impl Records {
 
     /// However many notes there are, they take nothing from the room of what machines go by.
     fn no_room(&self, uid: &Uid) -> Option<&'static str> {
-        let (owned, most, most_of_one) = match uid.kind {
-            RecordKind::Note => (&self.noted, NOTES_MAX, NOTES_OWNED_MAX),
-            _ => (&self.owned, RECORDS_MAX, OWNED_MAX),
+        let (owned, most, most_of_one) = if uid.kind == RecordKind::Note {
+            (&self.noted, NOTES_MAX, NOTES_OWNED_MAX)
+        } else {
+            (&self.owned, RECORDS_MAX, OWNED_MAX)
         };
         if owned.all >= most {
             Some("too_many")

@@ -20,7 +20,7 @@ impl Site {
     fn new() -> Self {
         let mut lab = Lab::new();
         boot_files(&lab);
-        lab.router(2);
+        let _ = lab.router(2);
         let mut binld = |segment: u8, number: u8, name: &str, domain: &str| {
             let host = lab.host_on(segment, name, number);
             let contact = format!("contacts = [\"10.77.{}.11:4016\"]\n", 1 - segment);

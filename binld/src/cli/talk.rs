@@ -121,7 +121,7 @@ pub(super) fn carry_out(name: &str, arguments: &ArgMatches, socket: &Path) -> Op
 }
 
 fn print(socket: &Path, talk: &Talk) -> anyhow::Result<()> {
-    Ok(host::print(&order(socket, &talk.request())?)?)
+    host::print(&order(socket, &talk.request())?)
 }
 
 fn of_domains(socket: &Path, (verb, arguments): (&str, &ArgMatches)) -> anyhow::Result<()> {
@@ -185,7 +185,7 @@ fn notes(socket: &Path, arguments: &ArgMatches) -> anyhow::Result<()> {
     if arguments.get_flag("follow") {
         return watch::watch(FOLLOW, true, ask);
     }
-    Ok(host::print(&ask()?)?)
+    host::print(&ask()?)
 }
 
 /// A domain, as the daemon shows it.
@@ -203,7 +203,7 @@ struct Listed {
 fn list(socket: &Path, is_json: bool) -> anyhow::Result<()> {
     let answer = order(socket, &Talk::Domains.request())?;
     if is_json {
-        return Ok(host::print(&answer)?);
+        return host::print(&answer);
     }
     let read = |text| serde_json::from_str(text).context("the daemon shows domains in another way");
     let all: Vec<Listed> = answer.lines().map(read).collect::<anyhow::Result<_>>()?;
@@ -223,7 +223,7 @@ fn list(socket: &Path, is_json: bool) -> anyhow::Result<()> {
     let head = ["name", "this server", "members", "addresses", "below", "ask at", "id"];
     let mut out = String::new();
     section(&mut out, "domains", &head, rows.collect());
-    Ok(host::print(out.trim_start())?)
+    host::print(out.trim_start())
 }
 
 #[cfg(test)]

@@ -310,6 +310,7 @@ pub enum Event {
 
 impl Event {
     /// What people of the whole domain are told of it.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "nearly all events are for the log of one server")]
     pub(super) fn note(&self) -> Option<(About, String)> {
         match self {
             Self::LateConflict { group, content, by } => {

@@ -1,8 +1,8 @@
 //! What operators say to each other, and in which domains ([`peers::further`]).
 
-use driver::Time;
-use peers::domain::{Domain, Output, Told};
-use peers::further::{Listed, Unchanged, id_of};
+use driver::{Draw, Time};
+use peers::domain::{Domain, DomainConfig, Output, Told};
+use peers::further::{Furthers, Listed, Named, Unchanged, id_of};
 use peers::notes::NotWritten;
 use wire::DomainId;
 use wire::contact::DomainName;
@@ -11,6 +11,16 @@ use wire::further::Further;
 use wire::note::{Author, Words};
 
 use super::Engine;
+
+/// The domains beside ours. They draw on their own, so that who is a member of none draws as ever.
+pub(super) fn furthers(own: &DomainConfig, named: Named, now: Time) -> Furthers {
+    let seed = own
+        .me
+        .0
+        .iter()
+        .fold(u64::from(own.boot_epoch.0), |seed, byte| seed.rotate_left(8) ^ u64::from(*byte));
+    Furthers::new(own.clone(), named, Draw::from_seed(seed), now)
+}
 
 impl Engine {
     /// A message of a domain beside our own.
@@ -115,16 +125,16 @@ impl Engine {
     pub fn create_domain(
         &mut self,
         now: Time,
-        name: DomainName,
+        name: &DomainName,
         is_private: bool,
     ) -> Result<DomainId, Unchanged> {
-        let id = if is_private { DomainId(self.draw.bytes16()) } else { id_of(&name) };
+        let id = if is_private { DomainId(self.draw.bytes16()) } else { id_of(name) };
         if self.domains(now).iter().any(|it| it.domain == id) {
             return Err(Unchanged::Exists);
         }
         self.furthers.join(now, id, name.clone(), !is_private, &self.domain)?;
         if !is_private {
-            self.furthers.tell_of_new(now, &name);
+            self.furthers.tell_of_new(now, name);
         }
         self.settle(now);
         Ok(id)

@@ -118,7 +118,7 @@ impl Talk {
                 Ok(engine.domains(now).into_iter().map(|it| format!("{}\n", listed(&it))).collect())
             }
             Self::Create { name, private } => {
-                let made = engine.create_domain(now, named(&name)?, private).map_err(why)?;
+                let made = engine.create_domain(now, &named(&name)?, private).map_err(why)?;
                 Ok(match private {
                     true => format!("made; others join with `binld domain join --id {made}`\n"),
                     false => format!("made: {made}; in `domain.also` it is joined at every start\n"),

@@ -147,12 +147,10 @@ impl Domain {
 
     /// What is news for the log is news for people, too.
     pub(super) fn tell(&mut self, now: Time, news: News) {
-        match news {
-            News::Unreachable(control) => self.vanished.push((now, *control.ip())),
-            News::Healed(_) if self.is_speaker(now) => {
-                self.tell_people(now, About::Healed, "every member is there again");
-            }
-            _ => {}
+        if let News::Unreachable(control) = news {
+            self.vanished.push((now, *control.ip()));
+        } else if matches!(news, News::Healed(_)) && self.is_speaker(now) {
+            self.tell_people(now, About::Healed, "every member is there again");
         }
         self.out.push_back(Output::Tell(news));
     }

@@ -41,7 +41,7 @@ fn what_an_operator_says_is_read_by_all_until_it_ends() {
     net.run_for(secs(5));
     let note = (About::Operator, "rack 7 is off until noon".to_owned());
     for node in 0..=late {
-        assert_eq!(net.read(node), [note.clone()], "{node}");
+        assert_eq!(net.read(node), std::slice::from_ref(&note), "{node}");
     }
     let told = net.domain(far).notes(net.now).remove(0);
     assert_eq!(
