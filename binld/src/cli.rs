@@ -1,5 +1,6 @@
 //! What the command line of `binld` has of its own; the rest is in `driver::cli`.
 
+mod console;
 mod talk;
 
 use std::path::{Path, PathBuf};

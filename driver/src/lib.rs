@@ -27,6 +27,8 @@ pub mod clock;
 #[cfg(feature = "io")]
 pub mod config;
 #[cfg(feature = "io")]
+pub mod console;
+#[cfg(feature = "io")]
 pub mod control;
 #[cfg(feature = "io")]
 pub mod host;

@@ -1,6 +1,7 @@
 //! What operators say to each other through their boot servers, and in which domains (issue 8).
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -147,5 +148,51 @@ fn notes_are_followed_and_nothing_in_them_reaches_a_terminal_but_words() {
     eventually("all of them are read", || {
         let notes = lines(&site.plain, &["notes", "--json"]);
         (notes.iter().filter(|it| it["about"] == "operator").count() == 16).then_some(())
+    });
+}
+
+#[test]
+fn the_console_shows_notes_and_domains_and_takes_lines() {
+    let site = Site::new();
+    eventually("the site is listed", || domain(&site.hall, "lab"));
+    // `script` gives it a terminal.
+    let binld =
+        format!("{} console --config {}", program("binld").display(), site.hall.config_file().display());
+    let mut command = site.hall.host().command(Path::new("script"));
+    let mut console = command
+        .args(["-qec", &binld, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut keys = console.stdin.take().unwrap();
+    let mut screen = BufReader::new(console.stdout.take().unwrap());
+    let mut seen = Vec::new();
+    let mut until = |what: &str| {
+        while !String::from_utf8_lossy(&seen).contains(what) {
+            let new = screen.fill_buf().unwrap().to_vec();
+            assert!(!new.is_empty(), "it ended without {what:?}: {}", String::from_utf8_lossy(&seen));
+            seen.extend(&new);
+            screen.consume(new.len());
+        }
+        seen.clear();
+    };
+    until("campus  list  2 members");
+    keys.write_all(b"rack 7 is off\n").unwrap();
+    until("east: rack 7 is off");
+    keys.write_all(b"/create night shift\n").unwrap();
+    until("night shift  member  1 members");
+    keys.write_all(b"/go night shift\n").unwrap();
+    until("night shift: notes");
+    keys.write_all(b"/go lab\n").unwrap();
+    until("no member of that domain");
+    keys.write_all(b"/leave night shift\n").unwrap();
+    until("hall: notes");
+    keys.write_all(b"/quit\n").unwrap();
+    assert!(console.wait().unwrap().success());
+    let refused = ask(&site.hall, &["console"]).unwrap_err();
+    assert!(refused.contains("a console needs a terminal"), "{refused}");
+    eventually("who has no console reads it", || {
+        says(&site.plain, "hall", "operator", "rack 7").then_some(())
     });
 }

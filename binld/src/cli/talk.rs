@@ -9,16 +9,19 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use driver::cli::order;
 use driver::table::section;
 use driver::{host, watch};
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use wire::contact::DomainName;
 use wire::note::{Author, Words};
 
+use super::console::Talking;
 use crate::shell::Talk;
 
 const NOTE: &str = "note";
 const NOTES: &str = "notes";
 const NAME: &str = "name";
 const DOMAIN: &str = "domain";
+const CONSOLE: &str = "console";
 /// How long a note is to be read if that is not said, in seconds.
 const LIVES: &str = "600";
 /// How often a follower looks for new notes.
@@ -51,11 +54,13 @@ pub(super) fn commands() -> Vec<Command> {
         Command::new(NAME)
             .about("Goes by another name in notes, until the next start")
             .arg(Arg::new("name").required(true).value_name("NAME").help("At most 64 bytes")),
-        domains(json),
+        domain_commands(json),
+        Command::new(CONSOLE)
+            .about("Shows notes and domains as they come and go, and takes lines to be said; on a terminal"),
     ]
 }
 
-fn domains(json: Arg) -> Command {
+fn domain_commands(json: Arg) -> Command {
     let name = || Arg::new("name").value_name("NAME").help("Its name, at most 64 bytes");
     let id =
         Arg::new("id").long("id").value_name("ID").help("The id of a private one, 32 hexadecimal digits");
@@ -107,13 +112,14 @@ pub(super) fn carry_out(name: &str, arguments: &ArgMatches, socket: &Path) -> Op
                 .map_err(|error| anyhow::anyhow!("not said: {error}"))
                 .and_then(|_| print(socket, &Talk::Note { domain: text(DOMAIN), words, lives }))
         }
-        NOTES => notes(socket, arguments),
+        NOTES => show_notes(socket, arguments),
         NAME => {
             let name = text("name").unwrap_or_default();
             Author::new(&name)
                 .map_err(|error| anyhow::anyhow!("not renamed: {error}"))
                 .and_then(|_| print(socket, &Talk::Name(name)))
         }
+        CONSOLE => driver::console::run(&mut Talking::new(socket)),
         DOMAIN => of_domains(socket, arguments.subcommand()?),
         _ => return None,
     };
@@ -142,44 +148,48 @@ fn of_domains(socket: &Path, (verb, arguments): (&str, &ArgMatches)) -> anyhow::
 }
 
 /// A note, as the daemon shows it.
-#[derive(Debug, Deserialize)]
-struct Line {
-    written_ms: u64,
-    owner: String,
-    number: u64,
-    about: String,
-    author: String,
-    words: String,
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Line {
+    pub(super) written_ms: u64,
+    pub(super) owner: String,
+    pub(super) number: u64,
+    pub(super) about: String,
+    pub(super) author: String,
+    pub(super) words: String,
+    pub(super) left_s: u16,
 }
 
 impl Line {
+    /// Whether an operator says it.
+    pub(super) fn is_said(&self) -> bool {
+        self.about == "operator"
+    }
+
     /// For people: the time of day in UTC, for none is read longer than an hour.
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let seconds = self.written_ms / 1000 % 86_400;
         let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
-        let about = if self.about == "operator" { String::new() } else { format!("[{}] ", self.about) };
+        let about = if self.is_said() { String::new() } else { format!("[{}] ", self.about) };
         format!("{hours:02}:{minutes:02}:{:02}Z  {}: {about}{}\n", seconds % 60, self.author, self.words)
     }
 }
 
-fn notes(socket: &Path, arguments: &ArgMatches) -> anyhow::Result<()> {
+fn show_notes(socket: &Path, arguments: &ArgMatches) -> anyhow::Result<()> {
     let is_json = arguments.get_flag("json");
-    let request = Talk::Notes { domain: arguments.get_one::<String>(DOMAIN).cloned() }.request();
-    let mut shown = BTreeSet::new();
+    let domain = arguments.get_one::<String>(DOMAIN);
+    let mut known = BTreeSet::new();
     let mut ask = || -> anyhow::Result<String> {
-        let answer = order(socket, &request)?;
         let mut new = String::new();
         let mut there = BTreeSet::new();
-        for text in answer.lines() {
-            let line: Line = serde_json::from_str(text).context("the daemon shows notes in another way")?;
+        for line in notes(socket, domain)? {
             let key = (line.owner.clone(), line.number);
-            if !shown.contains(&key) {
-                new += &if is_json { format!("{text}\n") } else { line.text() };
+            if !known.contains(&key) {
+                new += &if is_json { format!("{}\n", serde_json::to_string(&line)?) } else { line.text() };
             }
             there.insert(key);
         }
         // What has ended is forgotten.
-        shown = there;
+        known = there;
         Ok(new)
     };
     if arguments.get_flag("follow") {
@@ -190,23 +200,39 @@ fn notes(socket: &Path, arguments: &ArgMatches) -> anyhow::Result<()> {
 
 /// A domain, as the daemon shows it.
 #[derive(Debug, Deserialize)]
-struct Listed {
-    name: String,
-    id: String,
-    place: String,
-    coordinates: bool,
-    members: usize,
-    contacts: Vec<String>,
-    parents: Vec<String>,
+pub(super) struct Listed {
+    pub(super) name: String,
+    pub(super) id: String,
+    pub(super) place: String,
+    pub(super) coordinates: bool,
+    pub(super) members: usize,
+    pub(super) contacts: Vec<String>,
+    pub(super) parents: Vec<String>,
+}
+
+/// What the daemon shows, a line each.
+fn shown<T: DeserializeOwned>(socket: &Path, talk: &Talk) -> anyhow::Result<Vec<T>> {
+    let answer = order(socket, &talk.request())?;
+    let read =
+        |text| serde_json::from_str(text).context("the daemon is of another version than this program");
+    answer.lines().map(read).collect()
+}
+
+/// The domains, as far as they can be reached.
+pub(super) fn domains(socket: &Path) -> anyhow::Result<Vec<Listed>> {
+    shown(socket, &Talk::Domains)
+}
+
+/// The notes of a domain, the oldest first.
+pub(super) fn notes(socket: &Path, domain: Option<&String>) -> anyhow::Result<Vec<Line>> {
+    shown(socket, &Talk::Notes { domain: domain.cloned() })
 }
 
 fn list(socket: &Path, is_json: bool) -> anyhow::Result<()> {
-    let answer = order(socket, &Talk::Domains.request())?;
     if is_json {
-        return host::print(&answer);
+        return print(socket, &Talk::Domains);
     }
-    let read = |text| serde_json::from_str(text).context("the daemon shows domains in another way");
-    let all: Vec<Listed> = answer.lines().map(read).collect::<anyhow::Result<_>>()?;
+    let all = domains(socket)?;
     let name_of = |id: &String| all.iter().find(|it| it.id == *id).map_or(id.clone(), |it| it.name.clone());
     let rows = all.iter().map(|it| {
         let below: Vec<String> = it.parents.iter().map(name_of).collect();
@@ -239,6 +265,7 @@ mod tests {
             about: about.to_owned(),
             author: "east".to_owned(),
             words: "rack 7 is off".to_owned(),
+            left_s: 60,
         };
         assert_eq!(line("operator").text(), "22:15:23Z  east: rack 7 is off\n");
         assert_eq!(line("left").text(), "22:15:23Z  east: [left] rack 7 is off\n");

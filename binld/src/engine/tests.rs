@@ -86,7 +86,7 @@ fn config(items: Vec<Item>) -> EngineConfig {
         lowest: peers::lowest::Constants::LAN,
         author: Author::cut("test"),
         tells: false,
-        domains: peers::further::Named::default(),
+        domains: Named::default(),
         catalog: Arc::new(Catalog {
             items,
             servers: [21, 22].map(|last| SocketAddrV4::new(server(last), 4017)).to_vec(),
