@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use peers::limits::{DIAMETER_MAX, LINKS_MAX};
 use peers::lowest::Constants;
+use sim::site::churn::Churn;
 use sim::site::faults::{Faced, face_many};
 use sim::site::{Site, Ways, address};
 
@@ -111,4 +112,23 @@ fn a_member_that_was_set_up_anew_is_left_alone() {
     let asked = site.counters.get("domain", "connect") - before;
     assert!(asked <= 20, "{asked}");
     assert!(site.until(secs(5), |site| site.graph().is_connected() && site.agrees()).is_some());
+}
+
+/// Members come and go all the time, ways are cut, one copy in a thousand is lost (wide area: five).
+#[test]
+fn what_is_said_is_soon_known_to_all_while_members_come_and_go() {
+    let churn = Churn { shape: (8, 8), rounds: 40, known: secs(5), rejoined: secs(5) };
+    for seed in 0..2 {
+        let seen = churn.play(seed, Ways::LAN, Constants::LAN);
+        println!("{seen:?}");
+        assert!(seen.is_ok_and(|it| it.cuts == 4 && it.changes > 20));
+    }
+}
+
+#[test]
+fn the_same_over_a_wide_area() {
+    let churn = Churn { shape: (8, 8), rounds: 20, known: secs(20), rejoined: secs(20) };
+    let seen = churn.play(0, Ways::WAN, Constants::WAN);
+    println!("{seen:?}");
+    assert!(seen.is_ok_and(|it| it.cuts == 2 && it.changes > 10));
 }

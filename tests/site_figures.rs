@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use peers::lowest::Constants;
+use sim::site::churn::{Churn, Seen};
 use sim::site::faults::face_many;
 use sim::site::{Site, Ways};
 
@@ -52,11 +53,40 @@ fn copies(name: &str, ways: Ways, constants: Constants) {
     line("diameter, in hops", &site.graph().diameter().to_string(), "<= 4");
 }
 
+fn churned(name: &str, seeds: u64, ways: Ways, constants: Constants, most: Duration) {
+    let churn = Churn { shape: SHAPE, rounds: 40, known: most, rejoined: most };
+    let (mut all, mut wrong) = (Seen::default(), Vec::new());
+    for seed in 0..seeds {
+        match churn.play(seed, ways, constants) {
+            Ok(seen) => all.add(&seen),
+            Err(what) => wrong.push(what),
+        }
+    }
+    println!("\n64 members that come and go, {name}: {} changes and {} cuts", all.changes, all.cuts);
+    let bound = format!("<= {} s", most.as_secs());
+    line(
+        "all known to all and connected",
+        &format!("{} of {seeds} seeds", seeds - wrong.len() as u64),
+        "all",
+    );
+    line(
+        "a claim and a note known to all, at most",
+        &format!("{:.2} s", all.known_within.as_secs_f64()),
+        &bound,
+    );
+    let rejoined = format!("{:.2} s", all.rejoined_within.as_secs_f64());
+    line("the same after a cut of what was said on both sides", &rejoined, &bound);
+    line("widest after a round, in hops", &all.diameter.to_string(), "<= 4 after a while");
+    wrong.iter().take(5).for_each(|what| println!("  {what}"));
+}
+
 /// All of them.
 pub(crate) fn print(seeds: u64) {
     println!("Neighbours beyond the link, in simulated time");
     copies("one building", Ways::LAN, Constants::LAN);
     copies("wide area", Ways::WAN, Constants::WAN);
+    churned("one building", seeds / 50, Ways::LAN, Constants::LAN, Duration::from_secs(5));
+    churned("wide area", seeds / 100, Ways::WAN, Constants::WAN, Duration::from_secs(20));
     faced("one building", seeds, Ways::LAN, Constants::LAN, Duration::from_secs(5));
     faced("wide area", seeds / 4, Ways::WAN, Constants::WAN, Duration::from_secs(20));
 }

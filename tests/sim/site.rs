@@ -14,13 +14,14 @@ use peers::domain::{Domain, DomainConfig, News, Output};
 use peers::graph::Graph;
 use peers::lowest::Constants;
 use wire::control::{Envelope, Message, PACKET_LEN_MAX};
-use wire::note::Author;
-use wire::record::{Body, Claim, Neighbours, RecordKind, ServerRole};
+use wire::note::{Author, Words};
+use wire::record::{Body, Claim, Neighbours, RecordKind, ServerRole, Uid};
 use wire::{
     BootEpoch, Content, DomainId, FileName, GroupAddr, Layer, ServerId, ServerType, Stamp, configure::Ports,
     hold::HoldState, pxe::BootItem,
 };
 
+pub mod churn;
 pub mod faults;
 
 const GROUP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 255, 15), PORT);
@@ -30,6 +31,8 @@ const WALL: Wall = Wall(1_000_000_000);
 const PREFIX_LEN: u8 = 24;
 /// Life of a claim's record, in seconds.
 const CLAIM_LIVES: u16 = 120;
+/// Life of a note, in seconds.
+const NOTE_LIVES: u16 = 120;
 
 /// What ways are like.
 #[derive(Debug, Clone, Copy)]
@@ -233,14 +236,42 @@ impl Site {
     }
 
     /// A member says something new, which everybody shall know.
-    pub fn claim(&mut self, host: usize) {
+    pub fn claim(&mut self, host: usize) -> Option<Uid> {
         self.numbers += 1;
         let number = self.numbers;
         let now = self.now;
-        if let Some(domain) = &mut self.hosts[host].domain {
-            domain.put(now, RecordKind::Claim, number, CLAIM_LIVES, claim(number));
-        }
+        let domain = self.hosts[host].domain.as_mut()?;
+        domain.put(now, RecordKind::Claim, number, CLAIM_LIVES, claim(number));
         self.drain(host);
+        Some(Uid { owner: self.hosts[host].id, kind: RecordKind::Claim, number })
+    }
+
+    /// An operator says something there; gives the note.
+    pub fn say(&mut self, host: usize) -> Option<Uid> {
+        self.numbers += 1;
+        let (now, words) = (self.now, Words::cut(&format!("note {}", self.numbers)));
+        let domain = self.hosts[host].domain.as_mut()?;
+        domain.say(now, WALL, words.clone(), NOTE_LIVES).ok()?;
+        let told = domain.notes(now).into_iter().find(|it| it.note.words == words)?;
+        self.drain(host);
+        Some(Uid { owner: told.owner, kind: RecordKind::Note, number: told.number })
+    }
+
+    /// Whether all that live know a record, or its owner is gone.
+    #[must_use]
+    pub fn is_known(&self, uid: &Uid) -> bool {
+        let owner = self.hosts.iter().find(|it| it.id == uid.owner);
+        let domains = || self.hosts.iter().filter_map(|it| it.domain.as_ref());
+        let is_there = owner
+            .and_then(|it| it.domain.as_ref())
+            .is_some_and(|it| it.records().get(uid, self.now).is_some());
+        !is_there || domains().all(|it| it.records().get(uid, self.now).is_some())
+    }
+
+    /// Those that do not live.
+    #[must_use]
+    pub fn dead(&self) -> Vec<usize> {
+        (0..self.hosts.len()).filter(|host| self.hosts[*host].domain.is_none()).collect()
     }
 
     /// The members that live.
