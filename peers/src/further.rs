@@ -1,5 +1,5 @@
 //! Domains beside the one whose addresses we coordinate: the list of domains of a site, and others that an operator has joined
-//! (R004.1–R004.4, R004.27; source 004 [0054]–[0056], [0083]–[0087]).
+//! (R004.1–R004.4, R004.27; source 004 0054 to 0056, 0083 to 0087).
 //!
 //! ```text
 //!                     list of domains "campus"

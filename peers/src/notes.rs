@@ -1,5 +1,5 @@
 //! What a member says in notes, and how much of it: words for people, flooded as records that live for minutes (source 004,
-//! [0102]–[0106]).
+//! 0102 to 0106).
 //!
 //! A note is never changed and never refreshed. Those that we write of ourselves have a room of their own, so that an
 //! operator can always say something, and the other way round.

@@ -142,12 +142,13 @@ fn a_file_server_is_a_member_of_the_domain_and_tells_who_relies_on_it() {
         heard.sort();
         (heard == ["10.77.0.11", "10.77.0.21"]).then_some(())
     });
-    // Three members, two claims, the references of their address, and which clients each of the two answers.
+    // Three members and their notes that they have come, two claims, the references of their address, and which clients each
+    // of the two answers.
     for daemon in [&mtftpd, &beside, &other] {
-        eventually("all have the same records", || (daemon.status()["records"] == 8).then_some(()));
+        eventually("all have the same records", || (daemon.status()["records"] == 11).then_some(()));
     }
     let (code, shown, _) = told(&mtftpd.ask(&["status"]));
-    assert!(code == Some(0) && shown.contains("domain joined, 8 records"), "{shown}");
+    assert!(code == Some(0) && shown.contains("domain joined, 11 records"), "{shown}");
     assert!(shown.contains("members: 2"), "{shown}");
     // One that is told to end says so.
     mtftpd.stop();

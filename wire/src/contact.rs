@@ -1,5 +1,5 @@
 //! A contact: where to ask for another domain, flooded as a record in one that is related to it (R004.4, R004.26; source
-//! 004 [0054], [0083], [0084]).
+//! 004 0054, 0083, 0084).
 
 use std::fmt;
 use std::net::SocketAddrV4;

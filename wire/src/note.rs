@@ -1,5 +1,5 @@
-//! A note: words for whoever looks after the domain, flooded as a record that lives for minutes (source 004, [0102] and
-//! [0105]: a short-lived object of the flooding).
+//! A note: words for whoever looks after the domain, flooded as a record that lives for minutes (source 004, 0102 and
+//! 0105: a short-lived object of the flooding).
 
 use std::fmt;
 

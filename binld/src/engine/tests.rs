@@ -4,14 +4,20 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::catalog::{Boot, Item, Profile};
+use super::choose::Pool;
 use super::event::{Offer, WhyPlain};
 use super::*;
 use dhcproto::v4::borrowed::Message as DhcpView;
+use peers::further::Named;
 use peers::limits::JOIN_PATIENCE;
+use wire::configure::Ports;
 use wire::configure::{Ack, Nak, NakReason, RequestRef, Target};
 use wire::hold::{Hold, HoldState};
+use wire::note::Author;
 use wire::policy::Policy;
 use wire::query::{Opcode, Query};
+use wire::record::ServerRole;
+use wire::{BootEpoch, DomainId, ServerId};
 use wire::{FileName, Layer, Serial, ServerType};
 
 mod behalf;

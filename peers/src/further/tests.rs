@@ -284,7 +284,7 @@ fn a_private_domain_is_found_by_its_id_and_listed_nowhere() {
     assert_eq!(site.join(0, DomainId([9; 16]), "more", false), Err(Unchanged::TooMany));
 }
 
-/// R004.26, source [0085]: two parts of one boot network that know of no contact find each other through the list.
+/// R004.26, source 0085: two parts of one boot network that know of no contact find each other through the list.
 #[test]
 fn parts_of_a_domain_are_joined_through_the_list() {
     let mut site = Site::new();
@@ -300,7 +300,7 @@ fn parts_of_a_domain_are_joined_through_the_list() {
     site.until("one hall", secs(10), |site| (1..5).all(|it| site.members(it, "hall") == 4));
 }
 
-/// R004.27, source [0086]: the parts of the list are joined by what its children tell of it.
+/// R004.27, source 0086: the parts of the list are joined by what its children tell of it.
 #[test]
 fn a_list_that_was_cut_is_one_again() {
     let mut site = campus();
