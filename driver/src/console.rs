@@ -34,6 +34,7 @@ pub trait Console {
 enum Wake {
     Line(String),
     Tick,
+    Resized,
     End,
 }
 
@@ -64,7 +65,8 @@ async fn converse(console: &mut impl Console) -> anyhow::Result<()> {
         host::print(&drawn(&shown, &said, rows, columns, is_new))?;
         is_new = match wake(&mut lines, &mut interrupted, &mut resized).await {
             Wake::End => return Ok(()),
-            Wake::Tick => false,
+            // What is typed already is the terminal's.
+            Wake::Tick | Wake::Resized => false,
             Wake::Line(line) => {
                 match console.on_line(line.trim()) {
                     None => return Ok(()),
@@ -81,7 +83,7 @@ async fn wake(lines: &mut Receiver<String>, interrupted: &mut Signal, resized: &
     tokio::select! {
         line = lines.recv() => line.map_or(Wake::End, Wake::Line),
         _ = interrupted.recv() => Wake::End,
-        _ = resized.recv() => Wake::Line(String::new()),
+        _ = resized.recv() => Wake::Resized,
         () = tokio::time::sleep(EVERY) => Wake::Tick,
     }
 }

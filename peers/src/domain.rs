@@ -61,6 +61,9 @@ pub struct DomainConfig {
     pub author: Author,
     /// Whether we write notes of our own, of who comes, goes and vanishes.
     pub tells: bool,
+    /// From where we count our records and notes: greater than any count that was made in this boot epoch before. 0 but for
+    /// who joins a domain again.
+    pub began: u32,
 }
 
 /// What the member wants done.
@@ -161,6 +164,8 @@ pub struct Domain {
     has_come: bool,
     /// Members that have vanished and are to be named, and when.
     vanished: Vec<(Time, Ipv4Addr)>,
+    /// Those that another one had to name: it may have vanished itself.
+    unsaid: Vec<(Time, Ipv4Addr)>,
     /// Who left last, and when: its last records may come after the word.
     left: Option<(SocketAddrV4, Time)>,
     /// Members of the link that were asked to let us in; emptied when one has.
@@ -182,17 +187,18 @@ impl Domain {
             perceptions: Perceptions::new(constants),
             told_at: None,
             left: None,
-            notes: Notes::new(config.author.clone()),
+            notes: Notes::new(config.author.clone(), config.began),
             wall: (now, Wall::default()),
             has_come: false,
             vanished: Vec::new(),
+            unsaid: Vec::new(),
             reach: Reach::new(Duration::from_secs(u64::from(constants.lives))),
             draw,
             began_at: now,
             appeared_at: now,
             hellos: Hellos::default(),
             deaf_until: Time::ZERO,
-            records: Records::new(config.me, config.boot_epoch),
+            records: Records::new(config.me, config.boot_epoch, config.began),
             exchanges: Exchanges::default(),
             links: Links::new(now, &config.contacts, constants.rest),
             look_at: now + constants.look,
@@ -351,6 +357,11 @@ impl Domain {
         self.fresh.extend(record);
     }
 
+    /// What the wall clock shows: notes are dated by it. A message tells it, too.
+    pub fn on_wall(&mut self, now: Time, wall: Wall) {
+        self.wall = (now, wall);
+    }
+
     /// Our own kernel dropped datagrams (G26): the next hellos say so.
     pub fn on_deaf(&mut self, now: Time) {
         self.deaf_until = now + DEAF_FOR;
@@ -368,7 +379,9 @@ impl Domain {
         let deleted = self.records.delete_at_once(now, RecordKind::Member, 0);
         let others = [RecordKind::Responder, RecordKind::Neighbours];
         let others = others.map(|kind| self.records.delete_at_once(now, kind, 0));
-        let last = deleted.into_iter().chain(others.into_iter().flatten()).chain(self.lowest.leave(now));
+        let contacts = self.records.delete_kind_at_once(now, RecordKind::Contact);
+        let others = others.into_iter().flatten().chain(contacts);
+        let last = deleted.into_iter().chain(others).chain(self.lowest.leave(now));
         let mut last: Vec<Record> = last.collect();
         last.extend(self.told_of_going(now));
         self.pass_on(now, &last, None);

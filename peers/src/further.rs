@@ -28,13 +28,13 @@ use driver::{Deadline, Draw, Time, Wall};
 use wire::contact::{Contact, DomainName, Relation};
 use wire::control::{Envelope, Message};
 use wire::further::Further;
-use wire::membership::{NEIGHBOURS_MAX, Neighbour, Refuse, RefuseReason};
+use wire::membership::{Neighbour, Refuse, RefuseReason};
 use wire::note::About;
 use wire::record::{Body, RecordKind};
 use wire::{DomainId, ServerId};
 
 use crate::domain::{Domain, DomainConfig, Output};
-use crate::limits::{CONTACTS_TOLD, FURTHER_MAX, MEMBER_LIVES, RELATE};
+use crate::limits::{CONTACTS_TOLD, FURTHER_MAX, FURTHER_REST, MEMBER_LIVES, RELATE};
 
 /// How domains are called.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,6 +134,8 @@ pub struct Furthers {
     list: Option<DomainId>,
     joined: BTreeMap<DomainId, Joined>,
     look_at: Time,
+    /// Who was told of when we last looked, for those that ask: few of each.
+    known: BTreeMap<DomainId, Vec<Neighbour>>,
     /// Contacts of that domain hear another lowest id; it is looked at again then.
     differs: BTreeMap<DomainId, Time>,
     draw: Draw,
@@ -151,13 +153,14 @@ impl Furthers {
             list: list.as_ref().map(id_of),
             joined: BTreeMap::new(),
             look_at: now,
+            known: BTreeMap::new(),
             differs: BTreeMap::new(),
             draw,
             out: VecDeque::new(),
         };
         for name in list.into_iter().chain(others) {
             // What is named twice, or our own, is joined once.
-            let _ = furthers.enter(now, id_of(&name), name, true, &[]);
+            let _ = furthers.enter(now, id_of(&name), name, true);
         }
         furthers
     }
@@ -194,8 +197,7 @@ impl Furthers {
         if domain != self.own.domain && contacts.iter().any(|(_, it)| it.coordinates) {
             return Err(Unchanged::Coordinates);
         }
-        let contacts: Vec<SocketAddrV4> = contacts.into_iter().map(|(_, it)| it.control).collect();
-        self.enter(now, domain, name, is_open, &contacts)
+        self.enter(now, domain, name, is_open)
     }
 
     fn enter(
@@ -204,7 +206,6 @@ impl Furthers {
         domain: DomainId,
         name: DomainName,
         is_open: bool,
-        contacts: &[SocketAddrV4],
     ) -> Result<(), Unchanged> {
         if domain == self.own.domain {
             return Err(Unchanged::Own);
@@ -215,9 +216,14 @@ impl Furthers {
         if self.joined.len() >= FURTHER_MAX {
             return Err(Unchanged::TooMany);
         }
-        let contacts: BTreeSet<SocketAddrV4> = self.own.contacts.iter().chain(contacts).copied().collect();
-        let contacts = contacts.into_iter().collect();
-        let config = DomainConfig { domain, contacts, ..self.own.clone() };
+        let mut constants = self.own.constants;
+        if self.list != Some(domain) {
+            // Most servers are no members of it, and are asked for ever.
+            constants.rest *= FURTHER_REST;
+        }
+        // Milliseconds since our start: more than were counted in it before, if we were a member.
+        let began = u32::try_from(now.as_nanos() / 1_000_000).unwrap_or(u32::MAX / 2);
+        let config = DomainConfig { domain, constants, began, ..self.own.clone() };
         let it = Domain::new(config, self.draw.fork(), now);
         self.joined.insert(domain, Joined { name, is_open, domain: it });
         self.look_at = now;
@@ -251,6 +257,11 @@ impl Furthers {
         self.drain(now);
     }
 
+    /// What the wall clock shows.
+    pub fn on_wall(&mut self, now: Time, wall: Wall) {
+        self.joined.values_mut().for_each(|it| it.domain.on_wall(now, wall));
+    }
+
     /// Our author goes by another name.
     pub fn rename(&mut self, now: Time, author: &wire::note::Author) {
         self.own.author = author.clone();
@@ -271,16 +282,13 @@ impl Furthers {
         from: SocketAddrV4,
         envelope: &Envelope,
         further: &Further,
-        own: &Domain,
     ) -> Result<(), &'static str> {
         let Some(it) = self.joined.get_mut(&further.domain) else {
             if let Message::Connect(connect) = &*further.message {
                 let is_own = further.domain == self.own.domain;
-                let known =
-                    if connect.wants_list { self.contacts_of(further.domain, now, own) } else { Vec::new() };
-                let known = known.into_iter().map(|(server, it)| Neighbour { server, control: it.control });
-                let neighbours =
-                    known.filter(|it| it.server != envelope.sender).take(NEIGHBOURS_MAX).collect();
+                let known = self.known.get(&further.domain).filter(|_| connect.wants_list);
+                let known = known.into_iter().flatten().filter(|it| it.server != envelope.sender);
+                let neighbours = known.copied().collect();
                 let reason = if is_own { RefuseReason::OtherDomain } else { RefuseReason::Full };
                 let refuse = Refuse { domain: further.domain, reason, neighbours };
                 self.out.push_back((further.domain, Output::Send(from, Message::Refuse(refuse))));
@@ -312,6 +320,7 @@ impl Furthers {
         if self.look_at <= now && !self.joined.is_empty() {
             self.look_at = now + RELATE;
             self.relate(now, own);
+            self.known = self.told_of(now, own);
             self.reach_out(now, own);
         }
         self.drain(now);
@@ -348,39 +357,79 @@ impl Furthers {
         };
         let others = self.joined.iter_mut().filter(|(_, it)| it.is_open);
         let others = others.map(|(id, it)| (*id, &it.name, &mut it.domain));
+        let is_told = |above: &Domain, id| {
+            // Some other server coordinates addresses in it: it is no place for notes, and not ours to tell of.
+            let told = above.records().of_kind(RecordKind::Contact, now);
+            let mut told = told.filter_map(|(record, _)| contact_of(&record.body));
+            id == own_id || !told.any(|it| it.domain == id && it.coordinates)
+        };
         for (id, name, domain) in others.chain([(self.own.domain, &self.own_name, own)]) {
+            if !is_told(&above.domain, id) {
+                above.domain.delete(now, RecordKind::Contact, number(id));
+                continue;
+            }
+            if domain.lowest().version == 0 || above.domain.lowest().version == 0 {
+                // It has only just begun, and we are no measure.
+                continue;
+            }
             tell(now, me, &mut above.domain, about(id, Relation::Child, domain, name));
             tell(now, me, domain, about(list, Relation::Parent, &above.domain, &above.name));
         }
         self.joined.insert(list, above);
     }
 
-    /// What the contact records in all our domains say of that one, each owner once.
-    fn contacts_of(&self, domain: DomainId, now: Time, own: &Domain) -> Vec<(ServerId, Contact)> {
+    /// What the contact records in all our domains say, of owners that live there.
+    fn told<'a>(&'a self, now: Time, own: &'a Domain) -> impl Iterator<Item = (ServerId, &'a Contact)> {
         let all = self.joined.values().map(|it| &it.domain).chain([own]);
-        let told = all.flat_map(|it| it.records().of_kind(RecordKind::Contact, now));
-        let told = told.filter_map(|(record, _)| Some((record.uid.owner, contact_of(&record.body)?)));
-        let found: BTreeMap<ServerId, &Contact> =
-            told.filter(|(owner, it)| it.domain == domain && *owner != self.own.me).collect();
+        all.flat_map(move |domain| {
+            let told = domain.records().of_kind(RecordKind::Contact, now);
+            let told = told.filter_map(|(record, _)| Some((record.uid.owner, contact_of(&record.body)?)));
+            told.filter(move |(owner, _)| *owner != self.own.me && domain.is_living(now, *owner))
+        })
+    }
+
+    /// What they say of that one, each owner once.
+    fn contacts_of(&self, domain: DomainId, now: Time, own: &Domain) -> Vec<(ServerId, Contact)> {
+        let told = self.told(now, own).filter(|(_, it)| it.domain == domain);
+        let found: BTreeMap<ServerId, &Contact> = told.collect();
         found.into_iter().map(|(owner, it)| (owner, it.clone())).collect()
+    }
+
+    /// Few of each domain.
+    fn told_of(&self, now: Time, own: &Domain) -> BTreeMap<DomainId, Vec<Neighbour>> {
+        let mut known: BTreeMap<DomainId, Vec<Neighbour>> = BTreeMap::new();
+        for (server, it) in self.told(now, own) {
+            if known.len() >= LISTED_MAX && !known.contains_key(&it.domain) {
+                continue;
+            }
+            let of_it = known.entry(it.domain).or_default();
+            if of_it.len() < CONTACTS_TOLD && of_it.iter().all(|other| other.server != server) {
+                of_it.push(Neighbour { server, control: it.control });
+            }
+        }
+        known
     }
 
     /// Asks contacts that are cut off from us: those that hear another lowest id, and all while we are alone.
     fn reach_out(&mut self, now: Time, own: &mut Domain) {
         let ids: Vec<DomainId> = self.joined.keys().copied().chain([self.own.domain]).collect();
         for id in ids {
-            let contacts = self.contacts_of(id, now, own);
+            let mut contacts = self.contacts_of(id, now, own);
+            // A boot network's, of a server that knows nothing of addresses there, or the other way round: a mistake.
+            contacts.retain(|(_, it)| it.coordinates == (id == self.own.domain));
             let domain = match self.joined.get_mut(&id) {
                 Some(it) => &mut it.domain,
                 None => &mut *own,
             };
             let heard = domain.lowest();
             if domain.living(now).next().is_none() && domain.links().is_empty() {
-                contacts.iter().for_each(|(_, it)| domain.ask(now, it.control));
+                contacts.iter().take(CONTACTS_TOLD).for_each(|(_, it)| domain.ask(now, it.control));
                 continue;
             }
             // R004.27: of several the one with the lowest.
-            let differs = contacts.iter().filter(|(_, it)| heard.version != 0 && it.lowest != heard.lowest);
+            let differs =
+                |it: &Contact| heard.version != 0 && it.lowest != heard.lowest && domain.may_ask(it.control);
+            let differs = contacts.iter().filter(|(_, it)| differs(it));
             let Some((_, first)) = differs.min_by_key(|(_, it)| it.lowest) else {
                 self.differs.remove(&id);
                 continue;
@@ -473,15 +522,17 @@ fn contact_of(body: &Body) -> Option<&Contact> {
     (id_of(&contact.name) == contact.domain).then_some(contact)
 }
 
-/// Tells the members of `domain` of another one, unless others do who go before us.
+/// Tells the members of `domain` of another one, unless others do who go before us, or we have just come and hear nobody yet.
 fn tell(now: Time, me: ServerId, domain: &mut Domain, contact: Contact) {
     let number = number(contact.domain);
     let told = domain.records().of_kind(RecordKind::Contact, now);
-    let others = told.filter(|(record, _)| record.uid.number == number && record.uid.owner < me).count();
-    if others < CONTACTS_TOLD {
-        domain.put(now, RecordKind::Contact, number, MEMBER_LIVES, Body::Contact(contact));
-    } else {
+    let tellers =
+        told.filter(|(record, _)| contact_of(&record.body).is_some_and(|it| it.domain == contact.domain));
+    let tellers: BTreeSet<ServerId> = tellers.map(|(record, _)| record.uid.owner).collect();
+    if tellers.range(..me).count() >= CONTACTS_TOLD {
         domain.delete(now, RecordKind::Contact, number);
+    } else if tellers.contains(&me) || domain.is_settled(now) {
+        domain.put(now, RecordKind::Contact, number, MEMBER_LIVES, Body::Contact(contact));
     }
 }
 

@@ -113,19 +113,23 @@ pub const SAVED_MEMBERS_MAX: usize = ROLL_TOLD_MAX;
 
 // --- notes ------------------------------------------------------------------------------------------------------
 
-/// Notes kept in all, beside the other records: half a MiB of words.
+/// Notes kept in all, the newest, beside the other records: half a MiB of words.
 pub const NOTES_MAX: usize = 1024;
-/// Notes kept of one owner: those of its last life as well.
+/// Notes kept of one owner, the newest: those of its last life as well.
 pub const NOTES_OWNED_MAX: usize = 64;
+/// Shortest life of an operator's note, in seconds: it has to be read.
+pub const NOTE_LIVES_MIN: u16 = 10;
 /// Notes of an operator of ours that may be there at the same time.
 pub const NOTES_SAID_MAX: usize = 16;
 /// Notes that we write of ourselves and that may be there at the same time.
 pub const NOTES_TOLD_MAX: usize = 16;
+/// Of those, conflicts, fall-backs and takeovers: of each of them so many.
+pub const NOTES_REPEATED_MAX: usize = 4;
 /// Life of a note that we write of ourselves, in seconds.
 pub const NOTE_TOLD_LIVES: u16 = 300;
 /// What is said in a note of ours is not said again so soon.
 pub const NOTE_AGAIN: Duration = Duration::from_secs(60);
-/// Members that vanish are named together: those of one cut are missed within this time of each other.
+/// Members that vanish are named together: those of one link are missed within this time of each other.
 pub const NOTE_GATHER: Duration = Duration::from_secs(2);
 /// So many of them are named.
 pub const NOTE_NAMES_MAX: usize = 8;
@@ -138,6 +142,8 @@ const _: () = assert!(2 * (NOTES_SAID_MAX + NOTES_TOLD_MAX) <= NOTES_OWNED_MAX);
 pub const FURTHER_MAX: usize = 8;
 /// Members of a domain that tell another one of it (R004.3: a small fixed number, such as 4).
 pub const CONTACTS_TOLD: usize = 4;
+/// How much longer a contact of the configuration rests in a domain of operators: most are no members of it.
+pub const FURTHER_REST: u32 = 15;
 /// Between two looks at what domains tell of each other.
 pub const RELATE: Duration = Duration::from_secs(1);
 

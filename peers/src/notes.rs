@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use driver::Time;
 use wire::note::{About, Author, Words};
 
-use crate::limits::{NOTE_AGAIN, NOTES_SAID_MAX, NOTES_TOLD_MAX};
+use crate::limits::{NOTE_AGAIN, NOTES_REPEATED_MAX, NOTES_SAID_MAX, NOTES_TOLD_MAX};
 
 /// A note that is not written. Nothing has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,10 +38,10 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// None yet.
+    /// None yet. `began` is greater than any number that was given in this boot epoch before.
     #[must_use]
-    pub const fn new(author: Author) -> Self {
-        Self { author, written: VecDeque::new(), count: 0 }
+    pub const fn new(author: Author, began: u32) -> Self {
+        Self { author, written: VecDeque::new(), count: began }
     }
 
     /// The name that we go by.
@@ -69,7 +69,11 @@ impl Notes {
         if !is_said && same_kind().any(is_again) {
             return Err(NotWritten::Again);
         }
-        if same_kind().count() >= most {
+        // What repeats itself leaves room for what happens once.
+        let repeats = matches!(about, About::Conflict | About::FallBack | About::Takeover);
+        let is_full =
+            repeats && self.written.iter().filter(|it| it.about == about).count() >= NOTES_REPEATED_MAX;
+        if is_full || same_kind().count() >= most {
             return Err(NotWritten::Full(same_kind().map(|it| it.ends).min().unwrap_or(now)));
         }
         self.written.push_back(Written { at: now, ends, about, words: words.clone() });
@@ -94,7 +98,7 @@ mod tests {
 
     #[test]
     fn an_operator_may_repeat_himself_but_not_for_ever() {
-        let mut notes = Notes::new(Author::new("east").unwrap());
+        let mut notes = Notes::new(Author::new("east").unwrap(), 0);
         for number in 1..=16 {
             let ends = at(u64::from(number) + 100);
             assert_eq!(notes.write(at(0), ends, About::Operator, &words("again")), Ok(number));
@@ -107,10 +111,10 @@ mod tests {
 
     #[test]
     fn what_we_say_of_ourselves_is_not_said_again_at_once() {
-        let mut notes = Notes::new(Author::new("east").unwrap());
+        let mut notes = Notes::new(Author::new("east").unwrap(), 0);
         let write = |notes: &mut Notes, when: u64, text: &str| {
             let ends = at(when) + Duration::from_secs(300);
-            notes.write(at(when), ends, About::FallBack, &words(text))
+            notes.write(at(when), ends, About::Left, &words(text))
         };
         assert_eq!(write(&mut notes, 0, "no address"), Ok(1));
         assert_eq!(write(&mut notes, 59, "no address"), Err(NotWritten::Again));
@@ -120,5 +124,16 @@ mod tests {
         }
         assert_eq!(write(&mut notes, 60, "one more"), Err(NotWritten::Full(at(300))));
         assert_eq!(write(&mut notes, 300, "one more"), Ok(17));
+    }
+
+    #[test]
+    fn what_repeats_itself_leaves_room_for_what_happens_once() {
+        let mut notes = Notes::new(Author::new("east").unwrap(), 0);
+        let mut write = |about: About, text: &str| notes.write(at(0), at(300), about, &words(text));
+        for number in 1..=4 {
+            assert_eq!(write(About::FallBack, &format!("no address {number}")), Ok(number));
+        }
+        assert_eq!(write(About::FallBack, "no address 5"), Err(NotWritten::Full(at(300))));
+        assert_eq!(write(About::Partition, "10.0.0.1"), Ok(5));
     }
 }

@@ -11,7 +11,7 @@
 //! SNUM, so there is nothing to merge. A copy carries its age wherever it goes and ends with its life: a server that was
 //! away for long brings nothing back. A deleted record is kept for as long as a forgotten copy of it may live.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -92,6 +92,14 @@ struct Own {
     written_at: Time,
 }
 
+/// When a note was written, and which it is.
+type NoteKey = (u64, Snum, Uid);
+
+fn note_key(record: &Record) -> Option<NoteKey> {
+    let Body::Note(note) = &record.body else { return None };
+    Some((note.written, record.snum, record.uid))
+}
+
 /// How many records each owner has, and all together.
 #[derive(Debug, Default)]
 struct Owned {
@@ -127,8 +135,10 @@ pub struct Records {
     counter: u32,
     kept: BTreeMap<Uid, Kept>,
     owned: Owned,
-    /// Of notes.
-    noted: Owned,
+    /// Notes, the oldest first.
+    notes: BTreeSet<NoteKey>,
+    /// Where we began to count: a note of ours that is no younger is of a former membership.
+    began: u32,
     own: BTreeMap<Uid, Own>,
     digest: u64,
     /// What it was before, and until when.
@@ -139,16 +149,17 @@ pub struct Records {
 }
 
 impl Records {
-    /// None yet.
+    /// None yet. `began` is greater than any count that was made in this boot epoch before.
     #[must_use]
-    pub fn new(me: ServerId, boot_epoch: BootEpoch) -> Self {
+    pub fn new(me: ServerId, boot_epoch: BootEpoch, began: u32) -> Self {
         Self {
             me,
             boot_epoch,
-            counter: 0,
+            counter: began,
             kept: BTreeMap::new(),
             owned: Owned::default(),
-            noted: Owned::default(),
+            notes: BTreeSet::new(),
+            began,
             own: BTreeMap::new(),
             digest: 0,
             former: VecDeque::new(),
@@ -227,6 +238,7 @@ impl Records {
         let lives = lives.clamp(1, LIVES_MAX);
         let record = Record { uid, snum: self.next_snum(), age: Age::default(), lives, body };
         self.keep(now, record.clone());
+        self.drop_oldest_note(self.me);
         record
     }
 
@@ -243,6 +255,13 @@ impl Records {
         let uid = Uid { owner: self.me, kind, number };
         self.own.get_mut(&uid)?.body = None;
         self.write(now, uid)
+    }
+
+    /// As [`Self::delete_at_once`], of all that we say of that kind.
+    pub fn delete_kind_at_once(&mut self, now: Time, kind: RecordKind) -> Vec<Record> {
+        let numbers: Vec<u64> =
+            self.own.keys().filter(|uid| uid.kind == kind).map(|uid| uid.number).collect();
+        numbers.into_iter().filter_map(|number| self.delete_at_once(now, kind, number)).collect()
     }
 
     fn say(&mut self, now: Time, uid: Uid, lives: u16, body: Option<Body>) -> Option<Record> {
@@ -310,8 +329,9 @@ impl Records {
         if let Some(kept) = known.filter(|_| ours > Some(theirs)) {
             return Outcome::Older(kept.copy(now));
         }
-        // A note of a former life of ours is read to its end.
-        let is_former = record.uid.kind == RecordKind::Note && record.snum.boot_epoch < self.boot_epoch;
+        // A note of a former life or membership of ours is read to its end.
+        let is_former = record.uid.kind == RecordKind::Note
+            && (record.snum.boot_epoch, record.snum.counter) <= (self.boot_epoch, self.began);
         if record.uid.owner == self.me && !is_former {
             return self.on_own(now, record);
         }
@@ -323,33 +343,36 @@ impl Records {
         if known.is_some_and(is_hasty) {
             return Outcome::Refused("too_soon");
         }
-        if known.is_none()
-            && let Some(why) = self.no_room(&record.uid)
-        {
-            return Outcome::Refused(why);
+        let is_note = record.uid.kind == RecordKind::Note;
+        if known.is_none() && !is_note {
+            if self.owned.all >= RECORDS_MAX {
+                return Outcome::Refused("too_many");
+            }
+            if self.owned.of(record.uid.owner) >= OWNED_MAX {
+                return Outcome::Refused("too_many_of_owner");
+            }
         }
         self.keep(now, record.clone());
+        if is_note && self.drop_oldest_note(record.uid.owner) == Some(record.uid) {
+            return Outcome::Refused("too_many_notes");
+        }
         Outcome::News
     }
 
-    /// However many notes there are, they take nothing from the room of what machines go by.
-    fn no_room(&self, uid: &Uid) -> Option<&'static str> {
-        let (owned, most, most_of_one) = if uid.kind == RecordKind::Note {
-            (&self.noted, NOTES_MAX, NOTES_OWNED_MAX)
-        } else {
-            (&self.owned, RECORDS_MAX, OWNED_MAX)
-        };
-        if owned.all >= most {
-            Some("too_many")
-        } else if owned.of(uid.owner) >= most_of_one {
-            Some("too_many_of_owner")
+    /// If there are too many notes, of this owner or in all, the oldest goes: so all members keep the same ones, in whatever
+    /// order they came. They take nothing from the room of what machines go by.
+    fn drop_oldest_note(&mut self, owner: ServerId) -> Option<Uid> {
+        let of_owner = |it: &&NoteKey| it.2.owner == owner;
+        let oldest = if self.notes.iter().filter(of_owner).count() > NOTES_OWNED_MAX {
+            self.notes.iter().find(of_owner)
+        } else if self.notes.len() > NOTES_MAX {
+            self.notes.first()
         } else {
             None
-        }
-    }
-
-    fn owned_mut(&mut self, kind: RecordKind) -> &mut Owned {
-        if kind == RecordKind::Note { &mut self.noted } else { &mut self.owned }
+        };
+        let uid = oldest?.2;
+        self.forget(&uid);
+        Some(uid)
     }
 
     /// Somebody has a record of ours that is newer than what we say: of a former life, or not from us at all.
@@ -387,18 +410,24 @@ impl Records {
         } else {
             left = left.saturating_sub(Duration::from_secs(u64::from(record.age.0)));
         }
+        match note_key(&record) {
+            Some(key) => _ = self.notes.insert(key),
+            None => self.owned.add(uid.owner),
+        }
         let kept = Kept { checksum: record.checksum(), record, at: now };
         self.digest ^= kept.digest();
         self.timers.arm(Due::End(uid), now + left, "record has lived");
         self.kept.insert(uid, kept);
-        self.owned_mut(uid.kind).add(uid.owner);
     }
 
     fn forget(&mut self, uid: &Uid) {
         let Some(kept) = self.kept.remove(uid) else { return };
         self.digest ^= kept.digest();
         self.timers.disarm(&Due::End(*uid));
-        self.owned_mut(uid.kind).remove(uid.owner);
+        match note_key(&kept.record) {
+            Some(key) => _ = self.notes.remove(&key),
+            None => self.owned.remove(uid.owner),
+        }
     }
 
     // --- time -----------------------------------------------------------------------------------------------

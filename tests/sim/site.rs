@@ -204,6 +204,7 @@ impl Site {
             constants: self.constants,
             author: Author::cut("test"),
             tells: false,
+            began: 0,
         };
         let draw = self.draw.fork();
         self.hosts[host].domain = Some(Domain::new(config, draw, self.now));

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use driver::console::Console;
+use wire::note::Words;
 
 use super::talk::{Line, Listed, domains, notes};
 use crate::shell::Talk;
@@ -41,8 +42,8 @@ impl Console for Talking {
             None => it.place == "own",
         };
         let Some(shown) = domains.iter().find(is_shown).filter(|it| it.members > 0) else {
-            // It was left meanwhile.
-            self.domain = None;
+            // It was left meanwhile; our own is always there.
+            anyhow::ensure!(self.domain.take().is_some(), "the daemon shows no domain of its own");
             return self.screen(rows, columns);
         };
         let notes = notes(&self.socket, self.domain.as_ref())?;
@@ -69,7 +70,7 @@ impl Console for Talking {
             "/join" => self.do_it(&Talk::Join { name: name(), id: None }),
             "/leave" => self.do_it(&Talk::Leave { domain: name() }),
             "/name" => self.do_it(&Talk::Name(name())),
-            _ if verb.starts_with('/') => format!("unknown: {verb}; {HELP}"),
+            _ if verb.starts_with('/') => format!("unknown: {}; {HELP}", Words::cut(verb)),
             _ => {
                 self.do_it(&Talk::Note { domain: self.domain.clone(), words: line.to_owned(), lives: LIVES })
             }
@@ -124,7 +125,7 @@ mod tests {
         let note = |number: u64, about: &str| Line {
             written_ms: number * 1000,
             owner: String::new(),
-            number,
+            number: number.to_string(),
             about: about.to_owned(),
             author: "east".to_owned(),
             words: format!("note {number}"),

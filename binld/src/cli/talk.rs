@@ -9,6 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use driver::cli::order;
 use driver::table::section;
 use driver::{host, watch};
+use peers::limits::{LIVES_MAX, NOTE_LIVES_MIN};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use wire::contact::DomainName;
@@ -34,7 +35,7 @@ pub(super) fn commands() -> Vec<Command> {
         .long("for")
         .value_name("SECONDS")
         .default_value(LIVES)
-        .value_parser(value_parser!(u16).range(10..=3600))
+        .value_parser(value_parser!(u16).range(i64::from(NOTE_LIVES_MIN)..=i64::from(LIVES_MAX)))
         .help("How long it is to be read, 10–3600");
     let json = flag("json", "One JSON object a line");
     let follow = flag("follow", "Goes on with those that come, until it is interrupted").short('f');
@@ -61,9 +62,14 @@ pub(super) fn commands() -> Vec<Command> {
 }
 
 fn domain_commands(json: Arg) -> Command {
-    let name = || Arg::new("name").value_name("NAME").help("Its name, at most 64 bytes");
-    let id =
-        Arg::new("id").long("id").value_name("ID").help("The id of a private one, 32 hexadecimal digits");
+    let name = || {
+        Arg::new("name").value_name("NAME").value_parser(name_of_domain).help("Its name, at most 64 bytes")
+    };
+    let id = Arg::new("id")
+        .long("id")
+        .value_name("ID")
+        .value_parser(name_of_domain)
+        .help("The id of a private one, 32 hexadecimal digits");
     Command::new(DOMAIN)
         .about("Domains beside the one in which this server coordinates addresses")
         .subcommand_required(true)
@@ -76,7 +82,7 @@ fn domain_commands(json: Arg) -> Command {
             Command::new("create")
                 .about("Makes a domain, for notes, and joins it")
                 .arg(name().required(true))
-                .arg(flag("private", "It is on no list; whoever is told its id can join")),
+                .arg(flag("private", "It is on no list; whoever knows its id can join")),
         )
         .subcommand(
             Command::new("join")
@@ -87,8 +93,15 @@ fn domain_commands(json: Arg) -> Command {
         .subcommand(
             Command::new("leave")
                 .about("Is a member no more")
-                .arg(Arg::new("name").required(true).value_name("NAME").help("Its name, or its id")),
+                .arg(name().required(true).help("Its name, or its id")),
         )
+}
+
+/// What can be no name is not asked for.
+fn name_of_domain(text: &str) -> Result<String, String> {
+    DomainName::new(text)
+        .map(|name| name.to_string())
+        .map_err(|error| format!("that cannot be a name: {error}"))
 }
 
 fn flag(name: &'static str, help: &'static str) -> Arg {
@@ -97,7 +110,7 @@ fn flag(name: &'static str, help: &'static str) -> Arg {
 
 fn domain() -> Arg {
     let help = "In that domain, by its name or id, in place of the server's own";
-    Arg::new(DOMAIN).long(DOMAIN).value_name("DOMAIN").help(help)
+    Arg::new(DOMAIN).long(DOMAIN).value_name("DOMAIN").value_parser(name_of_domain).help(help)
 }
 
 /// Carries one out; `None` if it is none of them.
@@ -138,7 +151,6 @@ fn of_domains(socket: &Path, (verb, arguments): (&str, &ArgMatches)) -> anyhow::
     let id = || arguments.get_one::<String>("id").cloned();
     // A private domain has its name among its members; who knows the id alone calls it by that.
     let name = name.or_else(id).unwrap_or_default();
-    DomainName::new(&name).map_err(|error| anyhow::anyhow!("that cannot be a name: {error}"))?;
     let talk = match verb {
         "create" => Talk::Create { name, private: arguments.get_flag("private") },
         "join" => Talk::Join { name, id: id() },
@@ -152,7 +164,7 @@ fn of_domains(socket: &Path, (verb, arguments): (&str, &ArgMatches)) -> anyhow::
 pub(super) struct Line {
     pub(super) written_ms: u64,
     pub(super) owner: String,
-    pub(super) number: u64,
+    pub(super) number: String,
     pub(super) about: String,
     pub(super) author: String,
     pub(super) words: String,
@@ -182,7 +194,7 @@ fn show_notes(socket: &Path, arguments: &ArgMatches) -> anyhow::Result<()> {
         let mut new = String::new();
         let mut there = BTreeSet::new();
         for line in notes(socket, domain)? {
-            let key = (line.owner.clone(), line.number);
+            let key = (line.owner.clone(), line.number.clone());
             if !known.contains(&key) {
                 new += &if is_json { format!("{}\n", serde_json::to_string(&line)?) } else { line.text() };
             }
@@ -261,7 +273,7 @@ mod tests {
         let line = |about: &str| Line {
             written_ms: 1_700_000_123_456,
             owner: String::new(),
-            number: 1,
+            number: String::new(),
             about: about.to_owned(),
             author: "east".to_owned(),
             words: "rack 7 is off".to_owned(),

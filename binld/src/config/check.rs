@@ -87,7 +87,17 @@ fn written<'a>(document: &Document, keys: [&'a str; 2]) -> &'a str {
 /// The id of a domain that others can find is the hash of a name that they can write.
 fn domains(config: &Config, document: &Document) -> Checked {
     let domain = &config.domain;
+    let most = FURTHER_MAX - usize::from(domain.list.is_some());
+    if domain.also.len() > most {
+        let what = format!("`domain.also` names {} domains", domain.also.len());
+        return Err(document.error("domain.also", what, format!("name {most} at most")));
+    }
     let Some(Text(list)) = &domain.list else { return Ok(()) };
+    if domain.name == super::Domain::default().name {
+        let what = format!("`domain.name` is `{}`, as it is wherever nobody has given one", domain.name);
+        let todo = "give this boot network's domain a name that no other one of the site has: those of one name become one";
+        return Err(document.error("domain.list", what, todo));
+    }
     if let Err(error) = DomainName::new(&domain.name) {
         let what = format!("`domain.name` cannot be told to the list of domains: {error}");
         return Err(document.error(
@@ -103,10 +113,6 @@ fn domains(config: &Config, document: &Document) -> Checked {
             what,
             "give the list of domains a name of its own, the same on every server of the site",
         ));
-    }
-    if domain.also.len() >= FURTHER_MAX {
-        let what = format!("`domain.also` names {} domains", domain.also.len());
-        return Err(document.error("domain.also", what, format!("name {} at most", FURTHER_MAX - 1)));
     }
     Ok(())
 }

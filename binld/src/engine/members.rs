@@ -46,6 +46,8 @@ impl Engine {
 
     /// Does what the member machine wants done.
     pub(super) fn serve_domain(&mut self, now: Time) {
+        let wall = self.wall_at(now);
+        self.domain.on_wall(now, wall);
         for (about, words) in self.for_people.drain(..) {
             self.domain.tell_people(now, about, &words);
         }

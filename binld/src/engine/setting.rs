@@ -75,6 +75,7 @@ impl EngineConfig {
             constants: self.lowest,
             author: self.author.clone(),
             tells: self.tells,
+            began: 0,
         }
     }
 

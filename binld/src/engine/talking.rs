@@ -32,13 +32,15 @@ impl Engine {
         further: &Further,
     ) {
         let wall = self.wall_at(now);
-        let taken = self.furthers.on_message(now, wall, from, envelope, further, &self.domain);
+        let taken = self.furthers.on_message(now, wall, from, envelope, further);
         if let Err(why) = taken {
             self.counters.add("further", why, 1);
         }
     }
 
     pub(super) fn serve_furthers(&mut self, now: Time) {
+        let wall = self.wall_at(now);
+        self.furthers.on_wall(now, wall);
         while let Some((domain, output)) = self.furthers.poll_output(now) {
             match output {
                 Output::Send(to, message) => {
@@ -50,6 +52,15 @@ impl Engine {
                 Output::Tell(_) => {}
             }
         }
+    }
+
+    /// The domain that an operator means: one of ours by its name, else by the 32 hexadecimal digits of its id, else the open one
+    /// of that name. `None` if no domain can have that name.
+    #[must_use]
+    pub fn domain_named(&self, text: &str) -> Option<DomainId> {
+        let ours = self.furthers.iter().find(|(_, name, _)| name.to_string() == text).map(|(id, ..)| id);
+        let of_name = || DomainName::new(text).ok().map(|name| id_of(&name));
+        ours.or_else(|| text.parse().ok()).or_else(of_name)
     }
 
     fn member_of(&mut self, domain: Option<DomainId>) -> Option<&mut Domain> {

@@ -3,7 +3,7 @@
 use driver::Time;
 use driver::cli::DONE;
 use peers::further::{Listed, Unchanged};
-use peers::limits::{FURTHER_MAX, NOTES_SAID_MAX};
+use peers::limits::{FURTHER_MAX, LIVES_MAX, NOTE_LIVES_MIN, NOTES_SAID_MAX};
 use peers::notes::NotWritten;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -83,7 +83,8 @@ impl Talk {
         match self {
             Self::Note { domain, words, lives } => {
                 let words = Words::new(&words).map_err(|error| format!("not said: {error}"))?;
-                let domain = domain.as_deref().map(id).transpose()?;
+                let lives = lives.clamp(NOTE_LIVES_MIN, LIVES_MAX);
+                let domain = domain.as_deref().map(|it| meant(engine, it)).transpose()?;
                 engine.write_note(now, domain, words, lives).map_err(|why| match why {
                     None => NO_MEMBER.to_owned(),
                     Some(NotWritten::Full(ends)) => format!(
@@ -95,11 +96,11 @@ impl Talk {
                 Ok(format!("said to everybody as {}, for {lives} s\n", engine.author()))
             }
             Self::Notes { domain } => {
-                let domain = domain.as_deref().map(id).transpose()?;
+                let domain = domain.as_deref().map(|it| meant(engine, it)).transpose()?;
                 let notes = engine.notes(now, domain).ok_or(NO_MEMBER)?;
                 let line = |it: peers::domain::Told| {
                     json!({
-                        "written_ms": it.note.written, "owner": it.owner.to_string(), "number": it.number,
+                        "written_ms": it.note.written, "owner": it.owner.to_string(), "number": it.number.to_string(),
                         "about": it.note.about.name(), "author": it.note.author.to_string(),
                         "words": it.note.words.to_string(), "left_s": it.left,
                     })
@@ -125,12 +126,13 @@ impl Talk {
                 })
             }
             Self::Join { name, id: of } => {
-                let of = of.as_deref().map(id).transpose()?;
+                let of = of.map(|id| id.parse()).transpose()?;
                 engine.join_domain(now, named(&name)?, of).map_err(why)?;
                 Ok("a member, as soon as a member answers: see `binld domain list`; in `domain.also` it is joined at every start\n".to_owned())
             }
             Self::Leave { domain } => {
-                engine.leave_domain(now, id(&domain)?).map_err(why)?;
+                let domain = meant(engine, &domain)?;
+                engine.leave_domain(now, domain).map_err(why)?;
                 Ok("left\n".to_owned())
             }
         }
@@ -143,12 +145,8 @@ fn named(name: &str) -> Result<DomainName, String> {
     DomainName::new(name).map_err(|error| format!("that cannot be a name: {error}"))
 }
 
-/// A name is hashed; 32 hexadecimal digits are an id.
-fn id(text: &str) -> Result<DomainId, String> {
-    match text.parse() {
-        Ok(id) => Ok(id),
-        Err(_) => named(text).map(|name| peers::further::id_of(&name)),
-    }
+fn meant(engine: &Engine, domain: &str) -> Result<DomainId, String> {
+    engine.domain_named(domain).ok_or_else(|| NO_MEMBER.to_owned())
 }
 
 fn why(unchanged: Unchanged) -> String {
@@ -194,15 +192,5 @@ mod tests {
         for nonsense in ["talk", "talk ", "talk {}", "talk {\"note\":{}}", "domains"] {
             assert_eq!(Talk::parse(nonsense), None, "{nonsense}");
         }
-    }
-
-    #[test]
-    fn a_domain_is_named_by_its_name_or_its_id() {
-        let pxe = DomainId::of("pxe");
-        assert_eq!((id("pxe"), id(&pxe.to_string())), (Ok(pxe), Ok(pxe)));
-        assert_eq!(
-            id("p\u{7}xe"),
-            Err("that cannot be a name: U+0007 is a control character: leave it out".to_owned())
-        );
     }
 }

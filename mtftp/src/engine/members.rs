@@ -41,6 +41,7 @@ pub(super) fn begin(config: &EngineConfig, identity: Identity, draw: Draw, now: 
         constants: config.lowest,
         author: config.author.clone(),
         tells: config.tells,
+        began: 0,
     };
     Domain::new(member, draw, now)
 }
@@ -77,6 +78,8 @@ impl Engine {
     /// The domain hears what changed, and does what it wants done. The end of every input.
     pub(super) fn share_news(&mut self, now: Time) {
         self.publish(now);
+        let (then, wall) = self.wall;
+        self.domain.on_wall(then, wall);
         for (about, words) in self.context.for_people.drain(..) {
             self.domain.tell_people(now, about, &words);
         }

@@ -18,9 +18,15 @@ impl Domain {
         self.send(to, Message::Connect(connect));
     }
 
-    /// Somebody there may be cut off from us: it is asked to connect, unless it is on our link or a neighbour.
+    /// Whether somebody there can be asked to connect: it is neither on our link, nor a neighbour.
+    #[must_use]
+    pub fn may_ask(&self, control: SocketAddrV4) -> bool {
+        !self.is_on_link(control) && !self.links.is_up(control)
+    }
+
+    /// Somebody there may be cut off from us: it is asked to connect.
     pub fn ask(&mut self, now: Time, control: SocketAddrV4) {
-        if !self.is_on_link(control) && !self.links.is_up(control) {
+        if self.may_ask(control) {
             self.links.ask(now, control);
         }
     }

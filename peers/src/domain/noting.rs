@@ -10,7 +10,7 @@ use wire::note::{About, Author, Note, Words};
 use wire::record::{Age, Body, Record, RecordKind, ServerRole};
 
 use super::{Domain, News, Output};
-use crate::limits::{NOTE_GATHER, NOTE_NAMES_MAX, NOTE_TOLD_LIVES};
+use crate::limits::{MEMBER_LIVES, NOTE_GATHER, NOTE_NAMES_MAX, NOTE_TOLD_LIVES};
 use crate::notes::NotWritten;
 
 /// A note that is to be read.
@@ -131,11 +131,14 @@ impl Domain {
         if self.vanished_deadline().is_none_or(|due| now < due.at) {
             return;
         }
-        let vanished = std::mem::take(&mut self.vanished);
+        self.unsaid.append(&mut self.vanished);
+        let keep = Duration::from_secs(MEMBER_LIVES.into());
+        self.unsaid.retain(|(at, _)| now.since(*at) <= keep);
         if !self.is_speaker(now) {
             return;
         }
-        let vanished: BTreeSet<Ipv4Addr> = vanished.into_iter().map(|(_, it)| it).collect();
+        let unsaid = std::mem::take(&mut self.unsaid);
+        let vanished: BTreeSet<Ipv4Addr> = unsaid.into_iter().map(|(_, it)| it).collect();
         let named: Vec<String> = vanished.iter().take(NOTE_NAMES_MAX).map(Ipv4Addr::to_string).collect();
         let more = match vanished.len() - named.len() {
             0 => String::new(),
@@ -149,8 +152,11 @@ impl Domain {
     pub(super) fn tell(&mut self, now: Time, news: News) {
         if let News::Unreachable(control) = news {
             self.vanished.push((now, *control.ip()));
-        } else if matches!(news, News::Healed(_)) && self.is_speaker(now) {
-            self.tell_people(now, About::Healed, "every member is there again");
+        } else if matches!(news, News::Healed(_)) {
+            self.unsaid.clear();
+            if self.is_speaker(now) {
+                self.tell_people(now, About::Healed, "every member is there again");
+            }
         }
         self.out.push_back(Output::Tell(news));
     }

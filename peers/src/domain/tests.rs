@@ -101,6 +101,7 @@ impl Net {
             constants: Constants::LAN,
             author: Author::cut("test"),
             tells: self.tells,
+            began: 0,
         };
         let draw = self.draw.fork();
         self.nodes[node].domain = Some(Domain::new(config, draw, self.now));

@@ -71,6 +71,7 @@ impl Site {
             constants: Constants::LAN,
             author: Author::new("test").unwrap(),
             tells: true,
+            began: 0,
         };
         let draw = |salt| Draw::from_seed(u64::from(segment) * 100 + u64::from(number) * 10 + salt);
         let list = lists.then(|| name("campus"));
@@ -141,7 +142,7 @@ impl Site {
                 let envelope = Envelope::decode(&bytes).unwrap();
                 let it = &mut self.servers[server];
                 if let Message::Further(further) = &envelope.message {
-                    let _ = it.furthers.on_message(now, WALL, from, &envelope, further, &it.own);
+                    let _ = it.furthers.on_message(now, WALL, from, &envelope, further);
                 } else {
                     it.own.on_message(now, WALL, from, &envelope);
                 }
@@ -300,15 +301,78 @@ fn parts_of_a_domain_are_joined_through_the_list() {
     site.until("one hall", secs(10), |site| (1..5).all(|it| site.members(it, "hall") == 4));
 }
 
-/// R004.27, source 0086: the parts of the list are joined by what its children tell of it.
+/// R004.27, source 0086: the parts of the list are joined by what its children tell of it. Nobody names a contact.
 #[test]
-fn a_list_that_was_cut_is_one_again() {
+fn parts_of_the_list_are_joined_through_a_child() {
+    let mut site = Site::new();
+    for (segment, own) in [(0, "hall"), (1, "hall"), (0, "lab"), (1, "attic")] {
+        let number = u8::try_from(site.servers.len()).unwrap();
+        site.add(segment, number, own, true, &[]);
+    }
+    site.run_for(secs(10));
+    assert_eq!((site.members(0, "campus"), site.members(1, "campus")), (2, 2), "a list on each segment");
+    // The two parts of the hall meet, and with them the lists.
+    let other = site.servers[1].control;
+    site.servers[0].own.ask(site.now, other);
+    site.drain(0);
+    site.until("one list", secs(20), |site| (0..4).all(|it| site.members(it, "campus") == 4));
+    assert_eq!(site.names(2), ["attic", "campus", "hall", "lab"]);
+}
+
+/// Its notes and its records are counted on from where they were.
+#[test]
+fn who_leaves_and_joins_again_says_new_things_and_the_old_ones_stay() {
     let mut site = campus();
-    site.until("four in the list", secs(10), |site| (0..4).all(|it| site.members(it, "campus") == 4));
-    site.cut = BTreeSet::from([1]);
-    site.until("cut", secs(90), |site| (0..4).all(|it| site.members(it, "campus") == 2));
-    site.cut.clear();
-    site.until("one", secs(20), |site| (0..4).all(|it| site.members(it, "campus") == 4));
+    site.run_for(secs(8));
+    let ops = id_of(&name("ops"));
+    let says = |site: &mut Site, text: &str| {
+        let it = site.servers[0].furthers.get_mut(ops).unwrap();
+        it.say(site.now, WALL, wire::note::Words::new(text).unwrap(), 600).unwrap();
+        site.drain(0);
+    };
+    for server in [0, 2] {
+        site.join(server, ops, "ops", true).unwrap();
+    }
+    site.until("two in it", secs(5), |site| site.members(0, "ops") == 2 && site.members(2, "ops") == 2);
+    says(&mut site, "first");
+    site.run_for(secs(2));
+    let it = &mut site.servers[0];
+    it.furthers.leave(site.now, ops, &mut it.own).unwrap();
+    site.drain(0);
+    site.run_for(secs(2));
+    site.join(0, ops, "ops", true).unwrap();
+    says(&mut site, "second");
+    site.until("two in it again", secs(20), |site| {
+        site.members(0, "ops") == 2 && site.members(2, "ops") == 2
+    });
+    site.run_for(secs(5));
+    for server in [0, 2] {
+        let notes = site.servers[server].furthers.get(ops).unwrap().notes(site.now);
+        let words: Vec<String> = notes.iter().map(|it| it.note.words.to_string()).collect();
+        assert!(
+            ["first", "second"].iter().all(|it| words.contains(&(*it).to_owned())),
+            "{server}: {words:?}"
+        );
+    }
+}
+
+/// A server that takes another boot network's domain for one of operators disturbs nobody.
+#[test]
+fn a_boot_networks_domain_named_by_mistake_is_told_of_by_its_servers_only() {
+    let mut site = Site::new();
+    let mistaken = site.add(0, 0, "hall", true, &[control(1, 0)]);
+    site.join(mistaken, id_of(&name("lab")), "lab", true).unwrap();
+    let parts = [1, 2].map(|segment| site.add(segment, 0, "lab", true, &[control(0, 0)]));
+    site.run_for(secs(60));
+    for server in parts {
+        assert_eq!(site.members(server, "lab"), 2, "the parts of the lab found each other");
+        assert!(!site.walk(server)["lab"].contacts.contains(&control(0, 0)));
+    }
+    let asked = |site: &Site| site.servers.iter().map(|it| it.counters.get("domain", "connect")).sum::<u64>();
+    let before = asked(&site);
+    site.run_for(secs(60));
+    println!("{} connects in a minute", asked(&site) - before);
+    assert_eq!(site.members(mistaken, "lab"), 1);
 }
 
 #[test]

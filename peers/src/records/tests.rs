@@ -39,7 +39,7 @@ fn deleted(record: &Record) -> Record {
 }
 
 fn records() -> Records {
-    Records::new(ME, EPOCH)
+    Records::new(ME, EPOCH, 0)
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_deletion_that_follows_a_change_too_fast_waits_too() {
 
 #[test]
 fn what_is_not_refreshed_ends_itself_wherever_it_was_copied() {
-    let (mut near, mut far) = (records(), Records::new(ServerId([3; 16]), EPOCH));
+    let (mut near, mut far) = (records(), Records::new(ServerId([3; 16]), EPOCH, 0));
     let it = record(OTHER, 1, snum(5, 5), 1);
     near.on_record(at(0), WALL, &it);
     // Passed on a minute later, with its age.
@@ -206,7 +206,8 @@ fn two_lists_bring_two_servers_to_the_same_records() {
     let mut draw = Draw::from_seed(4);
     let all = uid(ServerId([0; 16]), 0)..=Uid { owner: ServerId([255; 16]), ..uid(ME, u64::MAX) };
     for _ in 0..50 {
-        let (mut a, mut b) = (Records::new(ServerId([8; 16]), EPOCH), Records::new(ServerId([9; 16]), EPOCH));
+        let (mut a, mut b) =
+            (Records::new(ServerId([8; 16]), EPOCH, 0), Records::new(ServerId([9; 16]), EPOCH, 0));
         let mut newest: BTreeMap<Uid, (Snum, bool)> = BTreeMap::new();
         for _ in 0..60 {
             let it = record(OTHER, draw.below(20), snum(5, u32::try_from(draw.below(6)).unwrap()), 1);

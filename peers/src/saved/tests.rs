@@ -66,6 +66,7 @@ impl Pair {
                 constants: Constants::LAN,
                 author: Author::cut("test"),
                 tells: false,
+                began: 0,
             };
             Domain::new(config, Draw::from_seed(u64::from(number)), Time::ZERO)
         };

@@ -116,6 +116,63 @@ fn a_note_of_a_former_life_is_read_to_its_end() {
     assert_eq!(net.counters.get("record", "disowned"), 0);
 }
 
+/// However they come, all keep the newest: else two members would compare their records for as long as notes live.
+#[test]
+fn of_too_many_notes_all_keep_the_same() {
+    let mut net = Net::with(1, 3);
+    net.run_for(secs(3));
+    let owner = ServerId([9; 16]);
+    let said = |number: u32| {
+        let (kind, snum) = (RecordKind::Note, Snum { boot_epoch: BootEpoch(1), counter: number });
+        let (author, words) = (Text::cut("nobody"), Text::cut(&format!("note {number}")));
+        let note = wire::note::Note { written: u64::from(number), about: About::Operator, author, words };
+        let uid = Uid { owner, kind, number: u64::from(number) };
+        Record { uid, snum, age: Age(0), lives: 600, body: Body::Note(note) }
+    };
+    let most = u32::try_from(NOTES_OWNED_MAX).unwrap();
+    let all: Vec<u32> = (0..2 * most).collect();
+    for (node, from) in [(0, 1), (1, 0), (2, 0)] {
+        let mut order = all.clone();
+        order.rotate_left(node * 40);
+        let records: Vec<Record> = order.into_iter().map(said).collect();
+        let (sender, from) = (net.domain(from).config.me, control(0, u8::try_from(from).unwrap()));
+        net.input(node, |domain, now| {
+            let message = Message::Flood(Flood { wants_ack: false, records });
+            let envelope = Envelope { sender, boot_epoch: BootEpoch(100), sequence: 1, message };
+            assert!(domain.on_message(now, WALL, from, &envelope));
+        });
+        net.flights.clear();
+    }
+    net.until_agreed(secs(5));
+    let newest: Vec<String> = (most..2 * most).map(|number| format!("note {number}")).collect();
+    for node in 0..3 {
+        assert_eq!(net.about(node, About::Operator), newest, "{node}");
+    }
+}
+
+/// Members of another link are missed up to a refresh apart, the speaker among them.
+#[test]
+fn everybody_beyond_a_cut_is_named_though_the_speaker_is_behind_it() {
+    for seed in 1..6 {
+        let mut net = Net::new(seed);
+        net.tells = true;
+        for number in 0..4 {
+            net.add(0, number, &[]);
+            net.add(1, number, &[control(0, 0)]);
+            net.run_for(Duration::from_millis(1700 * seed));
+        }
+        net.run_for(secs(20));
+        net.sides = (0..8).map(|node| node % 2).collect();
+        net.run_for(secs(100));
+        for (node, beyond) in [(0, 1), (1, 0)] {
+            let told = net.about(node, About::Partition).join(" ");
+            for number in 1..=4 {
+                assert!(told.contains(&format!("10.0.{beyond}.{number}")), "seed {seed}, {number}: {told}");
+            }
+        }
+    }
+}
+
 /// A member of whom nobody may be sure says a million things under a thousand names.
 #[test]
 fn a_million_notes_are_bounded_and_leave_all_other_records_their_room() {
@@ -152,7 +209,8 @@ fn a_million_notes_are_bounded_and_leave_all_other_records_their_room() {
         net.flights.clear();
     }
     assert_eq!(net.read(0).len(), NOTES_MAX);
-    let of_one = net.domain(0).notes(net.now).iter().filter(|it| it.owner.0[3] == 0).count();
+    let last = 999_u32.to_be_bytes();
+    let of_one = net.domain(0).notes(net.now).iter().filter(|it| it.owner.0[..4] == last).count();
     assert_eq!(of_one, NOTES_OWNED_MAX);
     assert!(net.read(0).iter().all(|(_, words)| words == "\u{fffd}[2J"), "clean for a terminal");
     assert!(net.domain(0).records().len() < RECORDS_MAX / 8);
