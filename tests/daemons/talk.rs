@@ -103,6 +103,11 @@ fn operators_of_two_boot_networks_find_each_others_domains_and_talk() {
     ask(&site.lab, &["domain", "join", "--id", &id]).unwrap();
     eventually("who knows the id is let in", || (members(&site.hall, "secret") == Some(2)).then_some(()));
     assert_eq!(domain(&site.plain, "secret"), None);
+    ask(&site.hall, &["note", "only here", "--domain", "secret"]).unwrap();
+    eventually("it is read under its id", || says(&site.lab, &id, "operator", "only here").then_some(()));
+    ask(&site.hall, &["domain", "leave", "secret"]).unwrap();
+    ask(&site.lab, &["domain", "leave", &id]).unwrap();
+    assert_eq!((domain(&site.hall, "secret"), domain(&site.lab, &id)), (None, None));
 }
 
 #[test]

@@ -105,6 +105,8 @@ pub struct Site {
     sides: BTreeMap<u8, u8>,
     copies: Copies,
     numbers: u64,
+    /// Whether members write notes of their own.
+    tells: bool,
 }
 
 /// The control address of member `number` of a segment.
@@ -134,14 +136,25 @@ impl Site {
             sides: BTreeMap::new(),
             copies: Copies::default(),
             numbers: 0,
+            tells: false,
         }
     }
 
     /// So many segments of so many members, who start within five seconds. Each knows a contact on another segment, and one
     /// that is not there.
     #[must_use]
-    pub fn grown(seed: u64, (segments, members): (u8, u8), ways: Ways, constants: Constants) -> Self {
-        let mut site = Self::new(seed, ways, constants);
+    pub fn grown(seed: u64, shape: (u8, u8), ways: Ways, constants: Constants) -> Self {
+        Self::new(seed, ways, constants).grow(shape)
+    }
+
+    /// The same, of members that write notes of who comes, goes and vanishes.
+    #[must_use]
+    pub fn grown_telling(seed: u64, shape: (u8, u8), ways: Ways, constants: Constants) -> Self {
+        Self { tells: true, ..Self::new(seed, ways, constants) }.grow(shape)
+    }
+
+    fn grow(mut self, (segments, members): (u8, u8)) -> Self {
+        let site = &mut self;
         for segment in 0..segments {
             for number in 0..members {
                 // Over contacts alone everybody can be found.
@@ -157,7 +170,7 @@ impl Site {
             site.run_until(Time::ZERO + at);
             site.start(host);
         }
-        site
+        self
     }
 
     // --- members ----------------------------------------------------------------------------------------------
@@ -203,7 +216,7 @@ impl Site {
             contacts: it.contacts.clone(),
             constants: self.constants,
             author: Author::cut("test"),
-            tells: false,
+            tells: self.tells,
             began: 0,
         };
         let draw = self.draw.fork();
@@ -258,15 +271,18 @@ impl Site {
         Some(Uid { owner: told.owner, kind: RecordKind::Note, number: told.number })
     }
 
+    /// Whether its owner lives and has it.
+    #[must_use]
+    pub fn is_there(&self, uid: &Uid) -> bool {
+        let owner = self.hosts.iter().find(|it| it.id == uid.owner).and_then(|it| it.domain.as_ref());
+        owner.is_some_and(|it| it.records().get(uid, self.now).is_some())
+    }
+
     /// Whether all that live know a record, or its owner is gone.
     #[must_use]
     pub fn is_known(&self, uid: &Uid) -> bool {
-        let owner = self.hosts.iter().find(|it| it.id == uid.owner);
-        let domains = || self.hosts.iter().filter_map(|it| it.domain.as_ref());
-        let is_there = owner
-            .and_then(|it| it.domain.as_ref())
-            .is_some_and(|it| it.records().get(uid, self.now).is_some());
-        !is_there || domains().all(|it| it.records().get(uid, self.now).is_some())
+        let mut domains = self.hosts.iter().filter_map(|it| it.domain.as_ref());
+        !self.is_there(uid) || domains.all(|it| it.records().get(uid, self.now).is_some())
     }
 
     /// Those that do not live.

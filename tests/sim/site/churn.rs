@@ -29,6 +29,8 @@ pub struct Seen {
     pub changes: u32,
     /// Cuts.
     pub cuts: u32,
+    /// Claims and notes that all came to know, whose owner still lived then.
+    pub known: u32,
     /// Until everybody knew a claim and a note, with members coming and going.
     pub known_within: Duration,
     /// From the end of a cut until everybody knew what was said on either side of it.
@@ -42,6 +44,7 @@ impl Seen {
     pub fn add(&mut self, other: &Self) {
         self.changes += other.changes;
         self.cuts += other.cuts;
+        self.known += other.known;
         self.known_within = self.known_within.max(other.known_within);
         self.rejoined_within = self.rejoined_within.max(other.rejoined_within);
         self.diameter = self.diameter.max(other.diameter);
@@ -55,7 +58,7 @@ impl Churn {
     /// What did not hold.
     pub fn play(&self, seed: u64, ways: Ways, constants: Constants) -> Result<Seen, String> {
         let mut draw = Draw::from_seed(seed ^ 0xc4c4);
-        let mut site = Site::grown(seed, self.shape, ways, constants);
+        let mut site = Site::grown_telling(seed, self.shape, ways, constants);
         let whole = |site: &Site| site.graph().is_connected() && site.agrees();
         site.until(constants.rest * 10, whole).ok_or("it never was one")?;
         site.run_for(constants.look * 20);
@@ -76,6 +79,8 @@ impl Churn {
                 let took = site.until(self.known, |site| said.iter().all(|uid| site.is_known(uid)));
                 let took = took.ok_or_else(|| wrong("a claim or a note is not known to all"))?;
                 seen.known_within = seen.known_within.max(took);
+                seen.known +=
+                    u32::try_from(said.iter().filter(|uid| site.is_there(uid)).count()).unwrap_or(0);
             }
             site.run_for(constants.look * 3 + draw.jitter(constants.look * 3));
             let graph = site.graph();
