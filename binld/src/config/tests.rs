@@ -236,21 +236,6 @@ fn what_is_wrong_in_general_is_said_with_its_line() {
         ),
         (with("[query]\nport = 0"), "x.toml:3: `query.port` is 0; write a port of 1–65535"),
         (
-            with("[domain]\nlist = \"campus\""),
-            "x.toml:3: `domain.name` is `pxe`, as it is wherever nobody has given one; give this boot network's domain a name \
-             that no other one of the site has: those of one name become one",
-        ),
-        (
-            with("[domain]\nname = \"hall\"\nlist = \"hall\""),
-            "x.toml:4: `domain.list` is `domain.name`; give the list of domains a name of its own, the same on every server of \
-             the site",
-        ),
-        (
-            with("[domain]\nalso = [\"1\", \"2\", \"3\", \"4\", \"5\", \"6\", \"7\", \"8\", \"9\"]"),
-            "x.toml:3: `domain.also` names 9 domains; name 8 at most",
-        ),
-        (with("[domain]\nauthor = \"a\\u001bb\""), "x.toml:3: U+001B is a control character: leave it out"),
-        (
             with("[query]\nport = 4016"),
             "x.toml:3: `control.port` is 4016, as `query.port` is; give each a port of its own",
         ),
@@ -304,6 +289,30 @@ fn what_is_wrong_in_general_is_said_with_its_line() {
             with("[[mtftp]]\naddress = \"10.0.0.9\""),
             "x.toml:5: the MTFTP server 10.0.0.9 stands there twice; write it once",
         ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(refused(text), *expected, "{text}");
+    }
+}
+
+#[test]
+fn domains_are_named_so_that_others_find_the_right_one() {
+    let cases: &[(String, &str)] = &[
+        (
+            with("[domain]\nlist = \"campus\""),
+            "x.toml:3: `domain.name` is `pxe`, as it is wherever nobody has given one; give this boot network's domain a name \
+             that no other one of the site has: those of one name become one",
+        ),
+        (
+            with("[domain]\nname = \"hall\"\nlist = \"hall\""),
+            "x.toml:4: `domain.list` is `domain.name`; give the list of domains a name of its own, the same on every server of \
+             the site",
+        ),
+        (
+            with("[domain]\nalso = [\"1\", \"2\", \"3\", \"4\", \"5\", \"6\", \"7\", \"8\", \"9\"]"),
+            "x.toml:3: `domain.also` names 9 domains; name 8 at most",
+        ),
+        (with("[domain]\nauthor = \"a\\u001bb\""), "x.toml:3: U+001B is a control character: leave it out"),
     ];
     for (text, expected) in cases {
         assert_eq!(refused(text), *expected, "{text}");

@@ -3,7 +3,7 @@
 use driver::Time;
 use driver::cli::DONE;
 use peers::further::{Listed, Unchanged};
-use peers::limits::{FURTHER_MAX, LIVES_MAX, NOTE_LIVES_MIN, NOTES_SAID_MAX};
+use peers::limits::{FURTHER_MAX, NOTES_SAID_MAX};
 use peers::notes::NotWritten;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -83,7 +83,6 @@ impl Talk {
         match self {
             Self::Note { domain, words, lives } => {
                 let words = Words::new(&words).map_err(|error| format!("not said: {error}"))?;
-                let lives = lives.clamp(NOTE_LIVES_MIN, LIVES_MAX);
                 let domain = domain.as_deref().map(|it| meant(engine, it)).transpose()?;
                 engine.write_note(now, domain, words, lives).map_err(|why| match why {
                     None => NO_MEMBER.to_owned(),

@@ -10,7 +10,7 @@ use wire::note::{About, Author, Note, Words};
 use wire::record::{Age, Body, Record, RecordKind, ServerRole};
 
 use super::{Domain, News, Output};
-use crate::limits::{MEMBER_LIVES, NOTE_GATHER, NOTE_NAMES_MAX, NOTE_TOLD_LIVES};
+use crate::limits::{LIVES_MAX, MEMBER_LIVES, NOTE_GATHER, NOTE_LIVES_MIN, NOTE_NAMES_MAX, NOTE_TOLD_LIVES};
 use crate::notes::NotWritten;
 
 /// A note that is to be read.
@@ -56,12 +56,13 @@ impl Domain {
         self.tell_people(now, About::Renamed, &words);
     }
 
-    /// An operator says this to everybody, for `lives` seconds.
+    /// An operator says this to everybody, for `lives` seconds: [`NOTE_LIVES_MIN`] at least, [`LIVES_MAX`] at most.
     ///
     /// # Errors
     /// There are notes of ours enough. Nothing was said then.
     pub fn say(&mut self, now: Time, wall: Wall, words: Words, lives: u16) -> Result<(), NotWritten> {
         self.wall = (now, wall);
+        let lives = lives.clamp(NOTE_LIVES_MIN, LIVES_MAX);
         self.write(now, About::Operator, words, lives).map(|record| self.fresh.push(record))
     }
 
