@@ -61,7 +61,9 @@ impl Program for Binld {
             Command::new(Order::LEAVE).about(leave),
             Command::new(Order::STRIKE_OFF).about(strike).arg(server),
         ];
-        orders.into_iter().chain(talk::commands()).collect()
+        let about = "Shows notes and domains as they come and go, and takes lines to be said; on a terminal";
+        let console = Command::new(console::CONSOLE).about(about);
+        orders.into_iter().chain(talk::commands()).chain([console]).collect()
     }
 
     fn request_of(name: &str, arguments: &ArgMatches) -> Option<String> {
@@ -76,6 +78,9 @@ impl Program for Binld {
     }
 
     fn converse(name: &str, arguments: &ArgMatches, socket: &Path) -> Option<anyhow::Result<()>> {
+        if name == console::CONSOLE {
+            return Some(console::run(socket));
+        }
         talk::carry_out(name, arguments, socket)
     }
 

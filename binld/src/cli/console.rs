@@ -16,18 +16,25 @@ const LIVES: u16 = 600;
 /// Lines for what servers say of themselves, where there is room.
 const SYSTEM_LINES: usize = 6;
 
+/// The command.
+pub(super) const CONSOLE: &str = "console";
+
+/// Runs it until it is ended.
+///
+/// # Errors
+/// There is no terminal, or no daemon any more.
+pub(super) fn run(socket: &Path) -> anyhow::Result<()> {
+    driver::console::run(&mut Talking { socket: socket.to_owned(), domain: None })
+}
+
 /// The console of one daemon.
-pub(super) struct Talking {
+struct Talking {
     socket: PathBuf,
     /// Which domain is shown; the daemon's own if none.
     domain: Option<String>,
 }
 
 impl Talking {
-    pub(super) fn new(socket: &Path) -> Self {
-        Self { socket: socket.to_owned(), domain: None }
-    }
-
     fn do_it(&self, talk: &Talk) -> String {
         let done = driver::cli::order(&self.socket, &talk.request());
         done.unwrap_or_else(|error| error.to_string()).trim_end().to_owned()

@@ -15,14 +15,12 @@ use serde::{Deserialize, Serialize};
 use wire::contact::DomainName;
 use wire::note::{Author, Words};
 
-use super::console::Talking;
 use crate::shell::Talk;
 
 const NOTE: &str = "note";
 const NOTES: &str = "notes";
 const NAME: &str = "name";
 const DOMAIN: &str = "domain";
-const CONSOLE: &str = "console";
 /// How long a note is to be read if that is not said, in seconds.
 const LIVES: &str = "600";
 /// How often a follower looks for new notes.
@@ -56,8 +54,6 @@ pub(super) fn commands() -> Vec<Command> {
             .about("Goes by another name in notes, until the next start")
             .arg(Arg::new("name").required(true).value_name("NAME").help("At most 64 bytes")),
         domain_commands(json),
-        Command::new(CONSOLE)
-            .about("Shows notes and domains as they come and go, and takes lines to be said; on a terminal"),
     ]
 }
 
@@ -132,7 +128,6 @@ pub(super) fn carry_out(name: &str, arguments: &ArgMatches, socket: &Path) -> Op
                 .map_err(|error| anyhow::anyhow!("not renamed: {error}"))
                 .and_then(|_| print(socket, &Talk::Name(name)))
         }
-        CONSOLE => driver::console::run(&mut Talking::new(socket)),
         DOMAIN => of_domains(socket, arguments.subcommand()?),
         _ => return None,
     };
