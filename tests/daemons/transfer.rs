@@ -78,7 +78,9 @@ fn three_machines_at_once_cost_one_packet_for_a_block() {
     let received = net.receive([0, 0, 0]);
     net.check(&received);
     let traffic = traffic(&received);
-    assert_eq!(traffic.blocks, 977);
+    // The last block is held back until all have the others. Where one was slow, each gets it alone, as soon as it has all others.
+    let is_last_alone = traffic.blocks == 976 && traffic.unicast >= received.len();
+    assert!(traffic.blocks == 977 || is_last_alone, "{traffic:?}");
     // Needless copies come of resends on a host that is slow to schedule: few, never one for each block as with
     // servers that send every block twice.
     assert!(traffic.needless * 5 < traffic.blocks && traffic.unicast * 5 < traffic.blocks, "{traffic:?}");
